@@ -1,0 +1,163 @@
+"""A run's configuration: each flag declared once, for the command line, the checks and the UI."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from exptilt import prompts, rewards
+from exptilt.errors import ConfigError
+
+
+def _split(given: Any) -> Any:
+    """One item, a comma list, a list of these, or a tuple: as one flat list."""
+    items = given if isinstance(given, (list, tuple)) else [given]
+    return [p.strip() for item in items for p in str(item).strip("[]() ").split(",") if p.strip()]
+
+
+def _schema(one: str) -> WithJsonSchema:
+    items = {"type": one}
+    return WithJsonSchema({"anyOf": [items, {"type": "string"}, {"type": "array", "items": items}]})
+
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
+Positive = Annotated[int, Field(ge=1)]
+PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
+class _Tilt(BaseModel):
+    lam: Numbers = Field(
+        default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2"
+    )
+    value: Names = Field(
+        default=("humor",),
+        description="values to tilt: one, a comma list, or repeated; FILE.py:function; or all",
+    )
+    nsamples: Positive = Field(default=32, description="samples drawn from p0 per prompt (n)")
+    ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    basemodel: str = Field(
+        default="demo",
+        description="demo, gpt2, opt1.3b, llama2_chat, toy, a Hub id or a local folder",
+    )
+    data: str = Field(
+        default="demo",
+        description="demo, Anthropic-harmless, Imdb, a .json/.jsonl/.csv/.parquet/.txt file, "
+        "or a Hub data set as org/name or org/name:split",
+    )
+    prompt_column: str = Field(default="prompt", description="the column that holds the prompts")
+    start: int = Field(default=0, ge=0, description="first prompt of the range")
+    end: int | None = Field(default=None, ge=1, description="end of the range, exclusive")
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="temperature")
+    top_k: int = Field(default=50, ge=0, description="keep the k likeliest tokens; 0 keeps all")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="keep the likeliest tokens up to p")
+    max_new_tokens: Positive = Field(default=50, description="longest completion, in tokens")
+    seed: int = Field(default=0, description="the run's seed: same seed, same rows")
+    shard_size: PositiveOrAuto = Field(
+        default="auto", description="prompts per shard; auto makes 20 to 200 shards"
+    )
+    batch_size: PositiveOrAuto = Field(
+        default="auto", description="sequences decoded at once on a device"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="the weights' type; auto is float32 on a CPU and bfloat16 elsewhere"
+    )
+    save_directory: str = Field(
+        default="results", min_length=1, description="where all goes: a folder or s3://bucket/path"
+    )
+    on_long_prompt: Literal["error", "skip", "truncate"] = Field(
+        default="error", description="a prompt beyond the model's context: stop, skip it, or cut it"
+    )
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, data: str) -> str:
+        prompts.check_name(data)
+        return data
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
+        return device
+
+    @model_validator(mode="after")
+    def _range_holds_something(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ConfigError(f"the range --start {self.start} --end {self.end} is empty")
+        return self
+
+
+class Original(_Base):
+    """Draw completions y ~ p0(.|x)."""
+
+    nsamples: Positive = Field(default=1, description="completions per prompt")
+
+
+class MCAligned(_Base, _Tilt):
+    """Draw n completions per prompt, score them, and keep those of p0(y|x) exp(Σ λ r(x, y))."""
+
+    @property
+    def values(self) -> list[str]:
+        """The values asked for, `all` spelled out."""
+        return rewards.expand(self.value, self.basemodel, self.data)
+
+    @model_validator(mode="after")
+    def _one_lam_per_value(self) -> Self:
+        if not all(math.isfinite(lam) for lam in self.lam):
+            raise ConfigError(f"--lam must be finite numbers, not {_plain(self.lam)}")
+        values = self.values
+        for value in values:
+            rewards.check_name(value)
+        if len(values) != len(self.lam):
+            raise ConfigError(
+                f"as many λ as values are needed: --lam has {len(self.lam)} ({_plain(self.lam)}), "
+                f"--value has {len(values)} ({_plain(values)})"
+            )
+        names = [rewards.label_of(value) for value in values]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"a value is named twice: --value {_plain(names)}")
+        return self
+
+
+Config = Original | MCAligned
+
+
+def _plain(items: Sequence[Any]) -> str:
+    return ",".join(str(item) for item in items)
+
+
+def build(model: type[Config], settings: dict[str, Any]) -> Config:
+    """The checked configuration, or a ConfigError of one line that names the flag."""
+    try:
+        return model(**settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first complaint of a ValidationError, as one line that names the flag."""
+    first = error.errors()[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, ConfigError):
+        return str(own)
+    name = str(first["loc"][0]) if first["loc"] else "configuration"
+    return f"--{name.replace('_', '-')}: {first['msg'].lower()}, got {first['input']!r}"

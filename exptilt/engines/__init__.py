@@ -1,0 +1,1 @@
+"""How completions are drawn: one file per engine, each with the contract of base.Engine."""

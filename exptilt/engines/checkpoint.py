@@ -1,0 +1,69 @@
+"""Loading checkpoints of the transformers library: weights, tokenizer, context length.
+
+Remote code is never trusted; a checkpoint whose weights are not all there is refused.
+"""
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+from exptilt.errors import ModelError
+from exptilt.models import ModelRef
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def _options(ref: ModelRef) -> dict[str, Any]:
+    return {} if ref.is_local else {"revision": ref.revision}
+
+
+def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> Any:
+    """The model of class `auto` at `ref`, in evaluation mode on `device`.
+
+    Raises ModelError, which names `role` and the model, where it does not load or a weight is
+    missing from the checkpoint (it would be random).
+    """
+    try:
+        model, info = auto.from_pretrained(
+            ref.source, dtype=getattr(torch, dtype), output_loading_info=True, **_options(ref)
+        )
+        model = model.to(device).eval()
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"{role} {ref.name!r} does not fit on {device}: {error}") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{role} {ref.name!r} does not load: {reason}") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
+    return model
+
+
+@lru_cache(maxsize=32)
+def load_tokenizer(ref: ModelRef) -> Any:
+    """The tokenizer at `ref`."""
+    try:
+        return AutoTokenizer.from_pretrained(ref.source, **_options(ref))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"tokenizer of {ref.name!r} does not load: {reason}") from error
+
+
+@lru_cache(maxsize=32)
+def context_length(ref: ModelRef) -> int | None:
+    """The most positions that the model at `ref` takes, or None where it does not say."""
+    config = AutoConfig.from_pretrained(ref.source, **_options(ref)).get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, with the tokenizer's own special tokens."""
+    ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"] if texts else []
+    return ids

@@ -1,0 +1,108 @@
+"""An engine whose every completion can be listed with its probability: laws are checked on it.
+
+A completion is a string of up to LENGTH letters, drawn letter by letter from a table that depends on
+the prompt and the last letter; "." ends it. top_k, top_p and temperature shape the table.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exptilt.engines.base import P0, Sample
+from exptilt.engines.noise import uniform
+from exptilt.ids import seed_for
+
+LETTERS: Final = "abcd."
+END: Final = len(LETTERS) - 1
+LENGTH: Final = 4
+
+Floats = NDArray[np.float64]
+
+
+class ToyEngine:
+    """y ~ p0(.|x) over the strings of at most LENGTH letters."""
+
+    def __init__(self, p0: P0) -> None:
+        self.p0 = p0
+        self.length = min(LENGTH, p0.max_new_tokens)
+        self.tables = lru_cache(maxsize=1024)(self._tables)
+
+    def _tables(self, prompt: str) -> tuple[Floats, Floats]:
+        """Log probabilities [previous, next] of `prompt`: as sampled, and of the raw model."""
+        rng = np.random.default_rng(seed_for(0, prompt, "table"))
+        logits = rng.normal(size=(len(LETTERS), len(LETTERS)))
+        raw = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return np.array([truncate(row, self.p0) for row in logits]), raw
+
+    def draw(
+        self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int
+    ) -> list[list[Sample]]:
+        """See base.Engine; `batch_size` changes nothing here."""
+        return [self._draw(prompt, row) for prompt, row in zip(prompts, seeds, strict=True)]
+
+    def _draw(self, prompt: str, seeds: NDArray[np.int64]) -> list[Sample]:
+        sampled, raw = self.tables(prompt)
+        paths = [_path(row) for row in self._walk(sampled, seeds).tolist()]
+        return [
+            Sample(
+                completion="".join(LETTERS[t] for t in path if t != END),
+                n_tokens=sum(t != END for t in path),
+                finish_reason="stop" if END in path else "length",
+                logprob=_score(sampled, path),
+                nll=-_score(raw, path) / len(path),
+            )
+            for path in paths
+        ]
+
+    def _walk(self, table: Floats, seeds: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens [N, length], by Gumbel-max: argmax of log probability plus Gumbel noise."""
+        last = np.full(len(seeds), END)
+        tokens = np.empty((len(seeds), self.length), dtype=np.int64)
+        for step in range(self.length):
+            noise = -np.log(-np.log(uniform(seeds[:, None], step, np.arange(len(LETTERS)))))
+            last = (table[last] + noise).argmax(axis=1)
+            tokens[:, step] = last
+        return tokens
+
+    def enumerate(self, prompt: str) -> Iterator[tuple[str, float]]:
+        """Every completion of `prompt` with its probability under p0; they sum to 1."""
+        yield from self._grow(self.tables(prompt)[0], END, "", 0.0)
+
+    def _grow(
+        self, table: Floats, last: int, text: str, logprob: float
+    ) -> Iterator[tuple[str, float]]:
+        if len(text) == self.length:
+            yield text, float(np.exp(logprob))
+            return
+        for token, letter in enumerate(LETTERS):
+            there = logprob + table[last, token]
+            if token == END:
+                yield text, float(np.exp(there))
+            elif np.isfinite(there):
+                yield from self._grow(table, token, text + letter, there)
+
+
+def truncate(logits: Floats, p0: P0) -> Floats:
+    """Log probabilities [V] after temperature, top_k and top_p, in that order."""
+    scaled = logits / p0.temperature
+    order = np.argsort(-scaled, kind="stable")
+    if p0.top_k:
+        order = order[: p0.top_k]
+    kept = np.exp(scaled[order] - scaled[order[0]])
+    before = np.cumsum(kept / kept.sum()) - kept / kept.sum()
+    order = order[before < p0.top_p]
+    out = np.full(len(logits), -np.inf)
+    kept = np.exp(scaled[order] - scaled[order[0]])
+    out[order] = np.log(kept / kept.sum())
+    return out
+
+
+def _path(tokens: list[int]) -> list[int]:
+    return tokens[: tokens.index(END) + 1] if END in tokens else tokens
+
+
+def _score(table: Floats, path: list[int]) -> float:
+    return float(sum(table[a, b] for a, b in zip([END, *path], path, strict=False)))

@@ -1,0 +1,33 @@
+"""What can go wrong, said once: one base class, each child also the standard type it refines."""
+
+
+class ExptiltError(Exception):
+    """Base of every error that exptilt raises on purpose; its text is one line for the user."""
+
+
+class ConfigError(ExptiltError, ValueError):
+    """A setting that cannot be run, known before anything expensive starts."""
+
+
+class PromptError(ExptiltError, ValueError):
+    """A prompt that cannot be used; the text names it."""
+
+
+class ModelError(ExptiltError, RuntimeError):
+    """A model that cannot be found or loaded; the text names it and what to do."""
+
+
+class RewardError(ExptiltError, ValueError):
+    """A reward that is not one finite number per sample; names prompt, value and model."""
+
+
+class StorageError(ExptiltError, OSError):
+    """A path that cannot be read or written; the text names it."""
+
+
+class ShardsFailed(ExptiltError, RuntimeError):
+    """Some shards failed; every other shard is saved and a re-run does only what is missing."""
+
+
+class Stopped(ExptiltError, RuntimeError):
+    """The user asked the run to stop; finished shards are saved."""

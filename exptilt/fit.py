@@ -1,0 +1,101 @@
+"""Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from exptilt import ids
+from exptilt.engines.base import P0
+from exptilt.errors import ModelError, PromptError
+from exptilt.models import TOY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """Prompts that fit, and the indices of those that were left out or cut."""
+
+    table: pl.DataFrame
+    skipped: list[int]
+    truncated: list[int]
+
+
+def fit(table: pl.DataFrame, p0: P0, policy: Literal["error", "skip", "truncate"]) -> Fitted:
+    """The prompts that leave room for max_new_tokens in the context of p0's model.
+
+    Raises PromptError that names the first too long prompt where the policy is "error", and for a
+    prompt that has no tokens; ModelError where no prompt could ever fit.
+    """
+    room = _room(p0)
+    if room is None:
+        return Fitted(table=table, skipped=[], truncated=[])
+    from exptilt.engines.checkpoint import encode, load_tokenizer
+
+    tokenizer = load_tokenizer(p0.model)
+    tokens = encode(tokenizer, table["prompt"].to_list())
+    _refuse_empty(table, tokens)
+    long = [i for i, row in enumerate(tokens) if len(row) > room]
+    if policy == "error" and long:
+        raise PromptError(_too_long(table, long, len(tokens[long[0]]), room, p0))
+    return _skip(table, long) if policy == "skip" else _truncate(table, long, tokenizer, room)
+
+
+def _room(p0: P0) -> int | None:
+    """Tokens that a prompt may have, or None without a limit."""
+    if p0.model.source == TOY:
+        return None
+    from exptilt.engines.checkpoint import context_length
+
+    length = context_length(p0.model)
+    if length is None:
+        return None
+    if length <= p0.max_new_tokens:
+        raise ModelError(
+            f"--max-new-tokens {p0.max_new_tokens} leaves no room for a prompt: "
+            f"{p0.model.name} takes {length} tokens"
+        )
+    return length - p0.max_new_tokens
+
+
+def _refuse_empty(table: pl.DataFrame, tokens: list[list[int]]) -> None:
+    for index, row in zip(table["prompt_index"], tokens, strict=True):
+        if not row:
+            raise PromptError(f"prompt {index} has no tokens")
+
+
+def _too_long(table: pl.DataFrame, long: list[int], tokens: int, room: int, p0: P0) -> str:
+    index = table["prompt_index"][long[0]]
+    return (
+        f"prompt {index} has {tokens} tokens, {p0.model.name} has room for {room} beside "
+        f"{p0.max_new_tokens} new ones; {len(long)} such in all: "
+        "use --on-long-prompt skip or truncate"
+    )
+
+
+def _skip(table: pl.DataFrame, long: list[int]) -> Fitted:
+    indices = table["prompt_index"][long].to_list()
+    kept = table.filter(~pl.col("prompt_index").is_in(indices))
+    if kept.is_empty():
+        raise PromptError("every prompt is too long for the model: none is left to run")
+    return Fitted(table=kept, skipped=indices, truncated=[])
+
+
+def _truncate(table: pl.DataFrame, long: list[int], tokenizer: Any, room: int) -> Fitted:
+    """Cut from the front, so that the text's end, which the completion continues, stays."""
+    texts = table["prompt"].to_list()
+    for i in long:
+        texts[i] = _tail(tokenizer, texts[i], room)
+    cut = table.with_columns(prompt=pl.Series(texts), prompt_id=pl.Series(ids.prompt_ids(texts)))
+    return Fitted(table=cut, skipped=[], truncated=table["prompt_index"][long].to_list())
+
+
+def _tail(tokenizer: Any, text: str, room: int) -> str:
+    """The longest end of `text` (by characters, halving) that has at most `room` tokens."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high) // 2
+        if len(tokenizer(text[middle:], verbose=False)["input_ids"]) <= room:
+            high = middle
+        else:
+            low = middle + 1
+    return text[low:]

@@ -1,0 +1,46 @@
+"""Names for things: prompt ids, content keys and per-sample seeds, all by blake2 of what they name.
+
+Python's own hash() changes with every process, so nothing here uses it.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEY_BYTES = 16
+
+
+def content_key(value: Any) -> str:
+    """Hex blake2b of the canonical JSON of `value`: equal content, equal key, on every machine."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
+
+
+def prompt_ids(prompts: Iterable[str]) -> list[str]:
+    """One id per prompt, by text; the k-th repetition of a text gets an id (and draws) of its own."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for prompt in prompts:
+        ids.append(content_key([prompt, seen[prompt]]))
+        seen[prompt] += 1
+    return ids
+
+
+def seed_for(run_seed: int, prompt_id: str, sample_index: int | str) -> int:
+    """The seed of one sample, a non-negative int64: blake2b of (run seed, prompt id, sample index).
+
+    It knows nothing of shards, batches or n, so none of them can change a draw.
+    """
+    text = f"{run_seed}/{prompt_id}/{sample_index}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def seeds_for(run_seed: int, ids: Sequence[str], first: int, last: int) -> NDArray[np.int64]:
+    """Seeds [P, last - first] of the samples first..last-1 of every prompt."""
+    rows = [[seed_for(run_seed, pid, i) for i in range(first, last)] for pid in ids]
+    return np.array(rows, dtype=np.int64).reshape(len(ids), last - first)

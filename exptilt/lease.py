@@ -1,0 +1,102 @@
+"""A lease on a piece of work, so that two runs that share a storage do it once.
+
+The holder creates a small file (exclusively, where the store can) and rewrites it every BEAT
+seconds. Who finds it waits; it is taken over when its holder is a dead process of this machine, or
+when its text has not changed for TTL seconds of the waiter's own clock. No wall clock is compared.
+Two takers at one moment may both do the work: the outcome is the same, since the work is
+deterministic and each write is whole.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from exptilt import store
+from exptilt.errors import StorageError
+
+BEAT = 5.0
+TTL = 20.0
+POLL = 0.5
+
+
+@contextmanager
+def held(path: str) -> Iterator[None]:
+    """Hold the lease at `path` for the length of the block; wait for it if another holds it."""
+    token = uuid.uuid4().hex
+    _acquire(path, token)
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, token, done), daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
+        with suppress(StorageError):
+            store.remove(path)
+
+
+def _acquire(path: str, token: str) -> None:
+    last, since = b"", time.monotonic()
+    while not _create(path, _body(token, 0)):
+        try:
+            now = store.read_bytes(path)
+        except StorageError:
+            continue  # released in between: try to create it again
+        if now != last:
+            last, since = now, time.monotonic()
+        if _is_dead(now) or time.monotonic() - since > TTL:
+            store.write_bytes(path, _body(token, 0))
+            return
+        time.sleep(POLL)
+
+
+def _create(path: str, body: bytes) -> bool:
+    with store.clear_errors(path, "write"):
+        fs, inner = store.filesystem(path)
+        if store.is_local(path):
+            fs.makedirs(fs._parent(inner), exist_ok=True)
+        try:
+            fs.pipe_file(inner, body, mode="create")
+        except FileExistsError:
+            return False
+    return True
+
+
+def _body(token: str, beat: int) -> bytes:
+    holder = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "beat": beat}
+    return json.dumps(holder).encode()
+
+
+def _beat(path: str, token: str, done: threading.Event) -> None:
+    beat = 0
+    while not done.wait(BEAT):
+        beat += 1
+        with suppress(StorageError):  # a missed beat costs at most the lease, never the result
+            store.write_bytes(path, _body(token, beat))
+
+
+def _is_dead(body: bytes) -> bool:
+    """Whether the holder was a process of this machine that no longer runs."""
+    try:
+        holder = json.loads(body)
+        here = holder["host"] == socket.gethostname()
+        pid = int(holder["pid"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return here and not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

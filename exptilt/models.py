@@ -1,0 +1,116 @@
+"""Which model a name means, and which exact weights it stands for."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from exptilt import demo
+from exptilt.errors import ModelError
+
+TOY: Final = "toy"
+HUB_SECONDS: Final = 10.0
+ALIASES: Final = {
+    "gpt2": "openai-community/gpt2",
+    "opt1.3b": "facebook/opt-1.3b",
+    "llama2_chat": "meta-llama/Llama-2-7b-chat-hf",
+}
+FILES_OF_A_CHECKPOINT: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model: the name that the user gave, where it is loaded from, and its revision.
+
+    `revision` is the Hub's commit, or the blake2b of a local folder's files. The source of a local
+    folder is a path of one machine, so keys and manifests carry name and revision alone.
+    """
+
+    name: str
+    source: str
+    revision: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What defines the weights, the same on every machine."""
+        return {"revision": self.revision, "model": "" if self.is_local else self.source}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights lie in a local folder."""
+        return self.revision.startswith("blake2b:")
+
+
+
+def file_name(model: str) -> str:
+    """The last part of a model's name, with what is not a letter, a digit or -_. made '_'."""
+    last = model.rstrip("/").rsplit("/", 1)[-1]
+    kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in last)
+    return kept[:100].lstrip(".") or "_"
+
+
+def base_model(name: str) -> ModelRef:
+    """The base model that `name` means: demo, toy, an alias, a local folder or a Hub id.
+
+    Raises ModelError if there is none, or no Hub is in reach.
+    """
+    if name == TOY:
+        return ModelRef(name=TOY, source=TOY, revision="toy-1")
+    if name == "demo":
+        return _local(name, demo.MODEL)
+    return resolve(name, ALIASES.get(name, name), "base model")
+
+
+def resolve(name: str, source: str, role: str) -> ModelRef:
+    """The checkpoint at `source`, a local folder or a Hub id; `role` names it in errors."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _local(name, folder, role)
+    return ModelRef(name=name, source=source, revision=_hub_revision(source, role))
+
+
+def _local(name: str, folder: Path, role: str = "base model") -> ModelRef:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{role} {name!r}: the folder {folder} has no config.json")
+    return ModelRef(name=name, source=str(folder.resolve()), revision=_digest(folder.resolve()))
+
+
+@lru_cache(maxsize=64)
+def _digest(folder: Path) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    found = {path for pattern in FILES_OF_A_CHECKPOINT for path in folder.glob(pattern)}
+    for path in sorted(found):
+        with path.open("rb") as f:
+            total.update(path.name.encode() + hashlib.file_digest(f, "blake2b").digest())
+    return f"blake2b:{total.hexdigest()}"
+
+
+@lru_cache(maxsize=64)
+def _hub_revision(source: str, role: str) -> str:
+    """The commit of `source` that the Hub holds now, or that a local copy holds where none answers."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return str(HfApi().model_info(source, timeout=HUB_SECONDS).sha)
+    except HFValidationError:
+        reason = "it is neither a known name, a local folder nor a Hub id"
+    except GatedRepoError:
+        reason = "its owner asks you to accept its terms on the Hub and to log in"
+    except RepositoryNotFoundError:
+        reason = "the Hub has no such model"
+    except Exception:
+        kept = _kept_revision(source)
+        if kept:
+            return kept
+        reason = f"no Hub is in reach; pass a local folder instead (hf download {source})"
+    raise ModelError(f"{role} {source!r} cannot be had: {reason}")
+
+
+def _kept_revision(source: str) -> str | None:
+    """The commit of the copy of `source` in the Hub's local cache, if there is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(source, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else None

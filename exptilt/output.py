@@ -1,0 +1,208 @@
+"""What comes out: the JSON records, and beside them a folder that load_dataset and polars open.
+
+The folder's manifest.json is written last: while it is missing, the folder is not whole.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from exptilt import card, pool, store
+from exptilt.config import MCAligned
+from exptilt.models import file_name
+from exptilt.plan import Plan
+from exptilt.prompts import short_name
+from exptilt.provenance import made_with
+from exptilt.refs import DrawsRef, SamplesRef
+from exptilt.stages.tables import draws_of, read, rewards_of, samples_of
+from exptilt.summary import LOW_ESS, Summary, ValueChange, mean_and_error
+
+Shard = SamplesRef | DrawsRef
+
+
+def stem(plan: Plan) -> str:
+    """The outputs' name under the save directory, as the research code spelled it."""
+    config = plan.recipe.config
+    name = f"{file_name(config.basemodel)}-{short_name(config.data)}"
+    if isinstance(config, MCAligned):
+        values = "all" if config.value == ("all",) else ",".join(s.value for s in plan.recipe.rewards)
+        name += f"_lam={','.join(f'{lam:.3f}' for lam in plan.recipe.lam)}_val={values}"
+    if config.start or config.end is not None:
+        end = config.end if config.end is not None else config.start + plan.n_prompts
+        return f"temp/{name}_{config.start}to{end}"
+    return name
+
+
+def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
+    """Write records and data set of all shards, in order, one shard in memory at a time."""
+    name = stem(plan)
+    folder = store.join(plan.recipe.config.save_directory, name)
+    path = f"{folder}.json"
+    store.remove(store.join(folder, pool.MANIFEST))
+    books = _Books(plan, folder)
+    ordered = sorted(shards, key=lambda s: _samples(s).shard.index)
+    with store.writing(path) as f:
+        _write_records(f, (row for shard in ordered for row in books.enter(shard)))
+    summary = books.summary(path)
+    _finish(plan, books, summary)
+    return summary
+
+
+def _samples(shard: Shard) -> SamplesRef:
+    return shard.samples if isinstance(shard, DrawsRef) else shard
+
+
+def _write_records(f: Any, records: Iterator[dict[str, Any]]) -> None:
+    """A JSON array, indented by 4, written record by record."""
+    f.write(b"[")
+    for i, record in enumerate(records):
+        text = json.dumps(record, indent=4, ensure_ascii=False, allow_nan=False)
+        f.write((",\n    " if i else "\n    ").encode() + text.replace("\n", "\n    ").encode())
+    f.write(b"\n]\n")
+
+
+class _Books:
+    """Enters shard after shard: writes its tables, keeps the totals that the summary needs."""
+
+    def __init__(self, plan: Plan, folder: str) -> None:
+        self.plan, self.folder, self.began = plan, folder, time.time()
+        self.files: dict[str, dict[str, Any]] = {}
+        self.ess: list[np.ndarray] = []
+        self.before: list[np.ndarray] = []
+        self.after: list[np.ndarray] = []
+        self.kept = 0
+        self.shards: list[Shard] = []
+
+    def enter(self, shard: Shard) -> list[dict[str, Any]]:
+        """Write the shard's tables; its records, in order."""
+        samples, n = _samples(shard), self.plan.recipe.config.nsamples
+        tables = {
+            "prompts": read(samples.shard.prompts, "prompts"),
+            "samples": samples_of(samples, n),
+        }
+        wide = tables["samples"].join(tables["prompts"], on="prompt_id", maintain_order="left")
+        wide = wide.with_columns(
+            generated=pl.col("prompt") + pl.col("completion"), perplexity=-pl.col("nll")
+        )
+        columns = ["prompt", "generated", "perplexity"]
+        if isinstance(shard, DrawsRef):
+            wide, extra = self._tilted(shard, wide, tables)
+            columns += extra
+        records = wide.select("prompt_id", *dict.fromkeys(columns))
+        for name, table in {"records": records, **tables}.items():
+            self._write(name, samples, table)
+        self.shards.append(shard)
+        self.kept += records.height
+        return records.drop("prompt_id").to_dicts()
+
+    def _tilted(
+        self, shard: DrawsRef, wide: pl.DataFrame, tables: dict[str, pl.DataFrame]
+    ) -> tuple[pl.DataFrame, list[str]]:
+        """The drawn rows with their rewards, weight and ess, and the names of these columns."""
+        n = self.plan.recipe.config.nsamples
+        ref = shard.samples.shard
+        for scored in shard.rewards:
+            table = rewards_of(scored, ref, n)
+            tables[f"rewards/{scored.value}"] = table
+            wide = wide.with_columns(table["reward"].alias(scored.value))
+        tables["draws"], tables["diagnostics"] = draws_of(shard, "draws"), draws_of(shard, "diagnostics")
+        drawn = tables["draws"].join(
+            wide, on=["prompt_id", "sample_index"], maintain_order="left"
+        ).join(tables["diagnostics"], on="prompt_id", maintain_order="left")
+        values = [scored.value for scored in shard.rewards]
+        self.before.append(_per_prompt(wide, values))
+        self.after.append(_per_prompt(drawn, values))
+        self.ess.append(tables["diagnostics"]["ess"].to_numpy())
+        return drawn, [*values, "weight", "ess"]
+
+    def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> None:
+        shard = samples.shard
+        path = f"{name}/{shard.index:05d}-of-{shard.of:05d}.parquet"
+        data = store.parquet_bytes(table)
+        store.write_bytes(store.join(self.folder, path), data)
+        self.files[path] = {
+            "rows": table.height,
+            "bytes": len(data),
+            "sha256": store.sha256(data),
+        }
+
+    def summary(self, path: str) -> Summary:
+        """The totals, once every shard is entered."""
+        plan, drawn = self.plan, [_samples(s) for s in self.shards]
+        summary = Summary(
+            title=stem(plan),
+            prompts=plan.n_prompts,
+            samples=plan.n_prompts * plan.recipe.config.nsamples,
+            kept=self.kept,
+            n=plan.recipe.config.nsamples,
+            tokens=sum(s.tokens for s in drawn),
+            generate_seconds=sum(s.seconds for s in drawn),
+            shards=len(drawn),
+            reused={"samples": sum(s.cached for s in drawn)},
+            skipped=len(plan.skipped),
+            truncated=len(plan.truncated),
+            json=path,
+            folder=self.folder,
+        )
+        if plan.recipe.rewards:
+            self._add_tilt(summary)
+        return summary
+
+    def _add_tilt(self, summary: Summary) -> None:
+        tilted = [s for s in self.shards if isinstance(s, DrawsRef)]
+        summary.values = self._changes()
+        ess = np.concatenate(self.ess)
+        summary.ess_median = float(np.median(ess))
+        summary.ess_low_share = float(np.mean(ess < LOW_ESS))
+        summary.score_seconds = sum(r.seconds for s in tilted for r in s.rewards)
+        for i, spec in enumerate(self.plan.recipe.rewards):
+            summary.reused[spec.value] = sum(s.rewards[i].cached for s in tilted)
+
+    def _changes(self) -> list[ValueChange]:
+        before, after = np.concatenate(self.before), np.concatenate(self.after)
+        changes = []
+        for i, (spec, lam) in enumerate(zip(self.plan.recipe.rewards, self.plan.recipe.lam, strict=True)):
+            (b, b_se), (a, a_se) = mean_and_error(before[:, i]), mean_and_error(after[:, i])
+            changes.append(
+                ValueChange(
+                    value=spec.value, lam=lam, before=b, before_se=b_se, after=a, after_se=a_se
+                )
+            )
+        return changes
+
+
+def _per_prompt(table: pl.DataFrame, values: list[str]) -> np.ndarray:
+    """Mean of each value per prompt, [P, V]."""
+    means = table.group_by("prompt_id", maintain_order=True).agg(pl.col(values).mean())
+    return means.select(values).to_numpy()
+
+
+def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
+    """The card, then the manifest that makes the folder count, then away with files of before."""
+    manifest = {
+        "configuration": plan.recipe.config.model_dump(mode="json"),
+        "p0": {**plan.recipe.p0.identity, "name": plan.recipe.p0.model.name, "device": plan.recipe.device},
+        "rewards": [spec.described for spec in plan.recipe.rewards],
+        "skipped_prompts": list(plan.skipped),
+        "truncated_prompts": list(plan.truncated),
+        "summary": asdict(summary),
+        "made_with": made_with(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "files": books.files,
+    }
+    text = card.render(manifest, summary, sorted({p.partition("/")[0] for p in books.files}))
+    store.write_bytes(store.join(books.folder, "README.md"), text.encode())
+    store.write_json(store.join(books.folder, pool.MANIFEST), manifest)
+    _remove_stale(books)
+
+
+def _remove_stale(books: _Books) -> None:
+    for table in {path.rpartition("/")[0] for path in books.files}:
+        for name in store.names(store.join(books.folder, table)):
+            if name.endswith(".parquet") and f"{table}/{name}" not in books.files:
+                store.remove(store.join(books.folder, table, name))

@@ -1,0 +1,137 @@
+"""From a configuration to a plan: everything that can be checked before a model's weights are loaded.
+
+Checked in this order: storage, base model, reward models, prompts, prompt lengths.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import polars as pl
+
+from exptilt import ids, models, pool, prompts, rewards, store
+from exptilt.config import Config, MCAligned
+from exptilt.engines.base import P0
+from exptilt.errors import ConfigError
+from exptilt.fit import fit
+from exptilt.refs import ShardRef
+from exptilt.rewards import RewardSpec
+
+FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 200, 64
+MOST_TASKS: Final = 900  # beyond about 1,000 a run Prefect's server falls behind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is drawn, how it is scored, and where: all that a step needs beside its shard."""
+
+    config: Config
+    p0: P0
+    rewards: tuple[RewardSpec, ...]
+    device: str
+
+    @property
+    def lam(self) -> list[float]:
+        """λ, one per reward; none for a run that does not tilt."""
+        return list(self.config.lam) if isinstance(self.config, MCAligned) else []
+
+    def path(self, stage: str, *parts: str) -> str:
+        """The pool's path of `stage`."""
+        return store.join(self.config.save_directory, "pool", stage, *parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A checked run: the recipe, its prompts in shards, and the prompts left out or cut."""
+
+    recipe: Recipe
+    shards: tuple[ShardRef, ...]
+    skipped: tuple[int, ...]
+    truncated: tuple[int, ...]
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts of all shards."""
+        return sum(shard.n_prompts for shard in self.shards)
+
+
+@lru_cache(maxsize=4)
+def prepare(config: Config) -> Plan:
+    """The plan of `config`, its prompts written to the pool.
+
+    Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
+    """
+    store.check_writable(config.save_directory)
+    device = resolve_device(config.device)
+    p0 = _p0(config, device)
+    specs: tuple[RewardSpec, ...] = ()
+    if isinstance(config, MCAligned):
+        specs = tuple(rewards.resolve(value, p0.model) for value in config.values)
+    table = _slice(prompts.load(config.data, config.prompt_column), config)
+    fitted = fit(table, p0, config.on_long_prompt)
+    return Plan(
+        recipe=Recipe(config=config, p0=p0, rewards=specs, device=device),
+        shards=tuple(_shards(fitted.table, config, len(specs))),
+        skipped=tuple(fitted.skipped),
+        truncated=tuple(fitted.truncated),
+    )
+
+
+def resolve_device(asked: str) -> str:
+    """The device that `asked` means here; ConfigError where this machine has no such device."""
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked.startswith("cuda"):
+        found = torch.cuda.device_count()
+        if int(asked.partition(":")[2] or 0) >= found:
+            raise ConfigError(f"--device {asked}: this machine has {found} CUDA devices")
+    return asked
+
+
+def _p0(config: Config, device: str) -> P0:
+    automatic = "float32" if device == "cpu" else "bfloat16"
+    return P0(
+        model=models.base_model(config.basemodel),
+        dtype=automatic if config.dtype == "auto" else config.dtype,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+    )
+
+
+def _slice(table: pl.DataFrame, config: Config) -> pl.DataFrame:
+    chosen = table[config.start : config.end]
+    if chosen.is_empty():
+        raise ConfigError(
+            f"the range --start {config.start} --end {config.end} is empty: "
+            f"{config.data} has {table.height} prompts"
+        )
+    return chosen
+
+
+def shard_size(n_prompts: int, n_values: int) -> int:
+    """Prompts per shard when none is asked for: 20 to 200 shards, and under 900 tasks."""
+    tasks_per_shard = n_values + 2
+    most = min(MOST_SHARDS, MOST_TASKS // tasks_per_shard)
+    wanted = math.ceil(n_prompts / PROMPTS_PER_SHARD)
+    return math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), most))
+
+
+def _shards(table: pl.DataFrame, config: Config, n_values: int) -> list[ShardRef]:
+    auto = shard_size(table.height, n_values)
+    size = auto if config.shard_size == "auto" else config.shard_size
+    tables = list(table.iter_slices(size))
+    return [_shard(t, index, len(tables), config) for index, t in enumerate(tables)]
+
+
+def _shard(table: pl.DataFrame, index: int, of: int, config: Config) -> ShardRef:
+    content = ids.content_key(table.to_dict(as_series=False))
+    path = store.join(config.save_directory, "pool", "prompts", content)
+    if pool.find(path) is None:
+        pool.put(path, {"prompts": table}, {"data": config.data})
+    key = ids.content_key(table["prompt_id"].to_list())
+    return ShardRef(index=index, of=of, prompts=path, key=key, n_prompts=table.height)

@@ -1,0 +1,77 @@
+"""The pool: computed tables under content keys, each entry complete once its manifest is there.
+
+An entry is a folder with Parquet files and manifest.json, written last, which records rows, bytes
+and SHA-256 of every file. An entry that is missing, truncated or altered counts as absent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from exptilt import lease, schemas, store
+from exptilt.errors import StorageError
+
+MANIFEST = "manifest.json"
+Tables = dict[str, pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A complete entry: where it lies and what its manifest says of it."""
+
+    path: str
+    files: dict[str, dict[str, Any]]
+    meta: dict[str, Any]
+
+    def table(self, name: str) -> pl.DataFrame:
+        """The table `name` of this entry, checked against its recorded SHA-256 and its schema."""
+        data = store.read_bytes(store.join(self.path, f"{name}.parquet"))
+        if store.sha256(data) != self.files[name]["sha256"]:
+            raise StorageError(f"{self.path}/{name}.parquet has changed since it was written")
+        return schemas.validate(name, pl.read_parquet(data))
+
+
+def find(path: str) -> Entry | None:
+    """The entry at `path`, or None unless its manifest is there and every file is as recorded."""
+    try:
+        manifest = store.read_json(store.join(path, MANIFEST))
+        files = dict(manifest["files"])
+        intact = all(_is_intact(path, name, said) for name, said in files.items())
+    except (StorageError, KeyError, TypeError, ValueError):
+        return None
+    return Entry(path=path, files=files, meta=manifest.get("meta", {})) if intact else None
+
+
+def _is_intact(path: str, name: str, said: dict[str, Any]) -> bool:
+    data = store.read_bytes(store.join(path, f"{name}.parquet"))
+    return name in schemas.TABLES and store.sha256(data) == said["sha256"]
+
+
+def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
+    """Write `tables` at `path`, then the manifest that makes them count."""
+    files = {}
+    for name, table in tables.items():
+        data = store.parquet_bytes(schemas.validate(name, table))
+        store.write_bytes(store.join(path, f"{name}.parquet"), data)
+        files[name] = {"rows": table.height, "bytes": len(data), "sha256": store.sha256(data)}
+    store.write_json(store.join(path, MANIFEST), {"files": files, "meta": meta})
+    return Entry(path=path, files=files, meta=meta)
+
+
+def compute_once(
+    path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]
+) -> tuple[Entry, bool]:
+    """The entry at `path`, and whether it was there; else what `compute` gives, written there.
+
+    Runs that share the storage compute an entry once: the others wait for it (see lease).
+    """
+    entry = find(path)
+    if entry:
+        return entry, True
+    with lease.held(f"{path}.lease"):
+        entry = find(path)
+        if entry:
+            return entry, True
+        return put(path, *compute()), False

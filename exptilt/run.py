@@ -1,0 +1,22 @@
+"""The steps of a run in one process, one shard after the other, without an orchestrator."""
+
+from collections.abc import Iterable
+
+from exptilt import output, stages
+from exptilt.output import Shard
+from exptilt.plan import Plan, Recipe
+from exptilt.refs import ShardRef
+from exptilt.summary import Summary
+
+
+def run(plan: Plan, shards: Iterable[ShardRef] | None = None) -> Summary:
+    """Do all of `plan`, reusing what the pool holds; `shards` may wrap plan.shards to watch them."""
+    return output.merge(plan, [_shard(plan.recipe, s) for s in shards or plan.shards])
+
+
+def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
+    samples = stages.generate(recipe, shard)
+    if not recipe.rewards:
+        return samples
+    scored = [stages.score(recipe, samples, spec) for spec in recipe.rewards]
+    return stages.resample(recipe, samples, scored)

@@ -1,0 +1,76 @@
+"""The tables: their columns and types, and the check that a table is what it says.
+
+P prompts, N samples per prompt, V values; key columns first; no nulls unless listed in NULLABLE.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from exptilt.errors import StorageError
+
+Table = dict[str, pl.DataType | type[pl.DataType]]
+
+PROMPTS: Final[Table] = {
+    "prompt_id": pl.String,
+    "prompt_index": pl.Int64,
+    "prompt": pl.String,
+    "source": pl.String,
+}
+SAMPLES: Final[Table] = {
+    "prompt_id": pl.String,
+    "sample_index": pl.Int32,
+    "completion": pl.String,
+    "n_tokens": pl.Int32,
+    "finish_reason": pl.Categorical,
+    "logprob": pl.Float64,
+    "nll": pl.Float64,
+    "seed": pl.Int64,
+}
+REWARDS: Final[Table] = {
+    "prompt_id": pl.String,
+    "sample_index": pl.Int32,
+    "value": pl.Categorical,
+    "reward": pl.Float64,
+}
+DRAWS: Final[Table] = {
+    "prompt_id": pl.String,
+    "draw_index": pl.Int32,
+    "sample_index": pl.Int32,
+    "log_weight": pl.Float64,
+    "weight": pl.Float64,
+}
+DIAGNOSTICS: Final[Table] = {
+    "prompt_id": pl.String,
+    "n": pl.Int32,
+    "ess": pl.Float64,
+    "max_weight": pl.Float64,
+    "khat": pl.Float64,
+    "log_z": pl.Float64,
+    "kl": pl.Float64,
+    "n_unique": pl.Int32,
+}
+TABLES: Final[dict[str, Table]] = {
+    "prompts": PROMPTS,
+    "samples": SAMPLES,
+    "rewards": REWARDS,
+    "draws": DRAWS,
+    "diagnostics": DIAGNOSTICS,
+}
+NULLABLE: Final = frozenset({"logprob", "nll"})
+
+
+def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
+    """Return `table` if its columns, types and nulls are those of table `name`.
+
+    Raises StorageError that names the table and the column.
+    """
+    expected = dict(TABLES[name])
+    if dict(table.schema) != expected:
+        found = ", ".join(f"{c} {t}" for c, t in table.schema.items())
+        raise StorageError(f"table {name!r} has the wrong columns: {found}")
+    nulls = table.null_count().row(0, named=True)
+    bad = [c for c, count in nulls.items() if count and c not in NULLABLE]
+    if bad:
+        raise StorageError(f"table {name!r} has nulls in column {bad[0]!r}")
+    return table

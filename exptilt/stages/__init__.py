@@ -1,0 +1,10 @@
+"""The stages of a run: each reads references, computes once under a content key, returns a reference.
+
+They know nothing of who calls them: the flows and the research API run the same ones.
+"""
+
+from exptilt.stages.generate import generate
+from exptilt.stages.resample import resample
+from exptilt.stages.score import score
+
+__all__ = ["generate", "resample", "score"]

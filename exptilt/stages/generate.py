@@ -1,0 +1,68 @@
+"""Generate: completions of a shard's prompts, only those that the pool does not hold yet."""
+
+import re
+import time
+
+import numpy as np
+import polars as pl
+
+from exptilt import ids, pool, schemas, store
+from exptilt.engines import base
+from exptilt.plan import Recipe
+from exptilt.refs import SamplesRef, ShardRef
+from exptilt.stages.tables import Made, read
+
+
+def generate(recipe: Recipe, shard: ShardRef) -> SamplesRef:
+    """Samples 0..n-1 of every prompt of `shard`: what the pool has, and the rest drawn now."""
+    key = ids.content_key(
+        {"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key}
+    )
+    folder, n = recipe.path("samples", key), recipe.config.nsamples
+    parts, have = _parts(folder, n)
+    tokens, seconds = 0, 0.0
+    if have < n:
+        path = store.join(folder, f"{have}-{n}")
+        entry, cached = pool.compute_once(path, lambda: _draw(recipe, shard, have, n))
+        parts.append(path)
+        if not cached:
+            tokens, seconds = entry.meta["tokens"], entry.meta["seconds"]
+    return SamplesRef(
+        shard=shard, parts=tuple(parts), cached=tokens == 0, tokens=tokens, seconds=seconds
+    )
+
+
+def _parts(folder: str, n: int) -> tuple[list[str], int]:
+    """The complete entries that cover samples 0, 1, … without a gap, and how far they reach."""
+    found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in store.names(folder)]
+    ranges = sorted((int(m[1]), -int(m[2])) for m in found if m)
+    parts, have = [], 0
+    for first, last in ranges:
+        path = store.join(folder, f"{first}-{-last}")
+        if first == have < n and pool.find(path):
+            parts.append(path)
+            have = -last
+    return parts, have
+
+
+def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
+    table = read(shard.prompts, "prompts")
+    prompt_ids = table["prompt_id"].to_list()
+    seeds = ids.seeds_for(recipe.config.seed, prompt_ids, first, last)
+    engine = base.load(recipe.p0, recipe.device)
+    began = time.perf_counter()
+    batch = 0 if recipe.config.batch_size == "auto" else recipe.config.batch_size
+    drawn = engine.draw(table["prompt"].to_list(), seeds, batch)
+    samples = pl.DataFrame(
+        [sample for row in drawn for sample in row], schema=base.Sample._fields, orient="row"
+    )
+    keys = {
+        "prompt_id": np.repeat(prompt_ids, last - first),
+        "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
+        "seed": seeds.ravel(),
+    }
+    samples = samples.with_columns(**{k: pl.Series(v) for k, v in keys.items()})
+    samples = samples.select(*schemas.SAMPLES).cast(dict(schemas.SAMPLES))
+    tokens = int(samples["n_tokens"].sum() + (samples["finish_reason"] == "stop").sum())
+    seconds = time.perf_counter() - began
+    return {"samples": samples}, {"tokens": tokens, "seconds": seconds, "p0": recipe.p0.identity}

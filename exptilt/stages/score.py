@@ -1,0 +1,57 @@
+"""Score: one value's rewards for a shard's samples."""
+
+import time
+
+import numpy as np
+import polars as pl
+
+from exptilt import ids, pool, rewards, schemas
+from exptilt.errors import RewardError
+from exptilt.plan import Recipe
+from exptilt.refs import RewardsRef, SamplesRef
+from exptilt.rewards import RewardSpec
+from exptilt.stages.tables import Made, read
+
+
+def score(recipe: Recipe, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
+    """The rewards of one value for a shard's samples; RewardError where one is not finite."""
+    began = time.perf_counter()
+    done = [_score_part(recipe, samples, part, spec) for part in samples.parts]
+    return RewardsRef(
+        value=spec.value,
+        parts=tuple(path for path, _ in done),
+        cached=all(cached for _, cached in done),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _score_part(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
+    scored = pool.find(part)
+    digest = scored.files["samples"]["sha256"] if scored else ""
+    key = ids.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
+    path = recipe.path("rewards", key)
+    _, cached = pool.compute_once(path, lambda: _reward(recipe, samples, part, spec))
+    return path, cached
+
+
+def _reward(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
+    prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
+    table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
+    reward = rewards.load(spec, recipe.device, recipe.p0.dtype)
+    numbers = reward.score(*(table[c].to_list() for c in ("prompt", "completion", "nll")))
+    _refuse_not_finite(numbers, table, spec)
+    scored = table.select("prompt_id", "sample_index").with_columns(
+        value=pl.lit(spec.value), reward=pl.Series(numbers, dtype=pl.Float64)
+    )
+    return {"rewards": scored.cast(dict(schemas.REWARDS))}, {"reward": spec.described}
+
+
+def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        row = table.row(int(bad[0]), named=True)
+        raise RewardError(
+            f"value {spec.value!r} ({spec.model.name}) gave {numbers[bad[0]]} for prompt "
+            f"{row['prompt_index']} ({row['prompt'][:60]!r}), sample {row['sample_index']}; "
+            f"{len(bad)} such in this shard"
+        )

@@ -1,0 +1,41 @@
+"""Reading what earlier stages left in the pool, in one order: the shard's prompts, samples by index."""
+
+from typing import Any
+
+import polars as pl
+
+from exptilt import pool
+from exptilt.errors import StorageError
+from exptilt.refs import DrawsRef, RewardsRef, SamplesRef, ShardRef
+
+Made = tuple[pool.Tables, dict[str, Any]]
+
+
+def read(path: str, name: str) -> pl.DataFrame:
+    """Table `name` of the pool entry at `path`."""
+    entry = pool.find(path)
+    if entry is None:
+        raise StorageError(f"{path} was complete and is damaged now; run again to remake it")
+    return entry.table(name)
+
+
+def samples_of(ref: SamplesRef, n: int) -> pl.DataFrame:
+    """The first n samples of each prompt, prompts in the shard's order, samples by index."""
+    parts = [read(part, "samples") for part in ref.parts]
+    return _in_order(pl.concat(parts), ref.shard, n)
+
+
+def rewards_of(ref: RewardsRef, shard: ShardRef, n: int) -> pl.DataFrame:
+    """One value's rewards for the first n samples of each prompt, in the order of samples_of."""
+    return _in_order(pl.concat([read(part, "rewards") for part in ref.parts]), shard, n)
+
+
+def _in_order(table: pl.DataFrame, shard: ShardRef, n: int) -> pl.DataFrame:
+    order = read(shard.prompts, "prompts").select("prompt_id").with_row_index("place")
+    kept = table.filter(pl.col("sample_index") < n).join(order, on="prompt_id", how="left")
+    return kept.sort("place", "sample_index").drop("place")
+
+
+def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:
+    """The draws or the diagnostics of a shard, prompts in the shard's order."""
+    return read(ref.path, name)

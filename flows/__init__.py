@@ -1,0 +1,1 @@
+"""What runs: one file per DAG, read top to bottom, its command line at the foot."""

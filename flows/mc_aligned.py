@@ -1,0 +1,35 @@
+"""gen/mc-aligned: text from the tilted model, y ~ p0(y|x) exp(Σ λ r(x, y)).
+
+python flows/mc_aligned.py --lam -0.5 --value humor --nsamples 50
+"""
+
+from exptilt.cli import command_line
+from exptilt.config import MCAligned
+
+if __name__ == "__main__":
+    CONFIG = command_line(MCAligned)  # before Prefect loads, so that --help answers at once
+
+from exptilt.summary import Summary
+from tasks.generate import generate
+from tasks.launch import launch
+from tasks.merge import merge
+from tasks.prompts import load_prompts
+from tasks.run import finished, gen
+from tasks.score import score
+from tasks.tilt import tilt
+
+
+@gen(MCAligned)
+def mc_aligned(config: MCAligned) -> Summary:
+    """Draw n completions per prompt, score them, keep those of the tilted model."""
+    plan = load_prompts(config)
+    recipe, lines = plan.recipe, []
+    for shard in plan.shards:
+        samples = generate.submit(recipe, shard)
+        rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
+        lines.append([samples, *rewards, tilt.submit(recipe, shard, samples, rewards)])
+    return merge(plan, finished(lines))
+
+
+if __name__ == "__main__":
+    launch(mc_aligned, CONFIG)

@@ -1,0 +1,29 @@
+"""gen/original: text from the base model, y ~ p0(y|x).
+
+python flows/original.py --basemodel demo --data demo
+"""
+
+from exptilt.cli import command_line
+from exptilt.config import Original
+
+if __name__ == "__main__":
+    CONFIG = command_line(Original)  # before Prefect loads, so that --help answers at once
+
+from exptilt.summary import Summary
+from tasks.generate import generate
+from tasks.launch import launch
+from tasks.merge import merge
+from tasks.prompts import load_prompts
+from tasks.run import finished, gen
+
+
+@gen(Original)
+def original(config: Original) -> Summary:
+    """Draw completions from the base model and save them."""
+    plan = load_prompts(config)
+    lines = [[generate.submit(plan.recipe, shard)] for shard in plan.shards]
+    return merge(plan, finished(lines))
+
+
+if __name__ == "__main__":
+    launch(original, CONFIG)

@@ -1,0 +1,128 @@
+"""The research API: text from a base model, or from its exponential tilt, as JSON records.
+
+python gendata.py generate_from_original_model
+python gendata.py --basemodel_name=gpt2 --data_name=Imdb generate_from_original_model
+python gendata.py generate_from_MC_aligned_model --lam_list=-0.5 --value_list="humor" --MC_nsamples=50
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from exptilt.config import MCAligned, Original, build
+from exptilt.errors import ExptiltError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+
+class TextGeneration:
+    """Generate text for the prompts of a data set.
+
+    The steps, the seeds and so the rows are those of the flows; finished shards are reused.
+
+    Args:
+        basemodel_name: demo, gpt2, opt1.3b, llama2_chat, a Hub id or a local folder.
+        data_name: demo, Anthropic-harmless, Imdb, a file or a Hub data set; ValueError otherwise.
+        save_directory: a local folder or s3://bucket/prefix.
+    """
+
+    def __init__(
+        self,
+        basemodel_name: str = "demo",
+        data_name: str = "demo",
+        save_directory: str = "results",
+    ) -> None:
+        from exptilt.models import file_name
+        from exptilt.plan import resolve_device
+        from exptilt.prompts import check_name, short_name
+
+        check_name(data_name)
+        self.device = resolve_device("auto")
+        self.basemodel_name = basemodel_name
+        self.data_name = data_name
+        self.save_directory = save_directory
+        self.basemodel_filename = file_name(basemodel_name)
+        stem = f"{self.basemodel_filename}-{short_name(data_name)}"
+        self.file_path = f"{save_directory}/{stem}.json"
+        self.top_k = 50
+        self.max_new_tokens = 50
+        self.seed = 0
+
+    @property
+    def generation_config(self) -> "GenerationConfig":
+        """How a completion is drawn, in transformers' terms."""
+        from transformers import GenerationConfig
+
+        return GenerationConfig(
+            do_sample=True,
+            num_beams=1,
+            temperature=1.0,
+            top_k=self.top_k,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    def generate_from_original_model(self, batch_size: int = 32) -> None:
+        """Draw one completion per prompt and write `file_path`: prompt, generated, perplexity."""
+        self._run(Original, batch_size=batch_size)
+
+    def generate_from_MC_aligned_model(  # noqa: N802 - the research code's name
+        self,
+        lam_list: float | Sequence[float],
+        value_list: str | Sequence[str],
+        MC_nsamples: int = 32,  # noqa: N803
+        start_index: int = 0,
+        end_index: int | None = None,
+    ) -> None:
+        """Keep one of MC_nsamples completions per prompt, by weights exp(Σ λ r), and write records.
+
+        Args:
+            lam_list: λ, a number or one per value.
+            value_list: values: a name, a comma list, a list, or "all".
+            MC_nsamples: completions drawn per prompt.
+            start_index: first prompt.
+            end_index: end of the prompts, exclusive; None or 0 for all.
+        """
+        tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples}
+        self._run(MCAligned, **tilt, start=start_index, end=end_index or None)
+
+    def _run(self, model: type[Original | MCAligned], **settings: Any) -> None:
+        from rich.console import Console
+        from rich.progress import track
+
+        from exptilt.plan import prepare
+        from exptilt.report import show
+        from exptilt.run import run
+
+        common = {
+            "basemodel": self.basemodel_name,
+            "data": self.data_name,
+            "save_directory": self.save_directory,
+            "device": self.device,
+            "top_k": self.top_k,
+            "max_new_tokens": self.max_new_tokens,
+            "seed": self.seed,
+        }
+        plan = prepare(build(model, {**common, **settings}))
+        console = Console(stderr=True)
+        watched = track(plan.shards, "shards", console=console, disable=not console.is_terminal)
+        show(run(plan, watched), Console())
+
+
+def main() -> None:
+    """The command line: python gendata.py [--basemodel_name=…] METHOD [--flags]."""
+    import fire
+
+    from exptilt.cli import fail
+
+    try:
+        fire.Fire(TextGeneration)
+    except ExptiltError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("stopped; finished shards are saved, run the same command to go on", 130)
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

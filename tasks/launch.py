@@ -1,0 +1,116 @@
+"""A flow from the command line: checks first, quiet in between, a summary and an exit code at the end."""
+
+import contextlib
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.logging.handlers import PrefectConsoleHandler
+from rich.console import Console
+
+from exptilt import stop
+from exptilt.cli import fail
+from exptilt.config import Config, MCAligned
+from exptilt.errors import ExptiltError
+from exptilt.plan import Plan, prepare
+from exptilt.report import show
+
+RECORD_SECONDS = 20.0
+FAILED, INTERRUPTED = 1, 130
+
+
+def launch(flow: Flow[..., Any], config: Config) -> NoReturn:
+    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
+    try:
+        plan = prepare(config)
+    except ExptiltError as error:
+        fail(str(error))
+    print(opening(plan), file=sys.stderr, flush=True)
+    with quiet_console(), stopping_at_once():
+        outcome = _run(flow, config, plan)
+    if isinstance(outcome, KeyboardInterrupt):
+        fail("stopped; finished shards are saved, run the same command to go on", INTERRUPTED)
+    if isinstance(outcome, BaseException):
+        _trace_unforeseen(outcome)
+        fail(str(outcome) or type(outcome).__name__, FAILED)
+    show(outcome, Console())
+    sys.exit(0)
+
+
+def _trace_unforeseen(error: BaseException) -> None:
+    """Print the traceback of an error that exptilt did not raise on purpose: it is a defect."""
+    cause = error.__cause__ or error
+    if not isinstance(cause, (ExptiltError, OSError)):
+        traceback.print_exception(cause)
+
+
+def opening(plan: Plan) -> str:
+    """What is about to happen, in one line."""
+    config, recipe = plan.recipe.config, plan.recipe
+    tilt = ""
+    if isinstance(config, MCAligned):
+        pairs = zip(recipe.rewards, recipe.lam, strict=True)
+        tilt = ", tilted by " + ", ".join(f"{lam:g} × {spec.value}" for spec, lam in pairs)
+    return (
+        f"{config.basemodel} on {recipe.device} ({recipe.p0.dtype}): {plan.n_prompts:,} prompts of "
+        f"{config.data} × {config.nsamples} samples in {len(plan.shards)} shards{tilt}"
+    )
+
+
+def _run(flow: Flow[..., Any], config: Config, plan: Plan) -> Any:
+    """The flow's summary, or what it failed with."""
+    tasks = len(plan.shards) * (len(plan.recipe.rewards) + 1 + bool(plan.recipe.rewards)) + 2
+    try:
+        state = flow(**config.model_dump(), return_state=True)
+    except KeyboardInterrupt as error:
+        return error
+    if state.is_completed():
+        _wait_until_recorded(state.state_details.flow_run_id, tasks)
+    return state.result(raise_on_failure=False)
+
+
+def _wait_until_recorded(flow_run_id: UUID, tasks: int) -> None:
+    """Let the server book the last task states, which reach it as events, before it may go."""
+    query = {
+        "flow_runs": {"id": {"any_": [str(flow_run_id)]}},
+        "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+    }
+    deadline = time.monotonic() + RECORD_SECONDS
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            if client._client.post("/task_runs/count", json=query).json() >= tasks:
+                return
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def quiet_console() -> Iterator[None]:
+    """Keep Prefect's log lines for its server: the terminal shows progress and outcome."""
+    loggers = [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
+    handlers = {h for log in loggers for h in log.handlers if isinstance(h, PrefectConsoleHandler)}
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    yield
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """On Ctrl-C, ask the running steps to stop before Prefect waits for them."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        stop.ask()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

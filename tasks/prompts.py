@@ -1,0 +1,14 @@
+"""Load prompts: check the whole configuration, put the prompts into the pool, shard by shard."""
+
+from typing import Any
+
+from exptilt.config import Config
+from exptilt.plan import Plan, prepare
+from tasks.step import step
+
+
+def _load_prompts(config: Config) -> Plan:
+    return prepare(config)
+
+
+load_prompts: Any = step(_load_prompts, "load prompts {config.data}")

@@ -1,0 +1,102 @@
+"""Running a flow: its parameters from a configuration, its shards to their end, its command line."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from prefect import Flow, flow
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from exptilt.config import Config, build
+from exptilt.errors import ShardsFailed
+from tasks.progress import Progress
+
+C = TypeVar("C", bound=Config)
+WORKERS = 8  # enough to score and tilt a shard while the next one is generated
+
+
+def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
+    """Make a function of one configuration a flow named `gen` whose parameters are its fields.
+
+    The fields' descriptions become the UI's form; the flow checks them as the command line does.
+    """
+
+    def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
+        @functools.wraps(body)
+        def run(**settings: Any) -> Any:
+            return body(build(model, settings))
+
+        run.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+        run.__doc__ = _document(body, model)
+        return flow(
+            run,
+            name="gen",
+            flow_run_name=_run_name,
+            task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),  # type: ignore[arg-type]
+            persist_result=False,
+            log_prints=False,
+        )
+
+    return decorate
+
+
+def _document(body: Callable[..., Any], model: type[Config]) -> str:
+    fields = model.model_fields.items()
+    arguments = "\n".join(f"    {name}: {field.description}" for name, field in fields)
+    return f"{inspect.getdoc(body)}\n\nArgs:\n{arguments}"
+
+
+def _run_name() -> str:
+    """What the run is, in the UI: demo demo lam=-0.5 humor n=50."""
+    from prefect.runtime import flow_run
+
+    given = flow_run.parameters
+    tilt = f"lam={given['lam']} {given['value']} " if "lam" in given else ""
+    return f"{given['basemodel']} {given['data']} {tilt}n={given['nsamples']}"
+
+
+def finished(lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
+    """Wait for every shard; each line is a shard's futures in order. Returns the last ones' results.
+
+    Raises ShardsFailed, which lists every shard that failed, once all have ended.
+    """
+    with Progress(len(lines)) as progress:
+        for _ in as_completed([line[-1] for line in lines]):
+            progress.advance()
+    for future in (future for line in lines for future in line):
+        future.wait()  # else its state is what the server has heard so far
+    failures = {i: _failure(line) for i, line in enumerate(lines) if not _is_done(line)}
+    if failures:
+        raise ShardsFailed(_listed(failures, len(lines))) from next(iter(failures.values()))
+    return [line[-1].result() for line in lines]
+
+
+def _is_done(line: Sequence[PrefectFuture[Any]]) -> bool:
+    return line[-1].state.is_completed()
+
+
+def _failure(line: Sequence[PrefectFuture[Any]]) -> BaseException:
+    """Why a shard failed: the error of its first step that did."""
+    states = [future.state for future in line]
+    for state in states:
+        if state.is_failed() or state.is_crashed():
+            error = state.result(raise_on_failure=False)
+            return error if isinstance(error, BaseException) else RuntimeError(str(error))
+    return RuntimeError(f"not run: {states[-1].message}")
+
+
+def _listed(failures: dict[int, BaseException], total: int) -> str:
+    """One line per different error, with the shards that it hit."""
+    shards: dict[str, list[str]] = {}
+    for index, error in failures.items():
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        shards.setdefault(first, []).append(f"{index + 1:03d}")
+    return "\n".join(
+        [
+            f"{len(failures)} of {total} shards failed; the others are saved, and a re-run "
+            "does only what is missing:",
+            *(f"  shard {', '.join(hit)}: {error}" for error, hit in shards.items()),
+        ]
+    )

@@ -1,0 +1,17 @@
+"""Score a shard's samples: one task per value."""
+
+from typing import Any
+
+from exptilt import stages
+from exptilt.plan import Recipe
+from exptilt.refs import SamplesRef, ShardRef
+from exptilt.rewards import RewardSpec
+from tasks.step import done, step
+
+
+def _score(recipe: Recipe, shard: ShardRef, samples: SamplesRef, spec: RewardSpec) -> Any:
+    ref = stages.score(recipe, samples, spec)
+    return done(ref, ref.cached)
+
+
+score = step(_score, "score {spec.value} {shard.name}")

@@ -1,0 +1,40 @@
+"""What all tasks share: retries for what can pass, no result cache, and the Cached state."""
+
+from typing import Any, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
+RETRIES = 3
+R = TypeVar("R")
+
+
+def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failure may be gone at the next try: input and output, memory, a lost connection.
+
+    A wrong configuration or a reward that is not finite would fail again.
+    """
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def step(function: Any, name: str) -> Task[..., Any]:
+    """`function` as a Prefect task that is called `name`, a format string over its parameters."""
+    return task(
+        function,
+        task_run_name=name,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(2),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=can_pass,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+
+
+def done(ref: R, cached: bool) -> Any:
+    """`ref`, in the state Cached where the pool had it."""
+    return Completed(name="Cached", data=ref, message="from the pool") if cached else ref

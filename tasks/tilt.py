@@ -1,0 +1,18 @@
+"""Tilt a shard: resample its completions at the run's λ."""
+
+from typing import Any
+
+from exptilt import stages
+from exptilt.plan import Recipe
+from exptilt.refs import RewardsRef, SamplesRef, ShardRef
+from tasks.step import done, step
+
+
+def _tilt(
+    recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]
+) -> Any:
+    ref = stages.resample(recipe, samples, rewards)
+    return done(ref, ref.cached)
+
+
+tilt = step(_tilt, "tilt {shard.name}")
