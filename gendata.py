@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exptilt.config import MCAligned, Original, build
+from exptilt.config import C, MCAligned, Original, build
 from exptilt.errors import ExptiltError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TextGeneration:
         """How a completion is drawn, in transformers' terms."""
         from transformers import GenerationConfig
 
-        return GenerationConfig(
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=True,
             num_beams=1,
             temperature=1.0,
@@ -70,7 +70,7 @@ class TextGeneration:
         self,
         lam_list: float | Sequence[float],
         value_list: str | Sequence[str],
-        MC_nsamples: int = 32,  # noqa: N803
+        MC_nsamples: int = 32,
         start_index: int = 0,
         end_index: int | None = None,
     ) -> None:
@@ -86,7 +86,7 @@ class TextGeneration:
         tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples}
         self._run(MCAligned, **tilt, start=start_index, end=end_index or None)
 
-    def _run(self, model: type[Original | MCAligned], **settings: Any) -> None:
+    def _run(self, model: type[C], **settings: Any) -> None:
         from rich.console import Console
         from rich.progress import track
 

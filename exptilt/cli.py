@@ -5,14 +5,13 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from exptilt.config import MCAligned, Original, build
+from exptilt.config import C, build
 from exptilt.errors import ConfigError
 
-C = TypeVar("C", Original, MCAligned)
 BAD_INPUT = 2
 
 
@@ -67,7 +66,7 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> N
     parser.add_argument(
         f"--{name.replace('_', '-')}",
         action="append" if many else "store",
-        metavar="|".join(choices) if choices else name.split("_")[-1].upper(),
+        metavar="|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper(),
         help=f"{field.description}{shown}".replace("%", "%%"),
     )
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -38,9 +38,7 @@ PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class _Tilt(BaseModel):
-    lam: Numbers = Field(
-        default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2"
-    )
+    lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
     value: Names = Field(
         default=("humor",),
         description="values to tilt: one, a comma list, or repeated; FILE.py:function; or all",
@@ -72,12 +70,11 @@ class _Base(BaseModel):
     shard_size: PositiveOrAuto = Field(
         default="auto", description="prompts per shard; auto makes 20 to 200 shards"
     )
-    batch_size: PositiveOrAuto = Field(
-        default="auto", description="sequences decoded at once on a device"
-    )
+    batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="the weights' type; auto is float32 on a CPU and bfloat16 elsewhere"
+        default="auto",
+        description="the weights' type; auto is float32 on a CPU and bfloat16 elsewhere",
     )
     save_directory: str = Field(
         default="results", min_length=1, description="where all goes: a folder or s3://bucket/path"
@@ -139,13 +136,14 @@ class MCAligned(_Base, _Tilt):
 
 
 Config = Original | MCAligned
+C = TypeVar("C", Original, MCAligned)
 
 
 def _plain(items: Sequence[Any]) -> str:
     return ",".join(str(item) for item in items)
 
 
-def build(model: type[Config], settings: dict[str, Any]) -> Config:
+def build(model: type[C], settings: dict[str, Any]) -> C:
     """The checked configuration, or a ConfigError of one line that names the flag."""
     try:
         return model(**settings)

@@ -23,7 +23,7 @@ def max_weight(log_weight: Floats) -> Floats:
 
 def log_z(log_weight: Floats) -> Floats:
     """log of the mean of exp(log_weight): the estimate of log E_p0[exp(Σ λ r)], in nats."""
-    return log_sum_exp(log_weight) - np.log(log_weight.shape[-1])
+    return np.asarray(log_sum_exp(log_weight) - np.log(log_weight.shape[-1]), dtype=np.float64)
 
 
 def kl(log_weight: Floats) -> Floats:

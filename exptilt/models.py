@@ -42,7 +42,6 @@ class ModelRef:
         return self.revision.startswith("blake2b:")
 
 
-
 def file_name(model: str) -> str:
     """The last part of a model's name, with what is not a letter, a digit or -_. made '_'."""
     last = model.rstrip("/").rsplit("/", 1)[-1]

@@ -86,9 +86,7 @@ class _Books:
             "samples": samples_of(samples, n),
         }
         wide = tables["samples"].join(tables["prompts"], on="prompt_id", maintain_order="left")
-        wide = wide.with_columns(
-            generated=pl.col("prompt") + pl.col("completion"), perplexity=-pl.col("nll")
-        )
+        wide = wide.with_columns(generated=pl.col("prompt") + pl.col("completion"), perplexity=-pl.col("nll"))
         columns = ["prompt", "generated", "perplexity"]
         if isinstance(shard, DrawsRef):
             wide, extra = self._tilted(shard, wide, tables)
@@ -110,10 +108,15 @@ class _Books:
             table = rewards_of(scored, ref, n)
             tables[f"rewards/{scored.value}"] = table
             wide = wide.with_columns(table["reward"].alias(scored.value))
-        tables["draws"], tables["diagnostics"] = draws_of(shard, "draws"), draws_of(shard, "diagnostics")
-        drawn = tables["draws"].join(
-            wide, on=["prompt_id", "sample_index"], maintain_order="left"
-        ).join(tables["diagnostics"], on="prompt_id", maintain_order="left")
+        tables["draws"], tables["diagnostics"] = (
+            draws_of(shard, "draws"),
+            draws_of(shard, "diagnostics"),
+        )
+        drawn = (
+            tables["draws"]
+            .join(wide, on=["prompt_id", "sample_index"], maintain_order="left")
+            .join(tables["diagnostics"], on="prompt_id", maintain_order="left")
+        )
         values = [scored.value for scored in shard.rewards]
         self.before.append(_per_prompt(wide, values))
         self.after.append(_per_prompt(drawn, values))
@@ -169,9 +172,7 @@ class _Books:
         for i, (spec, lam) in enumerate(zip(self.plan.recipe.rewards, self.plan.recipe.lam, strict=True)):
             (b, b_se), (a, a_se) = mean_and_error(before[:, i]), mean_and_error(after[:, i])
             changes.append(
-                ValueChange(
-                    value=spec.value, lam=lam, before=b, before_se=b_se, after=a, after_se=a_se
-                )
+                ValueChange(value=spec.value, lam=lam, before=b, before_se=b_se, after=a, after_se=a_se)
             )
         return changes
 
@@ -186,7 +187,11 @@ def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
     """The card, then the manifest that makes the folder count, then away with files of before."""
     manifest = {
         "configuration": plan.recipe.config.model_dump(mode="json"),
-        "p0": {**plan.recipe.p0.identity, "name": plan.recipe.p0.model.name, "device": plan.recipe.device},
+        "p0": {
+            **plan.recipe.p0.identity,
+            "name": plan.recipe.p0.model.name,
+            "device": plan.recipe.device,
+        },
         "rewards": [spec.described for spec in plan.recipe.rewards],
         "skipped_prompts": list(plan.skipped),
         "truncated_prompts": list(plan.truncated),

@@ -60,9 +60,7 @@ def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
     return Entry(path=path, files=files, meta=meta)
 
 
-def compute_once(
-    path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]
-) -> tuple[Entry, bool]:
+def compute_once(path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]) -> tuple[Entry, bool]:
     """The entry at `path`, and whether it was there; else what `compute` gives, written there.
 
     Runs that share the storage compute an entry once: the others wait for it (see lease).

@@ -83,7 +83,8 @@ def _texts(data: str, column: str) -> Texts:
 
 def _from_file(data: str, column: str, reader: Callable[[str], pl.DataFrame]) -> Texts:
     try:
-        Path(data).read_bytes().decode("utf-8") if reader is not pl.read_parquet else None
+        if reader is not pl.read_parquet:
+            Path(data).read_bytes().decode("utf-8")  # polars replaces bad bytes in some formats
         table = reader(data)
     except UnicodeDecodeError as error:
         raise ConfigError(f"--data {data}: not UTF-8 at byte {error.start}") from error
@@ -92,20 +93,18 @@ def _from_file(data: str, column: str, reader: Callable[[str], pl.DataFrame]) ->
     except (pl.exceptions.PolarsError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--data {data}: cannot be read ({reason})") from error
-    return iter(_column(table.columns, data, column, lambda: table[column].to_list()))
+    _check_column(table.columns, data, column)
+    return iter(table[column].to_list())
 
 
-def _column(columns: list[str], data: str, column: str, values: Callable[[], Any]) -> Any:
+def _check_column(columns: list[str], data: str, column: str) -> None:
     if column not in columns:
         found = ", ".join(columns) or "none"
-        raise ConfigError(
-            f"--data {data}: no column {column!r}; its columns are {found} (--prompt-column)"
-        )
-    return values()
+        raise ConfigError(f"--data {data}: no column {column!r}; its columns are {found} (--prompt-column)")
 
 
 def _read_lines(path: str) -> pl.DataFrame:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     return pl.DataFrame({"prompt": lines}, schema={"prompt": pl.String})
 
 
@@ -144,7 +143,8 @@ def _hub(name: str, **options: Any) -> Any:
 def _from_hub(data: str, column: str) -> Texts:
     name, _, split = data.partition(":")
     table = _hub(name, split=split or "train")
-    return iter(_column(table.column_names, data, column, lambda: table[column]))
+    _check_column(table.column_names, data, column)
+    return iter(table[column])
 
 
 def _harmless() -> Texts:
@@ -156,9 +156,7 @@ def _harmless() -> Texts:
 
 def _imdb() -> Texts:
     """The first 1,000 reviews of over 30 characters, each cut at a word within 20 to 30 characters."""
-    lengths = np.random.default_rng(0).integers(
-        IMDB_SHORTEST, IMDB_LONGEST, size=IMDB_REVIEWS, endpoint=True
-    )
+    lengths = np.random.default_rng(0).integers(IMDB_SHORTEST, IMDB_LONGEST, size=IMDB_REVIEWS, endpoint=True)
     reviews = _hub("stanfordnlp/imdb", split="train")["text"]
     long_enough = (review for review in reviews if len(review) > IMDB_LONGEST)
     for review, length in zip(long_enough, lengths, strict=False):

@@ -9,48 +9,56 @@ import polars as pl
 
 from exptilt.errors import StorageError
 
-Table = dict[str, pl.DataType | type[pl.DataType]]
-
-PROMPTS: Final[Table] = {
-    "prompt_id": pl.String,
-    "prompt_index": pl.Int64,
-    "prompt": pl.String,
-    "source": pl.String,
-}
-SAMPLES: Final[Table] = {
-    "prompt_id": pl.String,
-    "sample_index": pl.Int32,
-    "completion": pl.String,
-    "n_tokens": pl.Int32,
-    "finish_reason": pl.Categorical,
-    "logprob": pl.Float64,
-    "nll": pl.Float64,
-    "seed": pl.Int64,
-}
-REWARDS: Final[Table] = {
-    "prompt_id": pl.String,
-    "sample_index": pl.Int32,
-    "value": pl.Categorical,
-    "reward": pl.Float64,
-}
-DRAWS: Final[Table] = {
-    "prompt_id": pl.String,
-    "draw_index": pl.Int32,
-    "sample_index": pl.Int32,
-    "log_weight": pl.Float64,
-    "weight": pl.Float64,
-}
-DIAGNOSTICS: Final[Table] = {
-    "prompt_id": pl.String,
-    "n": pl.Int32,
-    "ess": pl.Float64,
-    "max_weight": pl.Float64,
-    "khat": pl.Float64,
-    "log_z": pl.Float64,
-    "kl": pl.Float64,
-    "n_unique": pl.Int32,
-}
-TABLES: Final[dict[str, Table]] = {
+PROMPTS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "prompt_index": pl.Int64(),
+        "prompt": pl.String(),
+        "source": pl.String(),
+    }
+)
+SAMPLES: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "sample_index": pl.Int32(),
+        "completion": pl.String(),
+        "n_tokens": pl.Int32(),
+        "finish_reason": pl.Categorical(),
+        "logprob": pl.Float64(),
+        "nll": pl.Float64(),
+        "seed": pl.Int64(),
+    }
+)
+REWARDS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "sample_index": pl.Int32(),
+        "value": pl.Categorical(),
+        "reward": pl.Float64(),
+    }
+)
+DRAWS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "draw_index": pl.Int32(),
+        "sample_index": pl.Int32(),
+        "log_weight": pl.Float64(),
+        "weight": pl.Float64(),
+    }
+)
+DIAGNOSTICS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "n": pl.Int32(),
+        "ess": pl.Float64(),
+        "max_weight": pl.Float64(),
+        "khat": pl.Float64(),
+        "log_z": pl.Float64(),
+        "kl": pl.Float64(),
+        "n_unique": pl.Int32(),
+    }
+)
+TABLES: Final[dict[str, pl.Schema]] = {
     "prompts": PROMPTS,
     "samples": SAMPLES,
     "rewards": REWARDS,
@@ -65,8 +73,7 @@ def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
 
     Raises StorageError that names the table and the column.
     """
-    expected = dict(TABLES[name])
-    if dict(table.schema) != expected:
+    if table.schema != TABLES[name]:
         found = ", ".join(f"{c} {t}" for c, t in table.schema.items())
         raise StorageError(f"table {name!r} has the wrong columns: {found}")
     nulls = table.null_count().row(0, named=True)

@@ -55,7 +55,10 @@ def clear_errors(path: str, verb: str) -> Iterator[None]:
 @contextmanager
 def writing(path: str) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` when the block ends well, and not at all otherwise."""
-    with clear_errors(path, "write"), (_writing_local if is_local(path) else _writing_remote)(path) as f:
+    with (
+        clear_errors(path, "write"),
+        (_writing_local if is_local(path) else _writing_remote)(path) as f,
+    ):
         yield f
 
 

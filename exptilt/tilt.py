@@ -38,7 +38,5 @@ def resample(log_weight: Floats, uniforms: Floats) -> NDArray[np.int32]:
     """
     cumulative = np.cumsum(normalise(log_weight), axis=-1)
     thresholds = uniforms * cumulative[:, -1:]
-    picks = [
-        np.searchsorted(c, u, side="right") for c, u in zip(cumulative, thresholds, strict=True)
-    ]
+    picks = [np.searchsorted(c, u, side="right") for c, u in zip(cumulative, thresholds, strict=True)]
     return np.array(picks, dtype=np.int32).reshape(uniforms.shape)

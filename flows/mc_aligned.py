@@ -9,6 +9,7 @@ from exptilt.config import MCAligned
 if __name__ == "__main__":
     CONFIG = command_line(MCAligned)  # before Prefect loads, so that --help answers at once
 
+from exptilt.plan import Plan
 from exptilt.summary import Summary
 from tasks.generate import generate
 from tasks.launch import launch
@@ -22,13 +23,14 @@ from tasks.tilt import tilt
 @gen(MCAligned)
 def mc_aligned(config: MCAligned) -> Summary:
     """Draw n completions per prompt, score them, keep those of the tilted model."""
-    plan = load_prompts(config)
+    plan: Plan = load_prompts(config)
     recipe, lines = plan.recipe, []
     for shard in plan.shards:
         samples = generate.submit(recipe, shard)
         rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
         lines.append([samples, *rewards, tilt.submit(recipe, shard, samples, rewards)])
-    return merge(plan, finished(lines))
+    summary: Summary = merge(plan, finished(lines))
+    return summary
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from exptilt.config import Original
 if __name__ == "__main__":
     CONFIG = command_line(Original)  # before Prefect loads, so that --help answers at once
 
+from exptilt.plan import Plan
 from exptilt.summary import Summary
 from tasks.generate import generate
 from tasks.launch import launch
@@ -20,9 +21,10 @@ from tasks.run import finished, gen
 @gen(Original)
 def original(config: Original) -> Summary:
     """Draw completions from the base model and save them."""
-    plan = load_prompts(config)
+    plan: Plan = load_prompts(config)
     lines = [[generate.submit(plan.recipe, shard)] for shard in plan.shards]
-    return merge(plan, finished(lines))
+    summary: Summary = merge(plan, finished(lines))
+    return summary
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import time
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 
@@ -69,10 +70,10 @@ def _run(flow: Flow[..., Any], config: Config, plan: Plan) -> Any:
     """The flow's summary, or what it failed with."""
     tasks = len(plan.shards) * (len(plan.recipe.rewards) + 1 + bool(plan.recipe.rewards)) + 2
     try:
-        state = flow(**config.model_dump(), return_state=True)
+        state = cast(State[Any], flow(**config.model_dump(), return_state=True))
     except KeyboardInterrupt as error:
         return error
-    if state.is_completed():
+    if state.is_completed() and state.state_details.flow_run_id:
         _wait_until_recorded(state.state_details.flow_run_id, tasks)
     return state.result(raise_on_failure=False)
 

@@ -4,7 +4,8 @@ in the UI."""
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
+from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
@@ -21,7 +22,7 @@ class Progress:
     def __init__(self, total: int) -> None:
         self.total, self.count = total, 0
         self.began = self.told = self.drawn = time.monotonic()
-        self.artifact = create_progress_artifact(0.0, key="exptilt-progress")
+        self.artifact = cast(UUID, create_progress_artifact(0.0, key="exptilt-progress"))
         columns = ("shards", BarColumn(), MofNCompleteColumn(), "time left", TimeRemainingColumn())
         shown = [TextColumn(c) if isinstance(c, str) else c for c in columns]
         self.bar = Bar(*shown, console=Console(stderr=True), disable=not sys.stderr.isatty())

@@ -3,17 +3,16 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, cast
 
-from prefect import Flow, flow
+from prefect import Flow
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from exptilt.config import Config, build
+from exptilt.config import C, Config, build
 from exptilt.errors import ShardsFailed
 from tasks.progress import Progress
 
-C = TypeVar("C", bound=Config)
 WORKERS = 8  # enough to score and tilt a shard while the next one is generated
 
 
@@ -30,11 +29,11 @@ def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
 
         run.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
         run.__doc__ = _document(body, model)
-        return flow(
+        return Flow(
             run,
             name="gen",
             flow_run_name=_run_name,
-            task_runner=ThreadPoolTaskRunner(max_workers=WORKERS),  # type: ignore[arg-type]
+            task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=WORKERS)),
             persist_result=False,
             log_prints=False,
         )
@@ -58,7 +57,7 @@ def _run_name() -> str:
 
 
 def finished(lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
-    """Wait for every shard; each line is a shard's futures in order. Returns the last ones' results.
+    """Wait for every shard; each line is a shard's futures in order. Gives the last ones' results.
 
     Raises ShardsFailed, which lists every shard that failed, once all have ended.
     """

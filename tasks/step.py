@@ -1,8 +1,9 @@
 """What all tasks share: retries for what can pass, no result cache, and the Cached state."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
@@ -21,9 +22,9 @@ def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def step(function: Any, name: str) -> Task[..., Any]:
+def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
     """`function` as a Prefect task that is called `name`, a format string over its parameters."""
-    return task(
+    return Task(
         function,
         task_run_name=name,
         retries=RETRIES,

@@ -8,9 +8,7 @@ from exptilt.refs import RewardsRef, SamplesRef, ShardRef
 from tasks.step import done, step
 
 
-def _tilt(
-    recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]
-) -> Any:
+def _tilt(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> Any:
     ref = stages.resample(recipe, samples, rewards)
     return done(ref, ref.cached)
 

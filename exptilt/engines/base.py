@@ -61,9 +61,7 @@ class Sample(NamedTuple):
 class Engine(Protocol):
     """Draws completions of prompts."""
 
-    def draw(
-        self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int
-    ) -> list[list[Sample]]:
+    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """Samples [P][N] for `prompts` [P] and `seeds` [P, N].
 
         At most `batch_size` sequences are decoded at once; 0 lets the engine choose.

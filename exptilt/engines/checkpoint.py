@@ -8,14 +8,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as hf_logging
 
 from exptilt.errors import ModelError
 from exptilt.models import ModelRef
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
+hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 

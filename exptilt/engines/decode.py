@@ -98,9 +98,7 @@ def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask[:, :-1] * mask[:, 1:] > 0, picked - norms, 0.0).sum(-1)
 
 
-def decode(
-    model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, ends: list[int], pad: int
-) -> Rows:
+def decode(model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, ends: list[int], pad: int) -> Rows:
     """Draw N completions of each of B prompts, `ids` [B][*] and `seeds` [B, N] on the model's device.
 
     `ends` are the end tokens, `pad` fills rows that have ended. Raises Stopped when asked to stop.

@@ -37,9 +37,7 @@ class ToyEngine:
         raw = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return np.array([truncate(row, self.p0) for row in logits]), raw
 
-    def draw(
-        self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int
-    ) -> list[list[Sample]]:
+    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
         return [self._draw(prompt, row) for prompt, row in zip(prompts, seeds, strict=True)]
 
@@ -71,9 +69,7 @@ class ToyEngine:
         """Every completion of `prompt` with its probability under p0; they sum to 1."""
         yield from self._grow(self.tables(prompt)[0], END, "", 0.0)
 
-    def _grow(
-        self, table: Floats, last: int, text: str, logprob: float
-    ) -> Iterator[tuple[str, float]]:
+    def _grow(self, table: Floats, last: int, text: str, logprob: float) -> Iterator[tuple[str, float]]:
         if len(text) == self.length:
             yield text, float(np.exp(logprob))
             return

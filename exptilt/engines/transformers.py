@@ -32,9 +32,7 @@ class TransformersEngine:
         self.pad = self.ends[0] if self.ends else 0
 
     @torch.inference_mode()
-    def draw(
-        self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int
-    ) -> list[list[Sample]]:
+    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """See base.Engine. Prompts of like length share a batch."""
         rows = batch_size or AUTO_ROWS[self.kind]
         ids = encode(self.tokenizer, list(prompts))
@@ -74,9 +72,7 @@ class TransformersEngine:
         for k, place in enumerate(places):
             yield place, samples[k * n : (k + 1) * n]
 
-    def _read(
-        self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]
-    ) -> list[Sample]:
+    def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
         """The rows as samples."""
         counts = rows.counts.tolist()
         new = [row[:n] for row, n in zip(rows.tokens.tolist(), counts, strict=True)]
@@ -104,14 +100,11 @@ class TransformersEngine:
         )
         return texts
 
-    def _nlls(
-        self, texts: list[str], drawn: list[list[int]], raw: list[float]
-    ) -> list[float | None]:
+    def _nlls(self, texts: list[str], drawn: list[list[int]], raw: list[float]) -> list[float | None]:
         """Mean NLL per text: from the logits seen while drawing where the text re-tokenizes to the
         tokens drawn, by a forward pass of its own elsewhere."""
         nlls = [
-            -total / (len(ids) - 1) if len(ids) > 1 else None
-            for total, ids in zip(raw, drawn, strict=True)
+            -total / (len(ids) - 1) if len(ids) > 1 else None for total, ids in zip(raw, drawn, strict=True)
         ]
         again = encode(self.tokenizer, texts)
         moved = [i for i, (a, b) in enumerate(zip(again, drawn, strict=True)) if a != b]

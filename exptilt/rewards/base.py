@@ -38,12 +38,8 @@ class Entry:
 CATALOGUE: Final[dict[str, Entry]] = {
     "humor": Entry(kind="classifier", source="mohameddhiab/humor-no-humor", label=1),
     "positive": Entry(kind="classifier", source="lvwerra/distilbert-imdb", label=1),
-    "gpt2-helpful": Entry(
-        kind="classifier", source="Ray2333/gpt2-large-helpful-reward_model", pair=True
-    ),
-    "gpt2-harmless": Entry(
-        kind="classifier", source="Ray2333/gpt2-large-harmless-reward_model", pair=True
-    ),
+    "gpt2-helpful": Entry(kind="classifier", source="Ray2333/gpt2-large-helpful-reward_model", pair=True),
+    "gpt2-harmless": Entry(kind="classifier", source="Ray2333/gpt2-large-harmless-reward_model", pair=True),
     "harmless": Entry(kind="classifier", source="OpenAssistant/reward-model-deberta-v3-large-v2"),
     "perplexity": Entry(kind="perplexity"),
 }

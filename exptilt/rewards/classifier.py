@@ -58,7 +58,7 @@ class ClassifierReward:
         return self.tokenizer(*text, verbose=False, truncation="longest_first", max_length=self._most())
 
     def _most(self) -> int:
-        return min(int(self.model.config.max_position_embeddings), self.tokenizer.model_max_length)
+        return min(int(self.model.config.max_position_embeddings), int(self.tokenizer.model_max_length))
 
     def _batches(self, ids: list[Any]) -> list[list[int]]:
         budget = TOKENS_AT_ONCE[torch.device(self.device).type]

@@ -37,7 +37,8 @@ def _load(spec: RewardSpec) -> Callable[[list[str], list[str]], Any]:
     path = spec.model.source
     try:
         module_spec = importlib.util.spec_from_file_location("exptilt_user_rewards", path)
-        assert module_spec and module_spec.loader
+        assert module_spec is not None
+        assert module_spec.loader is not None
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
         function: Callable[[list[str], list[str]], Any] = getattr(module, spec.value)

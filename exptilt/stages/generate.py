@@ -15,9 +15,7 @@ from exptilt.stages.tables import Made, read
 
 def generate(recipe: Recipe, shard: ShardRef) -> SamplesRef:
     """Samples 0..n-1 of every prompt of `shard`: what the pool has, and the rest drawn now."""
-    key = ids.content_key(
-        {"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key}
-    )
+    key = ids.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
     folder, n = recipe.path("samples", key), recipe.config.nsamples
     parts, have = _parts(folder, n)
     tokens, seconds = 0, 0.0
@@ -27,9 +25,7 @@ def generate(recipe: Recipe, shard: ShardRef) -> SamplesRef:
         parts.append(path)
         if not cached:
             tokens, seconds = entry.meta["tokens"], entry.meta["seconds"]
-    return SamplesRef(
-        shard=shard, parts=tuple(parts), cached=tokens == 0, tokens=tokens, seconds=seconds
-    )
+    return SamplesRef(shard=shard, parts=tuple(parts), cached=tokens == 0, tokens=tokens, seconds=seconds)
 
 
 def _parts(folder: str, n: int) -> tuple[list[str], int]:
@@ -62,7 +58,7 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
         "seed": seeds.ravel(),
     }
     samples = samples.with_columns(**{k: pl.Series(v) for k, v in keys.items()})
-    samples = samples.select(*schemas.SAMPLES).cast(dict(schemas.SAMPLES))
-    tokens = int(samples["n_tokens"].sum() + (samples["finish_reason"] == "stop").sum())
+    samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
+    tokens = sum(s.n_tokens + (s.finish_reason == "stop") for row in drawn for s in row)
     seconds = time.perf_counter() - began
     return {"samples": samples}, {"tokens": tokens, "seconds": seconds, "p0": recipe.p0.identity}

@@ -54,7 +54,7 @@ def _draws(prompt_ids: list[str], picks: Any, log_weight: tilt.Floats) -> pl.Dat
         "log_weight": np.take_along_axis(log_weight, picks, axis=1).ravel(),
         "weight": np.take_along_axis(tilt.normalise(log_weight), picks, axis=1).ravel(),
     }
-    return pl.DataFrame(table).cast(dict(schemas.DRAWS))
+    return pl.DataFrame(table).cast(schemas.DRAWS)
 
 
 def _diagnose(prompt_ids: list[str], picks: Any, log_weight: tilt.Floats) -> pl.DataFrame:
@@ -68,4 +68,4 @@ def _diagnose(prompt_ids: list[str], picks: Any, log_weight: tilt.Floats) -> pl.
         "kl": diagnostics.kl(log_weight),
         "n_unique": [len(set(row)) for row in picks.tolist()],
     }
-    return pl.DataFrame(table).cast(dict(schemas.DIAGNOSTICS))
+    return pl.DataFrame(table).cast(schemas.DIAGNOSTICS)

@@ -43,7 +43,7 @@ def _reward(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec) ->
     scored = table.select("prompt_id", "sample_index").with_columns(
         value=pl.lit(spec.value), reward=pl.Series(numbers, dtype=pl.Float64)
     )
-    return {"rewards": scored.cast(dict(schemas.REWARDS))}, {"reward": spec.described}
+    return {"rewards": scored.cast(schemas.REWARDS)}, {"reward": spec.described}
 
 
 def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:
