@@ -1,5 +1,6 @@
 """The prompt sources: demo, Anthropic-harmless, Imdb, a local file, a Hub data set."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ IMDB_REVIEWS: Final = 1000
 IMDB_SHORTEST, IMDB_LONGEST = 20, 30
 
 Texts = Iterator[Any]
+Columns = dict[str, list[Any]]
 
 
 def check_name(data: str) -> None:
@@ -63,7 +65,7 @@ def load(data: str, column: str) -> pl.DataFrame:
 
 def _checked(text: Any, index: int, data: str) -> str:
     if not isinstance(text, str):
-        kind = "missing" if text is None else f"a {type(text).__name__}, not text"
+        kind = "missing" if text is None else f"not text but {type(text).__name__}"
         raise PromptError(f"--data {data}: prompt {index} is {kind}")
     if not text.strip():
         raise PromptError(f"--data {data}: prompt {index} is empty")
@@ -81,46 +83,62 @@ def _texts(data: str, column: str) -> Texts:
     return _from_file(data, column, reader) if reader else _from_hub(data, column)
 
 
-def _from_file(data: str, column: str, reader: Callable[[str], pl.DataFrame]) -> Texts:
+def _from_file(data: str, column: str, reader: Callable[[str], Columns]) -> Texts:
     try:
-        if reader is not pl.read_parquet:
-            Path(data).read_bytes().decode("utf-8")  # polars replaces bad bytes in some formats
-        table = reader(data)
+        columns = reader(data)
     except UnicodeDecodeError as error:
         raise ConfigError(f"--data {data}: not UTF-8 at byte {error.start}") from error
     except OSError as error:
         raise ConfigError(f"--data {data}: {error.strerror or error}") from error
-    except (pl.exceptions.PolarsError, ValueError) as error:
+    except (pl.exceptions.PolarsError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--data {data}: cannot be read ({reason})") from error
-    _check_column(table.columns, data, column)
-    return iter(table[column].to_list())
+    if columns:
+        _check_column(list(columns), data, column)
+    return iter(columns.get(column, []))
 
 
 def _check_column(columns: list[str], data: str, column: str) -> None:
     if column not in columns:
-        found = ", ".join(columns) or "none"
+        found = ", ".join(columns)
         raise ConfigError(f"--data {data}: no column {column!r}; its columns are {found} (--prompt-column)")
 
 
-def _read_lines(path: str) -> pl.DataFrame:
-    lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    return pl.DataFrame({"prompt": lines}, schema={"prompt": pl.String})
+def _utf8(path: str) -> str:
+    return Path(path).read_bytes().decode("utf-8")
 
 
-def _read_json(path: str) -> pl.DataFrame:
-    return pl.read_json(path, infer_schema_length=None)
+def _read_lines(path: str) -> Columns:
+    return {"prompt": _utf8(path).removesuffix("\n").split("\n")}
 
 
-def _read_jsonl(path: str) -> pl.DataFrame:
-    return pl.read_ndjson(path, infer_schema_length=None)
+def _read_json(path: str) -> Columns:
+    return _columns(json.loads(_utf8(path)))
 
 
-READERS: Final[dict[str, Callable[[str], pl.DataFrame]]] = {
+def _read_jsonl(path: str) -> Columns:
+    return _columns([json.loads(line) for line in _utf8(path).split("\n") if line.strip()])
+
+
+def _columns(records: list[dict[str, Any]]) -> Columns:
+    """Records as columns, types as they are: a number must not pass for text."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
+
+
+def _read_csv(path: str) -> Columns:
+    return pl.read_csv(_utf8(path).encode(), infer_schema=False).to_dict(as_series=False)
+
+
+def _read_parquet(path: str) -> Columns:
+    return pl.read_parquet(path).to_dict(as_series=False)
+
+
+READERS: Final[dict[str, Callable[[str], Columns]]] = {
     ".json": _read_json,
     ".jsonl": _read_jsonl,
-    ".csv": pl.read_csv,
-    ".parquet": pl.read_parquet,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
     ".txt": _read_lines,
 }
 

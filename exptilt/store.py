@@ -20,6 +20,7 @@ import polars as pl
 from exptilt.errors import StorageError
 
 PROBE = ".exptilt-write-check"
+REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")  # not OSErrors, but failures of a store
 
 
 def is_local(path: str) -> bool:
@@ -50,6 +51,10 @@ def clear_errors(path: str, verb: str) -> Iterator[None]:
         raise StorageError(f"cannot {verb} {path}: it does not exist") from error
     except OSError as error:
         raise StorageError(f"cannot {verb} {path}: {error.strerror or error}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in REMOTE_ERRORS:
+            raise
+        raise StorageError(f"cannot {verb} {path}: {error}") from error
 
 
 @contextmanager

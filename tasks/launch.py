@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn, cast
 from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
@@ -23,6 +23,7 @@ from exptilt.config import Config, MCAligned
 from exptilt.errors import ExptiltError
 from exptilt.plan import Plan, prepare
 from exptilt.report import show
+from tasks.run import TAG
 
 RECORD_SECONDS = 20.0
 FAILED, INTERRUPTED = 1, 130
@@ -70,7 +71,8 @@ def _run(flow: Flow[..., Any], config: Config, plan: Plan) -> Any:
     """The flow's summary, or what it failed with."""
     tasks = len(plan.shards) * (len(plan.recipe.rewards) + 1 + bool(plan.recipe.rewards)) + 2
     try:
-        state = cast(State[Any], flow(**config.model_dump(), return_state=True))
+        with tags(TAG):
+            state = cast(State[Any], flow(**config.model_dump(), return_state=True))
     except KeyboardInterrupt as error:
         return error
     if state.is_completed() and state.state_details.flow_run_id:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from prefect import Flow
+from prefect import Flow, tags
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -13,6 +13,7 @@ from exptilt.config import C, Config, build
 from exptilt.errors import ShardsFailed
 from tasks.progress import Progress
 
+TAG = "exptilt"
 WORKERS = 8  # enough to score and tilt a shard while the next one is generated
 
 
@@ -25,7 +26,8 @@ def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
     def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
         def run(**settings: Any) -> Any:
-            return body(build(model, settings))
+            with tags(TAG):
+                return body(build(model, settings))
 
         run.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
         run.__doc__ = _document(body, model)
@@ -48,12 +50,19 @@ def _document(body: Callable[..., Any], model: type[Config]) -> str:
 
 
 def _run_name() -> str:
-    """What the run is, in the UI: demo demo lam=-0.5 humor n=50."""
+    """What the run is, in the UI: demo demo λ=-0.5 humor n=50."""
     from prefect.runtime import flow_run
 
     given = flow_run.parameters
-    tilt = f"lam={given['lam']} {given['value']} " if "lam" in given else ""
-    return f"{given['basemodel']} {given['data']} {tilt}n={given['nsamples']}"
+    words = [given["basemodel"], given["data"], f"n={given['nsamples']}"]
+    if "lam" in given:
+        words[2:2] = [f"λ={_listed_plainly(given['lam'])}", _listed_plainly(given["value"])]
+    return " ".join(words)
+
+
+def _listed_plainly(given: Any) -> str:
+    items = given if isinstance(given, (list, tuple)) else [given]
+    return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
 
 
 def finished(lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:

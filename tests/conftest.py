@@ -1,0 +1,72 @@
+"""What the tests share: folders of their own, a quiet offline Hub, rewards for the toy engine."""
+
+import os
+from pathlib import Path
+
+os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"})
+os.environ.pop("PREFECT_API_URL", None)
+
+import pytest
+
+from exptilt import stop
+from exptilt.config import MCAligned, Original
+
+REWARDS = """
+def bees(prompts, completions):
+    return [float("b" in c) for c in completions]
+
+def length(prompts, completions):
+    return [float(len(c)) for c in completions]
+
+def rank(prompts, completions):
+    return [float(i) for i, _ in enumerate(completions)]
+
+def broken(prompts, completions):
+    return [float("nan") if "b" in c else 1.0 for c in completions]
+
+def short(prompts, completions):
+    return [1.0]
+
+def words(prompts, completions):
+    return ["many" for _ in completions]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_stop():
+    stop.clear()
+
+
+@pytest.fixture(scope="session")
+def rewards_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("rewards") / "rewards.py"
+    path.write_text(REWARDS)
+    return str(path)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, rewards_file: str):
+    """Make a configuration of the toy engine, tilted by `bees`, with some settings changed."""
+
+    def make(**settings) -> MCAligned:
+        defaults = {
+            "basemodel": "toy",
+            "value": f"{rewards_file}:bees",
+            "lam": 1.0,
+            "end": 30,
+            "save_directory": str(tmp_path / "results"),
+        }
+        return MCAligned(**{**defaults, **settings})
+
+    return make
+
+
+@pytest.fixture
+def toy_original(tmp_path: Path):
+    """Make a configuration of the toy engine without a tilt."""
+
+    def make(**settings) -> Original:
+        defaults = {"basemodel": "toy", "end": 30, "save_directory": str(tmp_path / "results")}
+        return Original(**{**defaults, **settings})
+
+    return make

@@ -1,0 +1,203 @@
+"""Bad input gets one clear line and exit code 2, before a model is loaded, and harms nothing saved."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from checkpoints import causal
+
+from exptilt import prompts
+from exptilt.cli import command_line
+from exptilt.config import MCAligned
+from exptilt.engines import base
+from exptilt.plan import prepare
+from tasks.launch import launch
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch):
+    """Run the flow's command line with bad arguments; the one line that it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(base, "load", lambda *a: pytest.fail("a model was loaded"))
+
+    def run(*argv: str) -> str:
+        prepare.cache_clear()
+        with pytest.raises(SystemExit) as stopped:
+            launch(None, command_line(MCAligned, list(argv)))  # type: ignore[arg-type]
+        assert stopped.value.code == 2
+        out = capsys.readouterr()
+        assert out.out == ""
+        lines = out.err.strip().splitlines()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    return run
+
+
+SETTINGS = [
+    (["--value", "wit"], "unknown value 'wit': known are humor, positive"),
+    (["--value", "humor,wit", "--lam", "1,2"], "unknown value 'wit'"),
+    (["--value", "no.py:f"], "there is no file no.py"),
+    (["--data", "Anthropic"], "unknown data 'Anthropic': supported are demo, Anthropic-harmless, Imdb"),
+    (["--basemodel", "no such model"], "base model 'no such model' cannot be had: it is neither"),
+    (["--lam", "1,2"], "as many λ as values are needed: --lam has 2 (1.0,2.0), --value has 1 (humor)"),
+    (["--lam", "1", "--value", "all"], "--value has 2 (humor,positive)"),
+    (["--lam", "inf"], "--lam must be finite numbers, not inf"),
+    (["--lam", "nan"], "--lam must be finite"),
+    (["--lam", "much"], "--lam: input should be a valid number"),
+    (["--lam", "1,1", "--value", "humor,humor"], "a value is named twice"),
+    (["--nsamples", "0"], "--nsamples: input should be greater than or equal to 1, got '0'"),
+    (["--ndraws", "0"], "--ndraws: input should be greater"),
+    (["--shard-size", "0"], "--shard-size"),
+    (["--shard-size", "some"], "--shard-size"),
+    (["--temperature", "0"], "--temperature: input should be greater than 0"),
+    (["--top-p", "1.5"], "--top-p: input should be less than or equal to 1"),
+    (["--device", "tpu"], "unknown device 'tpu'"),
+    (["--device", "cuda:99"], "--device cuda:99: this machine has"),
+    (["--start", "5", "--end", "5"], "the range --start 5 --end 5 is empty"),
+    (["--start", "9999"], "the range --start 9999 --end None is empty: demo has"),
+    (["--config", "no.toml"], "--config no.toml: No such file"),
+    (["--data", "no.jsonl"], "--data no.jsonl: there is no such file"),
+    (["--max-new-tokens", "4000"], "--max-new-tokens 4000 leaves no room for a prompt"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), SETTINGS, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_a_bad_setting_is_named(refused, argv, said):
+    assert said in refused(*argv)
+
+
+def test_an_unknown_flag_is_named(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command_line(MCAligned, ["--lamb", "1"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: --lamb" in capsys.readouterr().err
+
+
+def test_no_hub_in_reach_says_what_to_do(refused):
+    line = refused("--basemodel", "someone/some-model")
+    assert "base model 'someone/some-model' cannot be had: no Hub is in reach; pass a local folder" in line
+    line = refused("--data", "someone/some-prompts")
+    assert "data set 'someone/some-prompts' cannot be had" in line
+    assert "--data FILE.jsonl --prompt-column NAME" in line
+    assert "Anthropic/hh-rlhf" in refused("--data", "Anthropic-harmless")
+
+
+FILES = [
+    ("a.jsonl", b'{"text": "x"}\n', "no column 'prompt'; its columns are text (--prompt-column)"),
+    ("a.json", b"[]", "it holds no prompts"),
+    ("a.jsonl", b"", "it holds no prompts"),
+    ("a.csv", b"", "cannot be read (empty CSV"),
+    ("a.txt", b"", "prompt 0 is empty"),
+    ("a.txt", b"one\n\ntwo\n", "prompt 1 is empty"),
+    ("a.json", b'[{"prompt": "x"}, {"prompt": 3}]', "prompt 1 is not text but int"),
+    ("a.jsonl", b'{"prompt": 1}\n{"prompt": 2}\n', "prompt 0 is not text but int"),
+    ("a.jsonl", b'{"prompt": "x"}\n{"prompt": null}\n', "prompt 1 is missing"),
+    ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "\xff\xfe"}\n', "not UTF-8 at byte 28"),
+    ("a.csv", b"prompt\nx\n\xff\n", "not UTF-8 at byte 9"),
+    ("a.txt", b"ok\n\xc3\x28\n", "not UTF-8 at byte 3"),
+    ("a.json", b"{not json", "cannot be read"),
+    ("a.json", b'["x"]', "cannot be read"),
+    ("a.json", b'{"prompt": "x"}', "cannot be read"),
+    ("a.csv", b'prompt\n1\n""\n', "prompt 1 is "),
+    ("a.parquet", b"not parquet", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), FILES)
+def test_a_bad_prompt_file_is_named(refused, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    assert said in refused("--data", name)
+
+
+def test_a_local_folder_without_a_model_is_named(refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty has no config.json" in refused("--basemodel", "empty")
+
+
+def test_an_unwritable_place_is_named(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused("--save-directory", str(tmp_path / "file" / "results"))
+    assert "cannot write" in line
+    assert "Not a directory" in line
+
+
+def test_a_full_disk_is_named(refused, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", full], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        assert "No space left on device" in refused("--save-directory", str(full))
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+def test_an_s3_place_out_of_reach_is_named(refused, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-secret")
+    line = refused("--save-directory", "s3://bucket/run")
+    assert line.startswith("error: cannot write s3://bucket/run/")
+    assert "secret-secret" not in line
+
+
+@pytest.fixture
+def narrow(tmp_path) -> list[str]:
+    """A model of 16 positions with 6 new tokens, and prompts of 3, 40 and 10 tokens."""
+    folder = causal(tmp_path / "narrow", "llama", positions=16)
+    texts = ["abc", "abcd" * 10, "fedcbafedc"]
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt": text} for text in texts]))
+    return ["--basemodel", folder, "--data", "p.json", "--max-new-tokens", "6"]
+
+
+def test_a_too_long_prompt_is_never_cut_silently(refused, narrow):
+    line = refused("--value", "perplexity", *narrow)
+    assert "prompt 1 has 40 tokens, " in line
+    assert "has room for 10 beside 6 new ones; 1 such in all" in line
+
+
+def test_a_too_long_prompt_is_skipped_or_cut_as_asked(narrow, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = ["--value", "perplexity", *narrow, "--on-long-prompt"]
+    skipping = prepare(command_line(MCAligned, [*plain, "skip"]))
+    assert (skipping.n_prompts, skipping.skipped, skipping.truncated) == (2, (1,), ())
+    cutting = prepare(command_line(MCAligned, [*plain, "truncate"]))
+    assert (cutting.n_prompts, cutting.skipped, cutting.truncated) == (3, (), (1,))
+
+
+def test_what_was_saved_stays(refused, tmp_path):
+    saved = tmp_path / "results" / "demo-demo_lam=-0.500_val=humor.json"
+    saved.parent.mkdir()
+    saved.write_text("[]")
+    refused("--value", "wit")
+    refused("--start", "9999")
+    assert saved.read_text() == "[]"
+
+
+def test_unsupported_data_is_a_value_error():
+    with pytest.raises(ValueError, match="supported are demo, Anthropic-harmless, Imdb"):
+        prompts.check_name("Wikipedia")
+    from gendata import TextGeneration
+
+    with pytest.raises(ValueError, match="unknown data 'Wikipedia'"):
+        TextGeneration("demo", "Wikipedia")
+
+
+def test_help_loads_neither_prefect_nor_torch():
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "import runpy\n"
+        "try: runpy.run_path('flows/mc_aligned.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('prefect', 'torch', 'transformers', 'datasets') if m in sys.modules])"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [os.sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().endswith("[]")
+    assert "--on-long-prompt error|skip|truncate" in done.stdout

@@ -1,0 +1,252 @@
+"""The flows as a user runs them: real processes, a real Prefect server and worker, a real S3 server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from processes import (
+    ROOT,
+    environment,
+    flow_command,
+    prefect_server,
+    process,
+    run_flow,
+    s3_server,
+    wait_until,
+)
+
+NOISE = ("Traceback", "ERROR", "WARNING", "Warning", "warning", "Error")
+DEMO = ["--end", "8", "--nsamples", "4", "--lam", "-0.5", "--value", "humor"]
+TEMP = "results/temp/demo-demo_lam=-0.500_val=humor_0to8"
+
+
+def rows(path: Path) -> list[dict]:
+    return json.loads(path.read_text())
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def slow_reward(folder: Path, seconds: float) -> str:
+    """A toy reward that takes its time, so that a run can be hit in the middle."""
+    text = (
+        "import time\n"
+        "def bees(prompts, completions):\n"
+        f"    time.sleep({seconds})\n"
+        "    return [float('b' in c) for c in completions]\n"
+    )
+    (folder / "slow.py").write_text(text)
+    return f"{folder / 'slow.py'}:bees"
+
+
+def toy(value: str, *more: str, lam: str = "1") -> list[str]:
+    return ["--basemodel", "toy", "--value", value, "--lam", lam, *more]
+
+
+@pytest.fixture
+def clean(tmp_path) -> dict[str, str]:
+    """An empty Prefect home and no server: what a new user has."""
+    (tmp_path / "home").mkdir()
+    return environment(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as env:
+        yield env
+
+
+def ask(server: dict[str, str], path: str, **query) -> list[dict]:
+    found = httpx.post(f"{server['PREFECT_API_URL']}/{path}/filter", json=query, timeout=30)
+    found.raise_for_status()
+    return found.json()
+
+
+def latest_run(server: dict[str, str]) -> dict:
+    return ask(server, "flow_runs", sort="START_TIME_DESC", limit=1)[0]
+
+
+def task_states(server: dict[str, str], run: dict) -> dict[str, str]:
+    query = {"flow_runs": {"id": {"any_": [run["id"]]}}, "limit": 200}
+    found = [*ask(server, "task_runs", **query), *ask(server, "task_runs", **query, offset=200)]
+    return {t["name"]: t["state_name"] for t in found}
+
+
+def test_a_first_run_in_an_empty_folder_is_quiet_and_complete(clean, tmp_path, rewards_file):
+    """No server, an empty home, over 300 tasks: no noise at the start, in the run or at shutdown."""
+    done = run_flow(*toy(f"{rewards_file}:bees", "--shard-size", "2"), env=clean, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [w for w in NOISE if w in done.stdout + done.stderr] == []
+    assert "240 prompts of demo × 32 samples in 120 shards, tilted by 1 × bees" in done.stderr
+    assert "bees" in done.stdout
+    assert len(rows(tmp_path / "results" / "toy-demo_lam=1.000_val=bees.json")) == 240
+
+
+def test_every_door_gives_the_same_rows(server, tmp_path):
+    flow, api, deployed = (tmp_path / door for door in ("flow", "api", "deployed"))
+    for folder in (flow, api, deployed):
+        folder.mkdir()
+    done = run_flow(*DEMO, env=server, cwd=flow)
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, str(ROOT / "gendata.py"), "generate_from_MC_aligned_model"]
+    arguments = ["--lam_list=-0.5", "--value_list=humor", "--MC_nsamples=4", "--end_index=8"]
+    subprocess.run([*command, *arguments], cwd=api, env=server, check=True)
+    deploy_and_run(server, deployed)
+    expected = rows(flow / f"{TEMP}.json")
+    assert len(expected) == 8
+    assert rows(api / f"{TEMP}.json") == expected
+    assert rows(deployed / f"{TEMP}.json") == expected
+    assert len(rows(deployed / "results/temp/demo-demo_0to8.json")) == 8
+
+
+def deploy_and_run(server: dict[str, str], folder: Path) -> None:
+    prefect = [sys.executable, "-m", "prefect"]
+
+    def say(*words: str) -> None:
+        subprocess.run(
+            [*prefect, *words],
+            cwd=ROOT,
+            env=server,
+            check=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    say("work-pool", "create", "exptilt", "--type", "process")
+    say("--no-prompt", "deploy", "--all")
+    where = ["-p", "end=8", "-p", f"save_directory={folder}/results", "--watch"]
+    tilt = ["-p", "lam=-0.5", "-p", "value=humor", "-p", "nsamples=4"]
+    worker = [*prefect, "worker", "start", "--pool", "exptilt"]
+    with process(worker, server, folder / "worker.log"):
+        say("deployment", "run", "gen/mc-aligned", *where, *tilt)
+        say("deployment", "run", "gen/original", *where)
+
+
+def test_runs_tasks_and_form_say_what_they_are(server, tmp_path, rewards_file):
+    value = f"{rewards_file}:bees"
+    assert run_flow(*toy(value, "--end", "40"), env=server, cwd=tmp_path).returncode == 0
+    run = latest_run(server)
+    assert (run["state_name"], run["tags"]) == ("Completed", ["exptilt"])
+    assert run["name"].startswith("toy demo λ=1")
+    states = task_states(server, run)
+    expected = {f"{step} {i:03d}/020" for step in ("generate", "score bees", "tilt") for i in range(1, 21)}
+    assert set(states) == expected | {"load prompts demo", "merge and save"}
+    assert set(states.values()) == {"Completed"}
+    keys = {a["key"]: a for a in ask(server, "artifacts", flow_runs={"id": {"any_": [run["id"]]}})}
+    assert keys["exptilt-progress"]["data"] == 100
+    assert "| bees | 1 |" in keys["exptilt-summary"]["data"]
+
+    assert run_flow(*toy(value, "--end", "40", lam="2"), env=server, cwd=tmp_path).returncode == 0
+    again = task_states(server, latest_run(server))
+    cached = {name for name, state in again.items() if state == "Cached"}
+    assert cached == {name for name in expected if not name.startswith("tilt")}
+
+
+def test_scoring_a_shard_overlaps_with_generating_the_next(server, tmp_path):
+    arguments = toy(slow_reward(tmp_path, 0.5), "--end", "60", "--nsamples", "200", "--shard-size", "10")
+    assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
+    run = latest_run(server)
+    found = ask(server, "task_runs", flow_runs={"id": {"any_": [run["id"]]}})
+    times = {t["name"]: (t["start_time"], t["end_time"]) for t in found}
+    assert times["score bees 001/006"][0] < times["generate 006/006"][1]
+
+
+def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(server, tmp_path):
+    reward = tmp_path / "own.py"
+    broken = "[float('nan') if 'Park' in p else 1.0 for p in prompts]"
+    reward.write_text(f"def own(prompts, completions):\n    return {broken}\n")
+    arguments = toy(f"{reward}:own", "--shard-size", "12")
+    done = run_flow(*arguments, env=server, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "of 20 shards failed; the others are saved" in done.stderr
+    assert "value 'own'" in done.stderr
+    assert "gave nan for prompt" in done.stderr
+    assert "Traceback" not in done.stderr
+    run = latest_run(server)
+    assert run["state_name"] == "Failed"
+    states = task_states(server, run)
+    failed = {name for name, state in states.items() if state == "Failed"}
+    assert failed
+    assert all(name.startswith("score own") for name in failed)
+    retried = ask(server, "task_runs", task_runs={"name": {"any_": sorted(failed)}})
+    assert {t["run_count"] for t in retried} == {1}
+    assert not (tmp_path / "results" / "toy-demo_lam=1.000_val=own.json").exists()
+    assert sum(s == "Completed" for n, s in states.items() if n.startswith("tilt")) == 20 - len(failed)
+
+    reward.write_text("def own(prompts, completions):\n    return [1.0 for p in prompts]\n")
+    assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
+    mended = task_states(server, latest_run(server))
+    assert {s for n, s in mended.items() if n.startswith("generate")} == {"Cached"}
+
+
+def hit(arguments: list[str], env: dict[str, str], folder: Path, number: signal.Signals) -> int:
+    """Start a run, send it a signal once a third of its shards are drawn, wait for its end."""
+    with process(flow_command(*arguments), env, folder / "hit.log", cwd=folder) as running:
+        wait_until(lambda: len(list(folder.glob("results/pool/rewards/*/manifest.json"))) >= 7)
+        os.kill(running.pid, number)
+        began = time.monotonic()
+        code = running.wait(timeout=60)
+        assert time.monotonic() - began < 10
+    return code
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_hit_goes_on_and_ends_as_if_it_had_not(server, tmp_path, number):
+    hurt, whole = tmp_path / "hurt", tmp_path / "whole"
+    hurt.mkdir()
+    whole.mkdir()
+    arguments = toy(slow_reward(tmp_path, 0.3))
+    code = hit(arguments, server, hurt, number)
+    assert code == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    made = set(hurt.glob("results/pool/samples/*/*/manifest.json"))
+    before = {path: path.stat().st_mtime_ns for path in made}
+    assert 0 < len(made) < 20
+    assert run_flow(*arguments, env=server, cwd=hurt).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in made} == before
+    assert run_flow(*arguments, env=server, cwd=whole).returncode == 0
+    name = "results/toy-demo_lam=1.000_val=bees"
+    assert rows(hurt / f"{name}.json") == rows(whole / f"{name}.json")
+    hashes = [{p: f["sha256"] for p, f in manifest(d / name)["files"].items()} for d in (hurt, whole)]
+    assert hashes[0] == hashes[1]
+    assert list(hurt.rglob("*.lease")) == []
+
+
+def test_two_runs_at_once_compute_a_shard_once(server, tmp_path):
+    value = slow_reward(tmp_path, 0.2)
+    arguments, other = toy(value), toy(value, lam="2")
+    with process(flow_command(*arguments), server, tmp_path / "one.log", cwd=tmp_path) as one:
+        assert run_flow(*other, env=server, cwd=tmp_path).returncode == 0
+        assert one.wait(timeout=120) == 0
+    tokens, reused = [], []
+    for lam in ("1.000", "2.000"):
+        summary = manifest(tmp_path / f"results/toy-demo_lam={lam}_val=bees")["summary"]
+        tokens.append(summary["tokens"])
+        reused.append(summary["reused"])
+    assert sum(r["samples"] for r in reused) == 20
+    assert sum(r["bees"] for r in reused) == 20
+    (tmp_path / "alone").mkdir()
+    assert run_flow(*arguments, env=server, cwd=tmp_path / "alone").returncode == 0
+    alone = manifest(tmp_path / "alone/results/toy-demo_lam=1.000_val=bees")["summary"]
+    assert sum(tokens) == alone["tokens"]
+
+
+def test_s3_gives_the_same_rows_as_a_local_folder(server, tmp_path, rewards_file):
+    arguments = toy(f"{rewards_file}:bees", "--end", "40")
+    with s3_server(tmp_path / "s3") as credentials:
+        env = {**server, **credentials}
+        away = run_flow(*arguments, "--save-directory", "s3://bucket/lab/run 1", env=env, cwd=tmp_path)
+        assert away.returncode == 0, away.stderr
+        again = run_flow(*arguments, "--save-directory", "s3://bucket/lab/run 1", env=env, cwd=tmp_path)
+    assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
+    name = "temp/toy-demo_lam=1.000_val=bees_0to40.json"
+    stored = tmp_path / "s3" / "bucket" / "lab" / "run 1" / name
+    assert rows(stored) == rows(tmp_path / "results" / name)
+    assert "nothing: every sample was in the pool" in again.stdout
+    assert not any("secret-key" in path.read_text(errors="ignore") for path in stored.parent.rglob("*.json"))

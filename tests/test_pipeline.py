@@ -1,0 +1,167 @@
+"""Laws of a whole run on the toy engine: what is kept follows p_λ, and layout changes nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+from test_tilt import bernoulli_law
+
+from exptilt import pool
+from exptilt.config import MCAligned
+from exptilt.engines.toy import ToyEngine
+from exptilt.errors import RewardError
+from exptilt.plan import prepare, shard_size
+from exptilt.run import run
+from exptilt.summary import Summary
+
+LEVEL = 1e-4
+
+
+def go(config) -> Summary:
+    prepare.cache_clear()
+    return run(prepare(config))
+
+
+def records(summary: Summary) -> list[dict]:
+    return json.loads(Path(summary.json).read_text())
+
+
+def table(summary: Summary, name: str) -> pl.DataFrame:
+    return pl.read_parquet(f"{summary.folder}/{name}/**/*.parquet")
+
+
+@pytest.mark.parametrize(("lam", "n"), [(1.0, 32), (-2.0, 32), (3.0, 8)])
+def test_what_is_kept_follows_the_exact_finite_n_law(toy, lam, n):
+    """The hits over 240 prompts against the sum of their exact laws, each from enumeration."""
+    config = toy(lam=lam, nsamples=n, end=None)
+    engine = ToyEngine(prepare(config).recipe.p0)
+    kept = records(go(config))
+    chances = []
+    for record in kept:
+        p = sum(q for text, q in engine.enumerate(record["prompt"]) if "b" in text)
+        chances.append(bernoulli_law(p, lam, n))
+    spread = np.sqrt(sum(q * (1 - q) for q in chances))
+    z = (sum(record["bees"] for record in kept) - sum(chances)) / spread
+    assert 2 * stats.norm.sf(abs(z)) > LEVEL
+
+
+def test_one_shard_equals_seven(toy, tmp_path):
+    one = go(toy(shard_size=30))
+    seven = go(toy(shard_size=5, save_directory=str(tmp_path / "other")))
+    assert records(one) == records(seven)
+    for name in ("samples", "rewards", "draws", "diagnostics"):
+        assert table(one, name).equals(table(seven, name))
+
+
+def test_64_samples_extend_32_and_draw_only_the_rest(toy):
+    few = go(toy(nsamples=32))
+    old, kept = table(few, "samples"), records(few)
+    many = go(toy(nsamples=64))
+    assert 0.5 < many.tokens / few.tokens < 2
+    assert table(many, "samples").filter(pl.col("sample_index") < 32).equals(old)
+    again = go(toy(nsamples=32))
+    assert (again.tokens, records(again)) == (0, kept)
+
+
+def test_another_lambda_draws_and_scores_nothing(toy):
+    first = go(toy(lam=1.0))
+    second = go(toy(lam=-2.5, ndraws=3))
+    assert first.tokens > 0
+    assert second.tokens == 0
+    assert second.reused == {"samples": second.shards, "bees": second.shards}
+    assert second.kept == 90
+
+
+def test_another_value_draws_nothing_and_scores_only_itself(toy, rewards_file):
+    go(toy())
+    both = go(toy(lam=(1.0, 0.1), value=(f"{rewards_file}:bees", f"{rewards_file}:length")))
+    assert both.reused == {"samples": both.shards, "bees": both.shards, "length": 0}
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9}, {"max_new_tokens": 3}]
+)
+def test_whatever_defines_p0_is_in_the_key(toy, change):
+    go(toy())
+    assert go(toy(**change)).reused["samples"] == 0
+
+
+def test_a_changed_reward_file_is_scored_again(toy, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def tone(prompts, completions):\n    return [1.0] * len(prompts)\n")
+    go(toy(value=f"{own}:tone"))
+    own.write_text("def tone(prompts, completions):\n    return [2.0] * len(prompts)\n")
+    changed = go(toy(value=f"{own}:tone"))
+    assert changed.reused == {"samples": changed.shards, "tone": 0}
+    assert {r["tone"] for r in records(changed)} == {2.0}
+
+
+def test_the_original_run_is_sample_0_of_the_aligned_one(toy, toy_original):
+    plain = go(toy_original())
+    tilted = go(toy())
+    first = table(tilted, "samples").filter(pl.col("sample_index") == 0)
+    texts = [r["generated"].removeprefix(r["prompt"]) for r in records(plain)]
+    assert first["completion"].to_list() == texts
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "no manifest", "empty manifest"])
+@pytest.mark.parametrize("stage", ["samples", "rewards", "draws", "prompts"])
+def test_a_damaged_entry_is_noticed_and_made_again(toy, stage, damage):
+    config: MCAligned = toy()
+    before = records(go(config))
+    root = Path(config.save_directory) / "pool" / stage
+    file = next(iter(sorted(root.rglob("*.parquet"))))
+    hurt(file, damage)
+    assert pool.find(str(file.parent)) is None
+    after = go(config)
+    assert records(after) == before
+    assert pool.find(str(file.parent)) is not None
+    if stage == "samples":
+        assert after.reused["samples"] == after.shards - 1
+
+
+def hurt(file: Path, damage: str) -> None:
+    data = file.read_bytes()
+    manifest = file.parent / "manifest.json"
+    match damage:
+        case "delete":
+            file.unlink()
+        case "truncate":
+            file.write_bytes(data[:-7])
+        case "flip":
+            file.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+        case "no manifest":
+            manifest.unlink()
+        case "empty manifest":
+            manifest.write_text("")
+
+
+def test_a_reward_that_is_not_finite_is_named(toy, rewards_file):
+    with pytest.raises(RewardError, match=r"'broken'.*nan for prompt \d+ \(.*\), sample \d+"):
+        go(toy(value=f"{rewards_file}:broken"))
+
+
+@pytest.mark.parametrize(("function", "said"), [("short", r"shape \(1,\)"), ("words", "not numbers")])
+def test_a_reward_of_the_wrong_shape_or_kind_is_named(toy, rewards_file, function, said):
+    with pytest.raises(RewardError, match=f"'{function}'.*{said}"):
+        go(toy(value=f"{rewards_file}:{function}"))
+
+
+def test_a_large_lambda_is_called_by_its_name(toy, rewards_file):
+    calm = go(toy(lam=0.01, value=f"{rewards_file}:rank"))
+    wild = go(toy(lam=200.0, value=f"{rewards_file}:rank"))
+    assert calm.warning is None
+    assert wild.warning is not None
+    assert wild.warning.startswith("λ is too large for n = 32: at 100% of the prompts")
+
+
+@pytest.mark.parametrize("prompts", [1, 19, 20, 240, 2312, 100_000])
+@pytest.mark.parametrize("values", [0, 1, 6])
+def test_auto_makes_20_to_200_shards_and_few_tasks(prompts, values):
+    shards = -(-prompts // shard_size(prompts, values))
+    assert min(prompts, 10) <= shards <= 200
+    assert shards * (values + 2) < 1000
+    assert prompts < 240 or shards >= 20

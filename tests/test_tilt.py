@@ -1,0 +1,136 @@
+"""Laws of the tilt and its diagnostics, by closed forms, enumeration and invariance."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from exptilt import diagnostics, tilt
+
+LEVEL = 1e-4  # of every chi-square test here: one false alarm in 10,000 runs of a fixed seed
+
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+rewards = arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=finite)
+
+
+@given(rewards, st.floats(-1e6, 1e6))
+def test_weights_are_a_distribution_and_never_overflow(r, lam):
+    weights = tilt.normalise(lam * r)
+    assert np.isfinite(weights).all()
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
+
+
+@given(rewards)
+def test_lambda_zero_is_uniform(r):
+    logw = tilt.log_weights(r[..., None], np.zeros(1))
+    np.testing.assert_array_equal(tilt.normalise(logw), 1 / r.shape[1])
+
+
+@given(
+    arrays(np.float64, (3, 20), elements=st.floats(-50, 50)),
+    arrays(np.float64, (3, 1), elements=st.floats(-50, 50)),
+)
+def test_a_constant_added_to_a_prompts_rewards_changes_nothing(r, constant):
+    for number in (tilt.normalise, diagnostics.ess, diagnostics.max_weight, diagnostics.kl):
+        np.testing.assert_allclose(number(r), number(r + constant), rtol=1e-9, atol=1e-9)
+
+
+@given(rewards, st.floats(-1e3, 1e3))
+def test_ess_lies_between_one_and_n(r, lam):
+    n = r.shape[1]
+    ess, largest = diagnostics.ess(lam * r), diagnostics.max_weight(lam * r)
+    assert (ess >= 1 - 1e-9).all()
+    assert (ess <= n * (1 + 1e-9)).all()
+    assert (largest >= 1 / n - 1e-12).all()
+    assert (largest <= 1).all()
+
+
+@given(rewards, st.floats(-1e3, 1e3))
+def test_kl_lies_between_zero_and_log_n(r, lam):
+    kl = diagnostics.kl(lam * r)
+    assert (kl >= 0).all()
+    assert (kl <= np.log(r.shape[1]) + 1e-9).all()
+
+
+def test_extreme_lambda_keeps_the_best_alone():
+    r = np.array([[0.0, 1.0, 0.5]])
+    np.testing.assert_array_equal(tilt.normalise(1e6 * r), [[0, 1, 0]])
+    np.testing.assert_array_equal(tilt.normalise(-1e6 * r), [[1, 0, 0]])
+
+
+def test_one_sample_and_equal_rewards():
+    assert tilt.normalise(np.array([[1e6]])) == [[1.0]]
+    assert diagnostics.ess(np.array([[7.0]])) == [1.0]
+    assert diagnostics.ess(np.full((1, 9), 3.0)) == pytest.approx([9.0])
+    assert diagnostics.kl(np.full((1, 9), 3.0)) == [0.0]
+    assert diagnostics.log_z(np.full((1, 9), 3.0)) == pytest.approx([3.0])
+
+
+def test_fifty_values_add_up():
+    rng = np.random.default_rng(0)
+    r, lam = rng.normal(size=(2, 8, 50)), rng.normal(size=50)
+    expected = [[sum(lam[v] * r[p, i, v] for v in range(50)) for i in range(8)] for p in range(2)]
+    np.testing.assert_allclose(tilt.log_weights(r, lam), expected)
+
+
+def test_resampling_follows_the_weights():
+    logw = np.log(np.array([[0.5, 0.3, 0.15, 0.05, 0.0 + 1e-300]]))
+    picks = tilt.resample(logw, np.random.default_rng(1).random((1, 200_000)))[0]
+    counts = np.bincount(picks, minlength=5)
+    assert counts[4] == 0
+    assert stats.chisquare(counts[:4], 200_000 * np.array([0.5, 0.3, 0.15, 0.05])).pvalue > LEVEL
+
+
+def test_resampling_never_picks_a_sample_without_weight():
+    logw = np.array([[-np.inf, 0.0, -np.inf]])
+    assert (tilt.resample(logw, np.linspace(0, 1, 1000, endpoint=False)[None]) == 1).all()
+    nearly_one = np.array([[np.nextafter(1.0, 0.0)]])
+    assert tilt.resample(logw, nearly_one) == [[1]]
+
+
+def bernoulli_law(p: float, lam: float, n: int) -> float:
+    """P(1) of one draw among n with a two-valued reward: E[K e^λ / (K e^λ + n − K)]."""
+    k = np.arange(n + 1)
+    return float((stats.binom.pmf(k, n, p) * k * np.exp(lam) / (k * np.exp(lam) + n - k)).sum())
+
+
+@pytest.mark.parametrize(("n", "known"), [(8, 0.4485), (32, 0.6368), (128, 0.6790)])
+def test_finite_n_bias_is_the_known_one(n, known):
+    assert bernoulli_law(0.1, 3.0, n) == pytest.approx(known, abs=5e-5)
+    rng = np.random.default_rng(n)
+    r = (rng.random((100_000, n)) < 0.1).astype(float)
+    picks = tilt.resample(3.0 * r, rng.random((100_000, 1)))
+    hits = int(np.take_along_axis(r, picks, axis=1).sum())
+    assert stats.binomtest(hits, 100_000, bernoulli_law(0.1, 3.0, n)).pvalue > LEVEL
+
+
+def test_error_shrinks_as_n_grows():
+    target = 0.1 * np.exp(3) / (0.1 * np.exp(3) + 0.9)
+    gaps = [target - bernoulli_law(0.1, 3.0, n) for n in (8, 32, 128, 512, 2048)]
+    assert all(b < a for a, b in itertools.pairwise(gaps))
+    assert 0 < gaps[-1] < 1e-3
+
+
+def test_gaussian_rewards_have_their_closed_forms():
+    """For r ~ N(0, 1): log Z = λ²/2, KL = λ²/2, and the tilted mean is λ."""
+    lam, r = 0.7, np.random.default_rng(0).normal(size=(1, 2_000_000))
+    assert diagnostics.log_z(lam * r)[0] == pytest.approx(lam**2 / 2, abs=3e-3)
+    assert diagnostics.kl(lam * r)[0] == pytest.approx(lam**2 / 2, abs=3e-3)
+    assert (tilt.normalise(lam * r) * r).sum() == pytest.approx(lam, abs=5e-3)
+    assert diagnostics.ess(lam * r)[0] / r.size == pytest.approx(np.exp(-(lam**2)), abs=1e-2)
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 0.9, 1.4])
+def test_khat_finds_the_tail_of_a_pareto(shape):
+    weights = np.random.default_rng(0).pareto(1 / shape, size=(200, 4000)) + 1
+    assert diagnostics.khat(np.log(weights)).mean() == pytest.approx(shape, abs=0.06)
+
+
+def test_khat_says_when_it_knows_nothing():
+    assert diagnostics.khat(np.zeros((1, 24)))[0] == np.inf
+    assert diagnostics.khat(np.zeros((1, 100)))[0] == -np.inf
