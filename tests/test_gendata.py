@@ -1,0 +1,77 @@
+"""The research API: attributes, defaults, methods, and the command line."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import ROOT
+
+from gendata import TextGeneration
+
+
+@pytest.fixture
+def generation(tmp_path) -> TextGeneration:
+    return TextGeneration("toy", "demo", save_directory=str(tmp_path))
+
+
+def test_attributes_are_those_of_the_research_code(generation, tmp_path):
+    assert generation.device in ("cpu", "cuda")
+    assert (generation.basemodel_name, generation.data_name) == ("toy", "demo")
+    assert generation.basemodel_filename == "toy"
+    assert generation.file_path == f"{tmp_path}/toy-demo.json"
+    assert (generation.top_k, generation.max_new_tokens) == (50, 50)
+    config = generation.generation_config
+    assert (config.do_sample, config.top_k, config.temperature, config.num_beams) == (True, 50, 1.0, 1)
+    assert TextGeneration("facebook/opt-1.3b", "Imdb").file_path == "results/opt-1.3b-Imdb.json"
+
+
+def test_methods_have_the_research_codes_defaults():
+    original = inspect.signature(TextGeneration.generate_from_original_model).parameters
+    aligned = inspect.signature(TextGeneration.generate_from_MC_aligned_model).parameters
+    assert {n: p.default for n, p in original.items() if n != "self"} == {"batch_size": 32}
+    assert [*aligned][1:3] == ["lam_list", "value_list"]
+    defaults = {n: p.default for n, p in aligned.items() if p.default is not p.empty}
+    assert defaults == {"MC_nsamples": 32, "start_index": 0, "end_index": None}
+
+
+@pytest.mark.parametrize(
+    ("lam", "value", "name"),
+    [
+        (-0.5, "{}:bees", "toy-demo_lam=-0.500_val=bees_0to4.json"),
+        ([1, 2.5], "{0}:bees,{0}:length", "toy-demo_lam=1.000,2.500_val=bees,length_0to4.json"),
+        ((1, 2.5), ["{}:bees", "{}:length"], "toy-demo_lam=1.000,2.500_val=bees,length_0to4.json"),
+    ],
+)
+def test_lam_and_values_come_in_every_shape(generation, tmp_path, rewards_file, lam, value, name):
+    filled = value.format(rewards_file) if isinstance(value, str) else [v.format(rewards_file) for v in value]
+    generation.generate_from_MC_aligned_model(lam, filled, MC_nsamples=3, end_index=4)
+    assert len(json.loads((tmp_path / "temp" / name).read_text())) == 4
+
+
+def test_attributes_are_obeyed(generation):
+    generation.max_new_tokens = 1
+    generation.generate_from_original_model()
+    rows = json.loads(Path(generation.file_path).read_text())
+    assert max(len(r["generated"]) - len(r["prompt"]) for r in rows) == 1
+
+
+def gendata(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "gendata.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_is_the_research_codes(tmp_path):
+    done = gendata("--basemodel_name=toy", "--data_name=demo", "generate_from_original_model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "results" / "toy-demo.json").read_text())) >= 200
+    assert "toy-demo.json" in done.stdout
+
+
+def test_the_command_line_refuses_in_one_line(tmp_path):
+    done = gendata("--data_name=Wikipedia", "generate_from_original_model", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown data 'Wikipedia': supported are")
+    assert len(done.stderr.strip().splitlines()) == 1
