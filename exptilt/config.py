@@ -27,8 +27,8 @@ def _split(given: Any) -> Any:
 
 
 def _schema(one: str) -> WithJsonSchema:
-    items = {"type": one}
-    return WithJsonSchema({"anyOf": [items, {"type": "string"}, {"type": "array", "items": items}]})
+    alone = [{"type": kind} for kind in dict.fromkeys([one, "string"])]
+    return WithJsonSchema({"anyOf": [*alone, {"type": "array", "items": {"type": one}}]})
 
 
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]

@@ -1,0 +1,122 @@
+"""What a whole run costs: the steps alone, the same through Prefect, and after a kill -9 half way.
+
+python benchmarks/end_to_end.py --data prompts.json      (a file with a `prompt` column; demo without)
+
+Every run has a folder and a process of its own. Prefect's share is 1 - (steps alone) / (through
+Prefect), wall time from start to exit, the temporary server's start and end included. Repeat with
+--rounds to see the spread.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ALONE = """
+import sys
+from exptilt.cli import command_line
+from exptilt.config import MCAligned
+from exptilt.plan import prepare
+from exptilt.run import run
+run(prepare(command_line(MCAligned)))
+"""
+
+
+def arguments(data: str, folder: Path) -> list[str]:
+    """The run that is measured."""
+    tilt = ["--value", "humor,positive", "--lam", "1,0.5", "--nsamples", "16"]
+    return [*tilt, "--data", data, "--save-directory", str(folder)]
+
+
+def start(how: str, data: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a run, `alone` or through `prefect`, with an empty Prefect home."""
+    what = ["-c", ALONE] if how == "alone" else [str(ROOT / "flows" / "mc_aligned.py")]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    env = {**kept, "PREFECT_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    folder.mkdir(parents=True)
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, *what, *arguments(data, folder / "results")]
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(running: subprocess.Popen[bytes], began: float) -> tuple[float, float]:
+    """Wall seconds and peak resident GiB of a run, once it has ended well."""
+    _, status, usage = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise SystemExit(f"a run failed with exit code {running.returncode}")
+    return time.perf_counter() - began, usage.ru_maxrss / 2**20
+
+
+def measure(how: str, data: str, folder: Path) -> dict[str, float]:
+    """One run in an empty folder."""
+    began = time.perf_counter()
+    seconds, memory = finish(start(how, data, folder), began)
+    summary = read(folder)["summary"]
+    rate = summary["tokens"] / summary["generate_seconds"]
+    return {"seconds": seconds, "GiB": memory, "tokens": summary["tokens"], "tokens/s": rate}
+
+
+def read(folder: Path) -> dict:
+    """The manifest of the run in `folder`."""
+    return json.loads(next((folder / "results").glob("*/manifest.json")).read_text())
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every table that the run wrote."""
+    return {name: file["sha256"] for name, file in read(folder)["files"].items()}
+
+
+def interrupted(data: str, folder: Path, whole: float) -> dict[str, float]:
+    """kill -9 half way, the same command again: what the second run had to compute."""
+    running = start("prefect", data, folder)
+    time.sleep(whole / 2)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    drawn = len(list((folder / "results" / "pool" / "samples").glob("*/*/manifest.json")))
+    (folder / "log").rename(folder / "log of the first")
+    began = time.perf_counter()
+    again = start_again(data, folder)
+    seconds, _ = finish(again, began)
+    reused = read(folder)["summary"]["reused"]["samples"]
+    return {"drawn before": drawn, "reused after": reused, "seconds after": seconds}
+
+
+def start_again(data: str, folder: Path) -> subprocess.Popen[bytes]:
+    """The same run in the same folder."""
+    moved = folder.rename(folder.with_name(folder.name + " before"))
+    running = start("prefect", data, folder)
+    (moved / "results").rename(folder / "results")
+    return running
+
+
+def main() -> None:
+    """Measure and print, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--rounds", type=int, default=1)
+    given = parser.parse_args()
+    data = given.data if given.data == "demo" else str(Path(given.data).resolve())
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        rounds = {how: [] for how in ("alone", "prefect")}
+        for i in range(given.rounds):
+            for how, found in rounds.items():
+                found.append(measure(how, data, base / f"{how} {i}"))
+                print(how, json.dumps(found[-1]), flush=True)
+        walls = {how: statistics.median(r["seconds"] for r in found) for how, found in rounds.items()}
+        print(f"Prefect's share of the wall time: {1 - walls['alone'] / walls['prefect']:.1%}")
+        print(json.dumps(interrupted(data, base / "killed", walls["prefect"])))
+        same = hashes(base / "killed") == hashes(base / "prefect 0") == hashes(base / "alone 0")
+        print(f"rows after the kill equal an uninterrupted run's: {same}")
+
+
+if __name__ == "__main__":
+    main()
