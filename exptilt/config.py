@@ -129,7 +129,7 @@ class MCAligned(_Base, _Tilt):
                 f"as many λ as values are needed: --lam has {len(self.lam)} ({_plain(self.lam)}), "
                 f"--value has {len(values)} ({_plain(values)})"
             )
-        names = [rewards.label_of(value) for value in values]
+        names = [rewards.column_of(value) for value in values]
         if len(set(names)) != len(names):
             raise ConfigError(f"a value is named twice: --value {_plain(names)}")
         return self

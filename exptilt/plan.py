@@ -67,7 +67,8 @@ def prepare(config: Config) -> Plan:
     p0 = _p0(config, device)
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, MCAligned):
-        specs = tuple(rewards.resolve(value, p0.model) for value in config.values)
+        dtype = config.dtype if config.dtype != "auto" else scoring_dtype(device)
+        specs = tuple(rewards.resolve(value, p0.model, dtype, p0.dtype) for value in config.values)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
     return Plan(
@@ -89,6 +90,15 @@ def resolve_device(asked: str) -> str:
         if int(asked.partition(":")[2] or 0) >= found:
             raise ConfigError(f"--device {asked}: this machine has {found} CUDA devices")
     return asked
+
+
+def scoring_dtype(device: str) -> str:
+    """The type that reward models compute in: bfloat16 where the device multiplies it faster."""
+    import torch
+
+    if device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return "bfloat16"
+    return "float32"
 
 
 def _p0(config: Config, device: str) -> P0:

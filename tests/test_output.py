@@ -63,7 +63,7 @@ def test_the_manifest_says_what_the_data_was_made_with(tilted):
     assert said["configuration"]["lam"] == [1.0, -0.25]
     assert said["p0"]["revision"] == "toy-1"
     assert [r["value"] for r in said["rewards"]] == ["bees", "length"]
-    assert all(r["model"]["revision"].startswith("blake2b:") for r in said["rewards"])
+    assert all(r["revision"].startswith("blake2b:") for r in said["rewards"])
     assert said["made_with"]["polars"] == pl.__version__
     assert said["summary"]["tokens"] > 0
     found = {str(p.relative_to(folder)) for p in folder.rglob("*.parquet")}

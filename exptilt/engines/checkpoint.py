@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from exptilt.errors import ModelError
@@ -43,6 +43,12 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
     if missing:
         raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
     return model
+
+
+@lru_cache(maxsize=4)
+def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
+    """The causal language model at `ref`, loaded once per process for drawing and for likelihoods."""
+    return load_model(AutoModelForCausalLM, ref, "base model", device, dtype)
 
 
 @lru_cache(maxsize=32)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
 
 from exptilt.engines.base import P0, Sample
-from exptilt.engines.checkpoint import encode, load_model, load_tokenizer
+from exptilt.engines.checkpoint import causal_model, encode, load_tokenizer
 from exptilt.engines.decode import Rows, decode
 from exptilt.engines.likelihood import text_nll
 
@@ -27,7 +26,7 @@ class TransformersEngine:
     def __init__(self, p0: P0, device: str) -> None:
         self.p0, self.device, self.kind = p0, device, torch.device(device).type
         self.tokenizer = load_tokenizer(p0.model)
-        self.model = load_model(AutoModelForCausalLM, p0.model, "base model", device, p0.dtype)
+        self.model = causal_model(p0.model, device, p0.dtype)
         self.ends = _end_tokens(self.model)
         self.pad = self.ends[0] if self.ends else 0
 

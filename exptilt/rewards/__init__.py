@@ -1,13 +1,6 @@
 """How completions are scored: one file per kind of reward, all with the contract of base."""
 
-from exptilt.rewards.base import (
-    Rewards,
-    RewardSpec,
-    check_name,
-    expand,
-    label_of,
-    load,
-    resolve,
-)
+from exptilt.rewards.base import Rewards, RewardSpec, Scored, load
+from exptilt.rewards.catalogue import check_name, column_of, expand, resolve
 
-__all__ = ["RewardSpec", "Rewards", "check_name", "expand", "label_of", "load", "resolve"]
+__all__ = ["RewardSpec", "Rewards", "Scored", "check_name", "column_of", "expand", "load", "resolve"]

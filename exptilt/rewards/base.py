@@ -1,72 +1,67 @@
-"""The contract of a reward, and the catalogue: which model and which text a value's name means.
+"""The contract of a reward: one finite float64 per sample, r_v(x, y), and a spec that defines it.
 
-A reward is one finite float64 per sample: r_v(x, y). Everything that defines it is in its spec, and
-so in the content key of what it scored.
+Everything in a spec's identity is in the content key of what it scored, and in the manifest.
 """
 
-import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt import demo, models
-from exptilt.errors import ConfigError
 from exptilt.models import ModelRef
 
 Rewards = NDArray[np.float64]
-
-CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One value of the catalogue: its kind, its checkpoint, and how prompt and completion are put."""
-
-    kind: str
-    source: str = ""
-    pair: bool = False
-    label: int = 0
-
-
-CATALOGUE: Final[dict[str, Entry]] = {
-    "humor": Entry(kind="classifier", source="mohameddhiab/humor-no-humor", label=1),
-    "positive": Entry(kind="classifier", source="lvwerra/distilbert-imdb", label=1),
-    "gpt2-helpful": Entry(kind="classifier", source="Ray2333/gpt2-large-helpful-reward_model", pair=True),
-    "gpt2-harmless": Entry(kind="classifier", source="Ray2333/gpt2-large-harmless-reward_model", pair=True),
-    "harmless": Entry(kind="classifier", source="OpenAssistant/reward-model-deberta-v3-large-v2"),
-    "perplexity": Entry(kind="perplexity"),
-}
-ALL: Final = ("humor", "gpt2-helpful", "gpt2-harmless", "perplexity")
-FUNCTION: Final = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
+Kind = Literal["classifier", "coherence", "diversity", "perplexity", "function"]
+Transform = Literal["logit", "prob", "logprob"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardSpec:
-    """What defines a reward: the value's name, the kind, the model, the text and the number taken."""
+    """What defines a reward.
+
+    `value` is its column; `pair` puts the text as a conversation; `label` is the number or name of a
+    classifier's label ("" for the usual one); `transform` turns its logit into a probability or the
+    log of one; `dtype` is the type that the model computes in.
+    """
 
     value: str
-    kind: str
+    kind: Kind
     model: ModelRef
     pair: bool = False
-    label: int = 0
+    label: str = ""
+    transform: Transform = "logit"
+    dtype: str = "float32"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that changes the reward and nothing else."""
-        return {**self.model.identity, "kind": self.kind, "pair": self.pair, "label": self.label}
+        """Everything that changes the number, and nothing else."""
+        return {
+            **self.model.identity,
+            "kind": self.kind,
+            "pair": self.pair,
+            "label": self.label,
+            "transform": self.transform,
+            "dtype": self.dtype,
+        }
 
     @property
     def described(self) -> dict[str, Any]:
         """The spec as the manifest records it, without this machine's paths."""
-        model = {"name": self.model.name, **self.model.identity}
-        return {**asdict(self), "model": model}
+        return {"value": self.value, "name": self.model.name, **self.identity}
+
+
+class Scored:
+    """Rewards [S] of S samples, with how many texts were cut to the model's length, and how many
+    were given a forward pass of their own although the engine had seen their logits."""
+
+    __slots__ = ("cut", "recomputed", "rewards")
+
+    def __init__(self, rewards: Rewards, cut: int = 0, recomputed: int = 0) -> None:
+        self.rewards, self.cut, self.recomputed = rewards, cut, recomputed
 
 
 class Reward(Protocol):
@@ -74,77 +69,43 @@ class Reward(Protocol):
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
-    ) -> Rewards:
-        """One number per sample, all lists [S]; `nlls` are the samples' own, where known."""
+    ) -> Scored:
+        """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known."""
         ...
-
-
-def label_of(value: str) -> str:
-    """The name of the column that `value` fills: humor, or brevity for rewards.py:brevity."""
-    function = FUNCTION.fullmatch(value)
-    return function["name"] if function else value
-
-
-def check_name(value: str) -> None:
-    """Raise ConfigError unless `value` names a reward."""
-    function = FUNCTION.fullmatch(value)
-    if function:
-        if not Path(function["path"]).is_file():
-            raise ConfigError(f"--value {value}: there is no file {function['path']}")
-    elif value not in CATALOGUE:
-        known = ", ".join(CATALOGUE)
-        raise ConfigError(f"unknown value {value!r}: known are {known}, FILE.py:function and all")
-
-
-def expand(values: Sequence[str], basemodel: str, data: str) -> list[str]:
-    """`values` with `all` spelled out: what the demo has, else the catalogue's set for the data."""
-    if list(values) != ["all"]:
-        return list(values)
-    if basemodel == "demo":
-        return list(demo.REWARDS)
-    return ["positive" if v == "humor" and data == "Imdb" else v for v in ALL]
-
-
-def resolve(value: str, base: ModelRef) -> RewardSpec:
-    """The reward that `value` means beside base model `base`; ModelError where it cannot be had."""
-    function = FUNCTION.fullmatch(value)
-    if function:
-        return _function(value, function["path"], function["name"])
-    entry = CATALOGUE[value]
-    if entry.kind == "perplexity":
-        return RewardSpec(value=value, kind="perplexity", model=base)
-    source = entry.source
-    if base.name == "demo" and value in demo.REWARDS:
-        source = str(demo.REWARDS[value])
-    model = models.resolve(value if source != entry.source else source, source, f"value {value!r}:")
-    return RewardSpec(value=value, kind=entry.kind, model=model, pair=entry.pair, label=entry.label)
-
-
-def _function(value: str, path: str, name: str) -> RewardSpec:
-    digest = hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
-    model = ModelRef(name=value, source=str(Path(path).resolve()), revision=f"blake2b:{digest}")
-    return RewardSpec(value=name, kind="function", model=model)
 
 
 _loading = Lock()
 
 
-def load(spec: RewardSpec, device: str, dtype: str) -> Reward:
-    """The reward of `spec` on `device`, its model loaded once per process."""
+def load(spec: RewardSpec, device: str) -> Reward:
+    """The reward of `spec` on `device`, its model loaded once per process.
+
+    Raises ModelError or RewardError, which name the value, where it does not load.
+    """
     with _loading:
-        return _load(spec, device, dtype)
+        return _load(spec, device)
 
 
-@lru_cache(maxsize=32)
-def _load(spec: RewardSpec, device: str, dtype: str) -> Reward:
-    if spec.kind == "function":
-        from exptilt.rewards.function import FunctionReward
+@lru_cache(maxsize=64)
+def _load(spec: RewardSpec, device: str) -> Reward:
+    match spec.kind:
+        case "function":
+            from exptilt.rewards.function import FunctionReward
 
-        return FunctionReward(spec)
-    if spec.kind == "perplexity":
-        from exptilt.rewards.perplexity import PerplexityReward
+            return FunctionReward(spec)
+        case "perplexity":
+            from exptilt.rewards.perplexity import PerplexityReward
 
-        return PerplexityReward(spec)
-    from exptilt.rewards.classifier import ClassifierReward
+            return PerplexityReward(spec, device)
+        case "diversity":
+            from exptilt.rewards.diversity import DiversityReward
 
-    return ClassifierReward(spec, device, dtype)
+            return DiversityReward(spec)
+        case "coherence":
+            from exptilt.rewards.coherence import CoherenceReward
+
+            return CoherenceReward(spec, device)
+        case "classifier":
+            from exptilt.rewards.classifier import ClassifierReward
+
+            return ClassifierReward(spec, device)

@@ -1,77 +1,115 @@
-"""Rewards by a sequence-classification model: one logit of the text, or of the conversation pair."""
+"""Rewards by a sequence-classification model: one label's logit, probability or log-probability."""
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from threading import Lock
+from typing import Any, Final
 
 import numpy as np
 import torch
+from scipy.special import log_expit, log_softmax
 from transformers import AutoModelForSequenceClassification
 
-from exptilt import stop
+from exptilt.engines.batching import Budget, in_batches
 from exptilt.engines.checkpoint import load_model, load_tokenizer
 from exptilt.errors import ModelError
-from exptilt.rewards.base import CONVERSATION, Rewards, RewardSpec
+from exptilt.models import ModelRef
+from exptilt.rewards.base import Rewards, RewardSpec, Scored
+from exptilt.rewards.catalogue import CONVERSATION
+from exptilt.rewards.texts import Text, Texts
 
-TOKENS_AT_ONCE = {"cpu": 8192, "cuda": 131072}
+TOKENS_AT_ONCE: Final = {"cpu": 2**12, "cuda": 2**17}
+KEPT: Final = 16  # sets of logits that values of one model may share
 
 
 class ClassifierReward:
-    """r(x, y) = logit of one label of a sequence classifier."""
+    """r(x, y) = a transform of one logit of a sequence classifier."""
 
-    def __init__(self, spec: RewardSpec, device: str, dtype: str) -> None:
-        role = f"value {spec.value!r}: the model"
-        self.spec, self.device = spec, device
-        self.tokenizer = load_tokenizer(spec.model)
-        self.model = load_model(AutoModelForSequenceClassification, spec.model, role, device, dtype)
-        if spec.label >= self.model.config.num_labels:
-            raise ModelError(f"{role} {spec.model.name!r} has no label {spec.label}")
-        self._agree_on_padding()
+    def __init__(self, spec: RewardSpec, device: str) -> None:
+        self.spec = spec
+        self.classifier = classifier(spec.model, spec.pair, spec.dtype, device, spec.value)
+        self.label = _label(spec, self.classifier.model.config)
 
-    def _agree_on_padding(self) -> None:
-        """Give GPT-2 and its like a pad token: a batch is masked, and the model finds its last token."""
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.tokenizer.padding_side = "right"
-        self.tokenizer.truncation_side = "left"
-
-    @torch.inference_mode()
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
-    ) -> Rewards:
-        """See base.Reward. Texts are sorted by length and scored in batches of a token budget."""
-        texts = [self._text(x, y) for x, y in zip(prompts, completions, strict=True)]
-        ids = [self._encode(text) for text in texts]
-        rewards = np.empty(len(texts), dtype=np.float64)
-        for places in self._batches(ids):
-            stop.check()
-            rewards[places] = self._forward([ids[i] for i in places])
-        return rewards
+    ) -> Scored:
+        """See base.Reward."""
+        logits, cut = self.classifier.logits(prompts, completions)
+        if self.spec.transform != "logit":
+            logits = log_softmax(logits, axis=1) if logits.shape[1] > 1 else log_expit(logits)
+        numbers = logits[:, self.label]
+        return Scored(np.exp(numbers) if self.spec.transform == "prob" else numbers, cut=cut)
 
-    def _text(self, prompt: str, completion: str) -> tuple[str, ...]:
-        if not self.spec.pair:
+
+def _label(spec: RewardSpec, config: Any) -> int:
+    """The column of the logits: as asked; else the only one, or the second of two."""
+    names = {str(name): int(i) for name, i in config.label2id.items()}
+    number = names.get(spec.label, int(spec.label) if spec.label.isdigit() else -1)
+    if not spec.label and config.num_labels <= 2:
+        number = config.num_labels - 1
+    if 0 <= number < config.num_labels:
+        return number
+    known = ", ".join(names)
+    raise ModelError(
+        f"value {spec.value!r}: {spec.model.name} has the labels {known}; choose with #LABEL, not "
+        f"{spec.label!r}"
+    )
+
+
+@lru_cache(maxsize=32)
+def classifier(model: ModelRef, pair: bool, dtype: str, device: str, value: str) -> "Classifier":
+    """The classifier, loaded once per process; values that share it share its forward passes."""
+    return Classifier(model, pair, dtype, device, value)
+
+
+class Classifier:
+    """Logits of a sequence classifier, kept for the next value that asks for the same texts."""
+
+    def __init__(self, ref: ModelRef, pair: bool, dtype: str, device: str, value: str) -> None:
+        role = f"value {value!r}: model"
+        self.pair, self.device = pair, device
+        self.model = load_model(AutoModelForSequenceClassification, ref, role, device, dtype)
+        self.texts = Texts(load_tokenizer(ref), self.model.config)
+        self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type])
+        self.lock, self.kept = Lock(), OrderedDict[str, tuple[Rewards, int]]()
+
+    def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Rewards, int]:
+        """Logits [S, labels] of S texts, and how many texts were cut."""
+        texts = [self._text(x, y) for x, y in zip(prompts, completions, strict=True)]
+        key = hashlib.blake2b(repr(texts).encode()).hexdigest()
+        with self.lock:
+            if key not in self.kept:
+                self.kept[key] = self._compute(texts)
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+            return self.kept[key]
+
+    def _text(self, prompt: str, completion: str) -> Text:
+        if not self.pair:
             return (prompt + completion,)
         before, after = CONVERSATION
         return (f"{before}{prompt}{after}", completion.strip())
 
-    def _encode(self, text: tuple[str, ...]) -> Any:
-        return self.tokenizer(*text, verbose=False, truncation="longest_first", max_length=self._most())
+    @torch.inference_mode()
+    def _compute(self, texts: list[Text]) -> tuple[Rewards, int]:
+        encoded, cut = self.texts.encode(texts)
+        lengths = [len(row["input_ids"]) for row in encoded]
+        rows = in_batches(lengths, self.budget, lambda at: self._forward([encoded[i] for i in at]))
+        return np.array(rows, dtype=np.float64).reshape(len(texts), -1), cut
 
-    def _most(self) -> int:
-        return min(int(self.model.config.max_position_embeddings), int(self.tokenizer.model_max_length))
+    def _forward(self, rows: list[dict[str, list[int]]]) -> list[list[float]]:
+        batch = self.texts.pad_right(rows, self.device)
+        logits = self._last_token(batch) if hasattr(self.model, "score") else self.model(**batch).logits
+        numbers: list[list[float]] = logits.double().tolist()
+        return numbers
 
-    def _batches(self, ids: list[Any]) -> list[list[int]]:
-        budget = TOKENS_AT_ONCE[torch.device(self.device).type]
-        batches: list[list[int]] = []
-        for place in sorted(range(len(ids)), key=lambda i: len(ids[i]["input_ids"])):
-            length = max(len(ids[place]["input_ids"]), 1)
-            if batches and (len(batches[-1]) + 1) * length <= budget:
-                batches[-1].append(place)
-            else:
-                batches.append([place])
-        return batches
-
-    def _forward(self, encoded: list[Any]) -> Rewards:
-        batch = self.tokenizer.pad(encoded, return_tensors="pt").to(self.device)
-        logits = self.model(**batch).logits[:, self.spec.label]
-        return np.asarray(logits.double().cpu().numpy(), dtype=np.float64)
+    def _last_token(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """A causal model's score of each text's last token, whatever it has for a padding token."""
+        hidden = self.model.base_model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).last_hidden_state
+        last = batch["attention_mask"].sum(-1) - 1
+        score: torch.Tensor = self.model.score(hidden[torch.arange(len(last)), last])
+        return score

@@ -1,5 +1,10 @@
-"""The user's own reward: a Python function over prompts and completions, one number per pair."""
+"""The user's own reward: a Python function over prompts and completions, one number per pair.
 
+It comes from a file (FILE.py:function) or from an installed package's entry point; being code that the
+user named, it is run as it is. Data from storage is never executed.
+"""
+
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from exptilt.errors import RewardError
-from exptilt.rewards.base import Rewards, RewardSpec
+from exptilt.rewards.base import RewardSpec, Scored
+
+Function = Callable[[list[str], list[str]], Any]
 
 
 class FunctionReward:
-    """r(x, y) by `function(prompts, completions) -> list of numbers` from the user's file."""
+    """r(x, y) by `function(prompts, completions) -> numbers`."""
 
     def __init__(self, spec: RewardSpec) -> None:
         self.spec = spec
@@ -19,29 +26,38 @@ class FunctionReward:
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
-    ) -> Rewards:
+    ) -> Scored:
         """See base.Reward. Refuses a wrong count or what is not a number, by the value's name."""
         said = self.function(list(prompts), list(completions))
         try:
-            rewards = np.asarray(said, dtype=np.float64)
+            rewards = np.asarray(said)
+            numbers = rewards.astype(np.float64, casting="same_kind" if rewards.size else "unsafe")
         except (TypeError, ValueError) as error:
-            raise RewardError(f"value {self.spec.value!r} gave what is not numbers: {error}") from error
-        if rewards.shape != (len(prompts),):
+            kind = "text" if isinstance(said, list) and any(isinstance(s, str) for s in said) else type(said)
+            raise RewardError(f"value {self.spec.value!r} gave what is not numbers: {kind}") from error
+        if numbers.shape != (len(prompts),):
             raise RewardError(
-                f"value {self.spec.value!r} gave shape {rewards.shape} for {len(prompts)} samples"
+                f"value {self.spec.value!r} gave shape {numbers.shape} for {len(prompts)} samples"
             )
-        return rewards
+        return Scored(numbers)
 
 
-def _load(spec: RewardSpec) -> Callable[[list[str], list[str]], Any]:
-    path = spec.model.source
+def _load(spec: RewardSpec) -> Function:
+    place, _, name = spec.model.source.rpartition(":")
     try:
-        module_spec = importlib.util.spec_from_file_location("exptilt_user_rewards", path)
-        assert module_spec is not None
-        assert module_spec.loader is not None
-        module = importlib.util.module_from_spec(module_spec)
-        module_spec.loader.exec_module(module)
-        function: Callable[[list[str], list[str]], Any] = getattr(module, spec.value)
+        module = _from_file(place) if place.endswith(".py") else importlib.import_module(place)
+        function: Function = getattr(module, name)
     except Exception as error:
-        raise RewardError(f"value {spec.value!r}: {path} does not load: {error}") from error
+        raise RewardError(f"value {spec.value!r}: {spec.model.name} does not load: {error}") from error
+    if not callable(function):
+        raise RewardError(f"value {spec.value!r}: {spec.model.name} is not a function")
     return function
+
+
+def _from_file(path: str) -> Any:
+    found = importlib.util.spec_from_file_location("exptilt_user_rewards", path)
+    if found is None or found.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module

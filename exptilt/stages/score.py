@@ -37,13 +37,20 @@ def _score_part(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec
 def _reward(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
     prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
     table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
-    reward = rewards.load(spec, recipe.device, recipe.p0.dtype)
-    numbers = reward.score(*(table[c].to_list() for c in ("prompt", "completion", "nll")))
-    _refuse_not_finite(numbers, table, spec)
-    scored = table.select("prompt_id", "sample_index").with_columns(
-        value=pl.lit(spec.value), reward=pl.Series(numbers, dtype=pl.Float64)
+    began = time.perf_counter()
+    reward = rewards.load(spec, recipe.device)
+    scored = reward.score(*(table[c].to_list() for c in ("prompt", "completion", "nll")))
+    _refuse_not_finite(scored.rewards, table, spec)
+    rows = table.select("prompt_id", "sample_index").with_columns(
+        value=pl.lit(spec.value), reward=pl.Series(scored.rewards, dtype=pl.Float64)
     )
-    return {"rewards": scored.cast(schemas.REWARDS)}, {"reward": spec.described}
+    meta = {
+        "reward": spec.described,
+        "cut": scored.cut,
+        "recomputed": scored.recomputed,
+        "seconds": time.perf_counter() - began,
+    }
+    return {"rewards": rows.cast(schemas.REWARDS)}, meta
 
 
 def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:

@@ -1,0 +1,62 @@
+"""Batches of texts of like length under a budget of tokens, halved for good when memory runs out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from exptilt import stop
+
+R = TypeVar("R")
+
+
+class Budget:
+    """How many tokens (padding included) may go through a model at once."""
+
+    __slots__ = ("tokens",)
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def halve(self) -> None:
+        """Remember that there was too little memory."""
+        self.tokens = max(self.tokens // 2, 1)
+
+
+def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
+    """Places of `lengths`, sorted by length, in batches of at most budget.tokens tokens (or one text)."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and (len(batch) + 1) * lengths[place] > budget.tokens:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def in_batches(
+    lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]
+) -> list[R]:
+    """What `forward` gives for every place, in the order of `lengths`.
+
+    On CUDA's out-of-memory error the batch is split and the budget halved; one text that alone does
+    not fit raises it. Raises Stopped when asked to stop.
+    """
+    found: dict[int, R] = {}
+    for batch in batches(lengths, budget):
+        found.update(_forward(batch, budget, forward))
+    return [found[place] for place in range(len(lengths))]
+
+
+def _forward(batch: list[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]) -> dict[int, R]:
+    stop.check()
+    try:
+        return dict(zip(batch, forward(batch), strict=True))
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    budget.halve()
+    torch.cuda.empty_cache()
+    middle = len(batch) // 2
+    return _forward(batch[:middle], budget, forward) | _forward(batch[middle:], budget, forward)

@@ -1,0 +1,66 @@
+"""Texts as a reward model takes them: tokens, cut to its length where they must be, and padded.
+
+A text that is too long loses its beginning, a pair its first part's beginning: the completion, which
+is what is judged, stays. Padding is on the right and masked, so it moves no number.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+
+Text = tuple[str, ...]  # a text, or a pair
+Encoded = dict[str, list[int]]
+
+FIRST_POSITION_AFTER_PADDING: Final = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+
+
+class Texts:
+    """Encodes texts for one model."""
+
+    def __init__(self, tokenizer: Any, config: Any) -> None:
+        self.tokenizer = tokenizer
+        self.tokenizer.truncation_side = "left"
+        self.pad = next((p for p in (config.pad_token_id, tokenizer.pad_token_id) if p is not None), 0)
+        self.most = _positions(config, tokenizer)
+
+    def encode(self, texts: Sequence[Text]) -> tuple[list[Encoded], int]:
+        """The tokens of each text, and how many texts were cut."""
+        if not texts:
+            return [], 0
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        together = self.tokenizer(*columns, verbose=False)
+        rows = [{name: together[name][i] for name in together} for i in range(len(texts))]
+        long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > self.most]
+        for i in long:
+            rows[i] = self._cut(texts[i])
+        return rows, len(long)
+
+    def _cut(self, text: Text) -> Encoded:
+        how: dict[str, Any] = {"max_length": self.most, "verbose": False}
+        if len(text) == 1:
+            return dict(self.tokenizer(text[0], truncation=True, **how))
+        alone = len(self.tokenizer("", text[1], verbose=False)["input_ids"])
+        if alone < self.most:
+            return dict(self.tokenizer(*text, truncation="only_first", **how))
+        return dict(self.tokenizer("", text[1], truncation="only_second", **how))
+
+    def pad_right(self, rows: list[Encoded], device: str) -> dict[str, torch.Tensor]:
+        """Tensors [B, T] of a batch."""
+        width = max(len(row["input_ids"]) for row in rows)
+        fill = {"input_ids": self.pad}
+        return {
+            name: torch.tensor(
+                [row[name] + [fill.get(name, 0)] * (width - len(row[name])) for row in rows],
+                device=device,
+            )
+            for name in rows[0]
+        }
+
+
+def _positions(config: Any, tokenizer: Any) -> int:
+    """How many tokens the model takes."""
+    most = int(getattr(config, "max_position_embeddings", 10**9))
+    if config.model_type in FIRST_POSITION_AFTER_PADDING:
+        most -= int(config.pad_token_id) + 1
+    return min(most, int(tokenizer.model_max_length))
