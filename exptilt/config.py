@@ -34,7 +34,24 @@ def _schema(one: str) -> WithJsonSchema:
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
 Positive = Annotated[int, Field(ge=1)]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
+def check_device(device: str) -> str:
+    """`device`, if it is written as one; ConfigError otherwise."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def check_values(values: Sequence[str]) -> None:
+    """Raise ConfigError unless every value names a reward, and each its own column."""
+    for value in values:
+        rewards.check_name(value)
+    names = [rewards.column_of(value) for value in values]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"a value is named twice: --value {_plain(names)}")
 
 
 class _Tilt(BaseModel):
@@ -72,7 +89,7 @@ class _Base(BaseModel):
     )
     batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Dtype = Field(
         default="auto",
         description="the weights' type; auto is float32 on a CPU and bfloat16 elsewhere",
     )
@@ -92,9 +109,7 @@ class _Base(BaseModel):
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-            raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
-        return device
+        return check_device(device)
 
     @model_validator(mode="after")
     def _range_holds_something(self) -> Self:
@@ -122,21 +137,51 @@ class MCAligned(_Base, _Tilt):
         if not all(math.isfinite(lam) for lam in self.lam):
             raise ConfigError(f"--lam must be finite numbers, not {_plain(self.lam)}")
         values = self.values
-        for value in values:
-            rewards.check_name(value)
+        check_values(values)
         if len(values) != len(self.lam):
             raise ConfigError(
                 f"as many λ as values are needed: --lam has {len(self.lam)} ({_plain(self.lam)}), "
                 f"--value has {len(values)} ({_plain(values)})"
             )
-        names = [rewards.column_of(value) for value in values]
-        if len(set(names)) != len(names):
-            raise ConfigError(f"a value is named twice: --value {_plain(names)}")
         return self
 
 
+class Scoring(BaseModel):
+    """Add values to a file of records that hold prompt and generated, the prompt first in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(description="a .json, .jsonl or .parquet file of records")
+    value: Names = Field(default=("humor",), description="values to add, as in mc_aligned.py")
+    basemodel: str = Field(
+        default="demo", description="the base model: for perplexity, and demo for the demo's values"
+    )
+    output: str = Field(default="", description="the file to write; if none, the input itself, once whole")
+    prompt_column: str = Field(default="prompt", description="the key that holds the prompt")
+    generated_column: str = Field(default="generated", description="the key that holds prompt + completion")
+    shard_size: PositiveOrAuto = Field(default="auto", description="prompts per shard")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    dtype: Dtype = Field(default="auto", description="the type that models compute in")
+    save_directory: str = Field(default="results", min_length=1, description="where the pool of rewards lies")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        return check_device(device)
+
+    @model_validator(mode="after")
+    def _known_values(self) -> Self:
+        check_values(self.values)
+        return self
+
+    @property
+    def values(self) -> list[str]:
+        """The values asked for, `all` spelled out."""
+        return rewards.expand(self.value, self.basemodel, "")
+
+
 Config = Original | MCAligned
-C = TypeVar("C", Original, MCAligned)
+C = TypeVar("C", Original, MCAligned, Scoring)
 
 
 def _plain(items: Sequence[Any]) -> str:

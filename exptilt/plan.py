@@ -4,6 +4,7 @@ Checked in this order: storage, base model, reward models, prompts, prompt lengt
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -15,6 +16,7 @@ from exptilt.config import Config, MCAligned
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.fit import fit
+from exptilt.models import ModelRef
 from exptilt.refs import ShardRef
 from exptilt.rewards import RewardSpec
 
@@ -55,6 +57,24 @@ class Plan:
         """Prompts of all shards."""
         return sum(shard.n_prompts for shard in self.shards)
 
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of a run: load, per shard generate, one per value and tilt, merge."""
+        values = len(self.recipe.rewards)
+        return len(self.shards) * (1 + values + bool(values)) + 2
+
+    @property
+    def opening(self) -> str:
+        """What is about to happen, in one line."""
+        config, recipe = self.recipe.config, self.recipe
+        pairs = zip(recipe.lam, recipe.rewards, strict=True)
+        tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
+        return (
+            f"{config.basemodel} on {recipe.device} ({recipe.p0.dtype}): {self.n_prompts:,} prompts of "
+            f"{config.data} × {config.nsamples} samples in {len(self.shards)} shards"
+            + (f", tilted by {tilt}" if tilt else "")
+        )
+
 
 @lru_cache(maxsize=4)
 def prepare(config: Config) -> Plan:
@@ -67,8 +87,7 @@ def prepare(config: Config) -> Plan:
     p0 = _p0(config, device)
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, MCAligned):
-        dtype = config.dtype if config.dtype != "auto" else scoring_dtype(device)
-        specs = tuple(rewards.resolve(value, p0.model, dtype, p0.dtype) for value in config.values)
+        specs = resolve_values(config.values, p0.model, device, config.dtype)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
     return Plan(
@@ -92,7 +111,20 @@ def resolve_device(asked: str) -> str:
     return asked
 
 
-def scoring_dtype(device: str) -> str:
+def resolve_values(values: Sequence[str], base: ModelRef, device: str, dtype: str) -> tuple[RewardSpec, ...]:
+    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`."""
+    own = _scoring_dtype(device) if dtype == "auto" else dtype
+    return tuple(rewards.resolve(value, base, own, base_dtype(device, dtype)) for value in values)
+
+
+def base_dtype(device: str, dtype: str) -> str:
+    """The type that base models compute in: float32 on a CPU, bfloat16 elsewhere, or as asked."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def _scoring_dtype(device: str) -> str:
     """The type that reward models compute in: bfloat16 where the device multiplies it faster."""
     import torch
 
@@ -102,10 +134,9 @@ def scoring_dtype(device: str) -> str:
 
 
 def _p0(config: Config, device: str) -> P0:
-    automatic = "float32" if device == "cpu" else "bfloat16"
     return P0(
         model=models.base_model(config.basemodel),
-        dtype=automatic if config.dtype == "auto" else config.dtype,
+        dtype=base_dtype(device, config.dtype),
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,

@@ -101,8 +101,8 @@ def change_row(change: ValueChange) -> list[str]:
     return [
         change.value,
         f"{change.lam:g}",
-        _with_error(change.before, change.before_se),
-        _with_error(change.after, change.after_se),
+        with_error(change.before, change.before_se),
+        with_error(change.after, change.after_se),
         f"{change.after - change.before:+.4f}",
     ]
 
@@ -110,7 +110,8 @@ def change_row(change: ValueChange) -> list[str]:
 HEADINGS: Final = ["value", "λ", "before the tilt", "after the tilt", "difference"]
 
 
-def _with_error(mean: float, error: float | None) -> str:
+def with_error(mean: float, error: float | None) -> str:
+    """mean ± standard error, as people read it."""
     return f"{mean:.4f}" if error is None else f"{mean:.4f} ± {error:.4f}"
 
 

@@ -6,22 +6,23 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 from uuid import UUID
 
 from prefect import Flow, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
+from pydantic import BaseModel
 from rich.console import Console
 
 from exptilt import stop
 from exptilt.cli import fail
-from exptilt.config import Config, MCAligned
+from exptilt.config import C
 from exptilt.errors import ExptiltError
-from exptilt.plan import Plan, prepare
+from exptilt.plan import prepare as prepare_run
 from exptilt.report import show
 from tasks.run import TAG
 
@@ -29,15 +30,32 @@ RECORD_SECONDS = 20.0
 FAILED, INTERRUPTED = 1, 130
 
 
-def launch(flow: Flow[..., Any], config: Config) -> NoReturn:
-    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
+class Ready(Protocol):
+    """A checked plan, as a person hears of it."""
+
+    @property
+    def opening(self) -> str:
+        """What is about to happen, in one line."""
+        ...
+
+    @property
+    def n_tasks(self) -> int:
+        """How many tasks the run will have."""
+        ...
+
+
+def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = prepare_run) -> NoReturn:
+    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C).
+
+    `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
+    """
     try:
         plan = prepare(config)
     except ExptiltError as error:
         fail(str(error))
-    print(opening(plan), file=sys.stderr, flush=True)
+    print(plan.opening, file=sys.stderr, flush=True)
     with quiet_console(), stopping_at_once():
-        outcome = _run(flow, config, plan)
+        outcome = _run(flow, config, plan.n_tasks)
     if isinstance(outcome, KeyboardInterrupt):
         fail("stopped; finished shards are saved, run the same command to go on", INTERRUPTED)
     if isinstance(outcome, BaseException):
@@ -54,22 +72,8 @@ def _trace_unforeseen(error: BaseException) -> None:
         traceback.print_exception(cause)
 
 
-def opening(plan: Plan) -> str:
-    """What is about to happen, in one line."""
-    config, recipe = plan.recipe.config, plan.recipe
-    tilt = ""
-    if isinstance(config, MCAligned):
-        pairs = zip(recipe.rewards, recipe.lam, strict=True)
-        tilt = ", tilted by " + ", ".join(f"{lam:g} × {spec.value}" for spec, lam in pairs)
-    return (
-        f"{config.basemodel} on {recipe.device} ({recipe.p0.dtype}): {plan.n_prompts:,} prompts of "
-        f"{config.data} × {config.nsamples} samples in {len(plan.shards)} shards{tilt}"
-    )
-
-
-def _run(flow: Flow[..., Any], config: Config, plan: Plan) -> Any:
+def _run(flow: Flow[..., Any], config: BaseModel, tasks: int) -> Any:
     """The flow's summary, or what it failed with."""
-    tasks = len(plan.shards) * (len(plan.recipe.rewards) + 1 + bool(plan.recipe.rewards)) + 2
     try:
         with tags(TAG):
             state = cast(State[Any], flow(**config.model_dump(), return_state=True))

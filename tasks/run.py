@@ -8,8 +8,9 @@ from typing import Any, cast
 from prefect import Flow, tags
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import BaseModel
 
-from exptilt.config import C, Config, build
+from exptilt.config import C, build
 from exptilt.errors import ShardsFailed
 from tasks.progress import Progress
 
@@ -43,7 +44,7 @@ def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
     return decorate
 
 
-def _document(body: Callable[..., Any], model: type[Config]) -> str:
+def _document(body: Callable[..., Any], model: type[BaseModel]) -> str:
     fields = model.model_fields.items()
     arguments = "\n".join(f"    {name}: {field.description}" for name, field in fields)
     return f"{inspect.getdoc(body)}\n\nArgs:\n{arguments}"
@@ -54,6 +55,8 @@ def _run_name() -> str:
     from prefect.runtime import flow_run
 
     given = flow_run.parameters
+    if "file" in given:
+        return f"{given['file']} {_listed_plainly(given['value'])}"
     words = [given["basemodel"], given["data"], f"n={given['nsamples']}"]
     if "lam" in given:
         words[2:2] = [f"λ={_listed_plainly(given['lam'])}", _listed_plainly(given["value"])]

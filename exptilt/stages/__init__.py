@@ -5,6 +5,6 @@ They know nothing of who calls them: the flows and the research API run the same
 
 from exptilt.stages.generate import generate
 from exptilt.stages.resample import resample
-from exptilt.stages.score import score
+from exptilt.stages.score import Workplace, score
 
-__all__ = ["generate", "resample", "score"]
+__all__ = ["Workplace", "generate", "resample", "score"]

@@ -1,22 +1,35 @@
 """Score: one value's rewards for a shard's samples."""
 
 import time
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from exptilt import ids, pool, rewards, schemas
 from exptilt.errors import RewardError
-from exptilt.plan import Recipe
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
 from exptilt.stages.tables import Made, read
 
 
-def score(recipe: Recipe, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
+class Workplace(Protocol):
+    """Where scoring happens: a device, and a pool."""
+
+    @property
+    def device(self) -> str:
+        """The device that models run on."""
+        ...
+
+    def path(self, stage: str, *parts: str) -> str:
+        """The pool's path of `stage`."""
+        ...
+
+
+def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
     """The rewards of one value for a shard's samples; RewardError where one is not finite."""
     began = time.perf_counter()
-    done = [_score_part(recipe, samples, part, spec) for part in samples.parts]
+    done = [_score_part(at, samples, part, spec) for part in samples.parts]
     return RewardsRef(
         value=spec.value,
         parts=tuple(path for path, _ in done),
@@ -25,20 +38,20 @@ def score(recipe: Recipe, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
     )
 
 
-def _score_part(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
+def _score_part(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
     scored = pool.find(part)
     digest = scored.files["samples"]["sha256"] if scored else ""
     key = ids.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
-    path = recipe.path("rewards", key)
-    _, cached = pool.compute_once(path, lambda: _reward(recipe, samples, part, spec))
+    path = at.path("rewards", key)
+    _, cached = pool.compute_once(path, lambda: _reward(at, samples, part, spec))
     return path, cached
 
 
-def _reward(recipe: Recipe, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
+def _reward(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
     prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
     table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
     began = time.perf_counter()
-    reward = rewards.load(spec, recipe.device)
+    reward = rewards.load(spec, at.device)
     scored = reward.score(*(table[c].to_list() for c in ("prompt", "completion", "nll")))
     _refuse_not_finite(scored.rewards, table, spec)
     rows = table.select("prompt_id", "sample_index").with_columns(

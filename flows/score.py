@@ -1,0 +1,31 @@
+"""gen/score: values for texts that exist already.
+
+python flows/score.py --file results/opt1.3b-Anthropic-harmless.json --value humor,diversity
+"""
+
+from exptilt.cli import command_line
+from exptilt.config import Scoring
+
+if __name__ == "__main__":
+    CONFIG = command_line(Scoring)  # before Prefect loads, so that --help answers at once
+
+from exptilt import scoring
+from exptilt.scoring import ScorePlan, Scores
+from tasks.launch import launch
+from tasks.records import load_records, save_records
+from tasks.run import finished, gen
+from tasks.score import score
+
+
+@gen(Scoring)
+def score_file(config: Scoring) -> Scores:
+    """Score the records of a file and add the values to them."""
+    plan: ScorePlan = load_records(config)
+    at = plan.workplace
+    lines = [[score.submit(at, s.shard, s, spec)] for s in plan.shards for spec in plan.rewards]
+    scores: Scores = save_records(plan, finished(lines))
+    return scores
+
+
+if __name__ == "__main__":
+    launch(score_file, CONFIG, scoring.prepare)

@@ -1,0 +1,251 @@
+"""A score is that of the text alone, unpadded, whatever shares its batch; what cannot be is refused."""
+
+import numpy as np
+import pytest
+import torch
+from reward_models import KINDS, POSITIONS, build, embedder
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from exptilt import models, rewards
+from exptilt.engines.batching import Budget, batches, in_batches
+from exptilt.errors import ConfigError, ModelError, RewardError
+from exptilt.rewards import diversity
+from exptilt.rewards.base import RewardSpec
+from exptilt.rewards.catalogue import CONVERSATION, check_name, parse
+from exptilt.rewards.classifier import ClassifierReward
+from exptilt.rewards.coherence import CoherenceReward
+
+PROMPTS = [
+    "why?",
+    "the goose",
+    "Ärger",
+    "the room was",
+    "שלום",
+    "🙂🙃",
+    "x",
+    "long",
+    "\n\n",
+    "why?",
+    "y" * 200,
+]
+COMPLETIONS = ["", " paid for the towels", " im Café: 100 %", " fine\n", " עולם טוב", " 🦆", "!" * 30]
+COMPLETIONS += [" and the towels" * 667, " ", " the room was fine", " z"]
+NLLS = [None] * len(PROMPTS)
+BOUND_FLOAT32 = 1e-4
+BOUND_BFLOAT16 = 0.15  # or 2 % of the largest logit, where that is more
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tmp_path_factory) -> str:
+    return build(request.param, tmp_path_factory.mktemp("reward") / request.param.replace(" ", "-"))
+
+
+def spec(folder: str, kind="classifier", **changes) -> RewardSpec:
+    return RewardSpec(value="tone", kind=kind, model=models.resolve("tone", folder, "model"), **changes)
+
+
+def alone(folder: str, pair: bool) -> np.ndarray:
+    """Logits of each text by itself: no batch, no padding, the tail of what is too long."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
+    found = []
+    for x, y in zip(PROMPTS, COMPLETIONS, strict=True):
+        text = (f"{CONVERSATION[0]}{x}{CONVERSATION[1]}", y.strip()) if pair else (x + y,)
+        if pair and len(tokenizer("", text[1])["input_ids"]) >= POSITIONS:
+            text, how = ("", text[1]), "only_second"
+        else:
+            how = "only_first"
+        columns = [[part] for part in text]
+        one = tokenizer(*columns, truncation=how, max_length=POSITIONS, return_tensors="pt")
+        with torch.no_grad():
+            found.append(model(**one).logits[0].double().numpy())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("tokens", [1, 130, 10_000])
+def test_scores_are_those_of_each_text_alone(folder, pair, tokens):
+    reward = ClassifierReward(spec(folder, pair=pair), "cpu")
+    reward.classifier.kept.clear()
+    reward.classifier.budget = Budget(tokens)
+    expected = alone(folder, pair)
+    assert np.ptp(expected[:, 1]) > 0.1
+    scored = reward.score(PROMPTS, COMPLETIONS, NLLS)
+    np.testing.assert_allclose(scored.rewards, expected[:, 1], atol=BOUND_FLOAT32, rtol=0)
+    assert 1 <= scored.cut <= 4
+    backwards = reward.score(PROMPTS[::-1], COMPLETIONS[::-1], NLLS).rewards[::-1]
+    np.testing.assert_allclose(backwards, expected[:, 1], atol=BOUND_FLOAT32, rtol=0)
+
+
+def test_bfloat16_stays_within_its_bound(folder):
+    scored = ClassifierReward(spec(folder, dtype="bfloat16"), "cpu").score(PROMPTS, COMPLETIONS, NLLS)
+    expected = alone(folder, pair=False)
+    bound = max(BOUND_BFLOAT16, 0.02 * np.abs(expected).max())
+    assert np.abs(scored.rewards - expected[:, 1]).max() < bound
+
+
+def test_a_cut_text_keeps_its_completion(folder):
+    """Two long prompts that differ only at their beginning score alike: it is the beginning that goes."""
+    reward = ClassifierReward(spec(folder, pair=True), "cpu")
+    long = "the room was fine " * 200
+    scored = reward.score([long, "goose " + long, long], [" paid", " paid", " towels"], [None] * 3)
+    assert scored.cut == 3
+    assert scored.rewards[0] == pytest.approx(scored.rewards[1], abs=1e-6)
+    assert scored.rewards[0] != pytest.approx(scored.rewards[2], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def two_labels(tmp_path_factory) -> str:
+    return build("bert", tmp_path_factory.mktemp("reward") / "two")
+
+
+def test_labels_and_transforms(two_labels, tmp_path):
+    logits = torch.tensor(alone(two_labels, pair=False))
+
+    def score(**changes) -> np.ndarray:
+        return ClassifierReward(spec(two_labels, **changes), "cpu").score(PROMPTS, COMPLETIONS, NLLS).rewards
+
+    np.testing.assert_allclose(score(), logits[:, 1], atol=1e-4)
+    np.testing.assert_allclose(score(label="0"), logits[:, 0], atol=1e-4)
+    np.testing.assert_allclose(score(label="LABEL_0"), logits[:, 0], atol=1e-4)
+    np.testing.assert_allclose(score(transform="prob"), logits.softmax(-1)[:, 1], atol=1e-4)
+    np.testing.assert_allclose(score(transform="logprob"), logits.log_softmax(-1)[:, 1], atol=1e-4)
+    one = build("bert", tmp_path / "one", labels=1)
+    single = ClassifierReward(spec(one, transform="logprob"), "cpu").score(PROMPTS, COMPLETIONS, NLLS).rewards
+    np.testing.assert_allclose(single, np.log(1 / (1 + np.exp(-alone(one, False)[:, 0]))), atol=1e-4)
+
+
+def test_values_of_one_model_share_one_forward_pass(two_labels):
+    first, second = (ClassifierReward(spec(two_labels, transform=t), "cpu") for t in ("logit", "prob"))
+    assert first.classifier is second.classifier
+    first.classifier.kept.clear()
+    first.score(PROMPTS, COMPLETIONS, NLLS)
+    first.classifier.budget = Budget(0)
+    second.classifier.model.forward, kept = None, second.classifier.model.forward
+    try:
+        assert np.isfinite(second.score(PROMPTS, COMPLETIONS, NLLS).rewards).all()
+    finally:
+        second.classifier.model.forward = kept
+        first.classifier.budget = Budget(4096)
+
+
+def test_a_label_that_is_not_there_is_named(tmp_path):
+    three = build("bert", tmp_path / "three", labels=3)
+    for label in ("", "7", "nice"):
+        with pytest.raises(ModelError, match=r"'tone'.*has the labels LABEL_0, LABEL_1, LABEL_2"):
+            ClassifierReward(spec(three, label=label), "cpu")
+
+
+def test_coherence_is_the_cosine_of_the_poolers(tmp_path):
+    folder = embedder(tmp_path / "simcse")
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    tokenizer.truncation_side = "left"
+
+    def embed(text: str) -> torch.Tensor:
+        with torch.no_grad():
+            batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=POSITIONS)
+            return model(**batch).pooler_output[0].double()
+
+    pairs = zip(PROMPTS, COMPLETIONS, strict=True)
+    expected = [float(torch.cosine_similarity(embed(x), embed(y.strip()), dim=0)) for x, y in pairs]
+    scored = CoherenceReward(spec(folder, kind="coherence"), "cpu").score(PROMPTS, COMPLETIONS, NLLS)
+    np.testing.assert_allclose(scored.rewards, expected, atol=1e-4)
+
+
+def test_a_head_that_would_be_random_stops_the_run(tmp_path):
+    with pytest.raises(ModelError, match=r"'tone': model 'tone' lacks weights: classifier\.bias"):
+        ClassifierReward(spec(embedder(tmp_path / "headless")), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a b c d e f", (5 / 6) * (4 / 5) * (3 / 4)),
+        ("", 0.0),
+        ("one", 0.0),
+        ("a b a b a b", (2 / 6) * (2 / 5) * (2 / 4)),
+        ("Mr. Fox ran. He hid.", (6 / 7) * (5 / 6) * (4 / 5)),
+    ],
+)
+def test_diversity_by_hand(text, value):
+    assert diversity.diversity(text) == pytest.approx(value)
+
+
+def test_words_are_those_of_sentences():
+    assert diversity.words("Mr. Fox can't. He ran!") == ["Mr.", "Fox", "ca", "n't", ".", "He", "ran", "!"]
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("positive", ("", "positive", "", "logit")),
+        ("positive:prob", ("", "positive", "", "prob")),
+        ("tone=org/model", ("tone", "org/model", "", "logit")),
+        ("tone=org/model#joy:logprob", ("tone", "org/model", "joy", "logprob")),
+        ("short=a/b.py:brevity", ("short", "a/b.py:brevity", "", "logit")),
+        ("b.py:prob", ("", "b.py", "", "prob")),
+    ],
+)
+def test_a_value_is_read_in_parts(value, parts):
+    asked = parse(value)
+    assert (asked.name, asked.source, asked.label, asked.transform) == parts
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("org/model", "unknown value 'org/model'"),
+        ("diversity:prob", "are for classifiers"),
+        ("perplexity#1", "are for classifiers"),
+        ("weight=org/model", "have a column 'weight' already"),
+        ("a=b=c", "unknown value"),
+    ],
+)
+def test_a_value_that_means_nothing_is_named(value, said):
+    with pytest.raises(ConfigError, match=said):
+        check_name(value)
+
+
+def test_a_package_may_bring_values(tmp_path, monkeypatch):
+    """An installed package with the entry point group exptilt.rewards."""
+    (tmp_path / "lab_rewards.py").write_text(
+        "def calm(prompts, completions):\n    return [1] * len(prompts)\n"
+    )
+    info = tmp_path / "lab_rewards-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-rewards\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[exptilt.rewards]\ncalm = lab_rewards:calm\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_name("calm")
+    found = rewards.resolve("calm", models.base_model("toy"), "float32", "float32")
+    assert found.model.revision == "lab-rewards-1.2"
+    assert rewards.load(found, "cpu").score(["a", "b"], ["", ""], [None, None]).rewards.tolist() == [1, 1]
+
+
+def test_a_user_function_that_does_not_load_is_named(tmp_path):
+    (tmp_path / "bad.py").write_text("import nowhere_to_be_found\n")
+    found = rewards.resolve(f"{tmp_path}/bad.py:f", models.base_model("toy"), "float32", "float32")
+    with pytest.raises(RewardError, match=r"value 'f'.*nowhere_to_be_found"):
+        rewards.load(found, "cpu")
+
+
+def test_batches_hold_every_text_once_within_the_budget():
+    lengths = [5, 1, 9, 3, 3, 20, 2]
+    found = list(batches(lengths, Budget(10)))
+    assert sorted(i for batch in found for i in batch) == list(range(7))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 10 for b in found)
+
+
+def test_out_of_memory_halves_the_batch_and_remembers():
+    budget, sizes = Budget(64), []
+
+    def forward(places: list[int]) -> list[int]:
+        sizes.append(len(places))
+        if len(places) > 4:
+            raise torch.OutOfMemoryError("no memory left")
+        return places
+
+    assert in_batches([1] * 100, budget, forward) == list(range(100))
+    assert budget.tokens <= 8
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches([1], Budget(1), lambda places: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
