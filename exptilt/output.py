@@ -19,7 +19,7 @@ from exptilt.plan import Plan
 from exptilt.prompts import short_name
 from exptilt.provenance import made_with
 from exptilt.refs import DrawsRef, SamplesRef
-from exptilt.stages.tables import draws_of, read, rewards_of, samples_of
+from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
 from exptilt.summary import LOW_ESS, Summary, ValueChange, mean_and_error
 
 Shard = SamplesRef | DrawsRef
@@ -149,6 +149,7 @@ class _Books:
             reused={"samples": sum(s.cached for s in drawn)},
             skipped=len(plan.skipped),
             truncated=len(plan.truncated),
+            rescored=sum(described(part).meta.get("rescored", 0) for s in drawn for part in s.parts),
             json=path,
             folder=self.folder,
         )
@@ -164,7 +165,9 @@ class _Books:
         summary.ess_low_share = float(np.mean(ess < LOW_ESS))
         summary.score_seconds = sum(r.seconds for s in tilted for r in s.rewards)
         for i, spec in enumerate(self.plan.recipe.rewards):
-            summary.reused[spec.value] = sum(s.rewards[i].cached for s in tilted)
+            mine = [s.rewards[i] for s in tilted]
+            summary.reused[spec.value] = sum(ref.cached for ref in mine)
+            summary.cut[spec.value] = sum(described(p).meta["cut"] for ref in mine for p in ref.parts)
 
     def _changes(self) -> list[ValueChange]:
         before, after = np.concatenate(self.before), np.concatenate(self.after)

@@ -1,6 +1,6 @@
-"""From a configuration to a plan: everything that can be checked before a model's weights are loaded.
+"""From a configuration to a plan: everything that can be checked before the base model is loaded.
 
-Checked in this order: storage, base model, reward models, prompts, prompt lengths.
+Checked in this order: storage, models' names, prompts, their lengths, and that reward models load.
 """
 
 import math
@@ -90,12 +90,19 @@ def prepare(config: Config) -> Plan:
         specs = resolve_values(config.values, p0.model, device, config.dtype)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
+    load_rewards(specs, device)
     return Plan(
         recipe=Recipe(config=config, p0=p0, rewards=specs, device=device),
         shards=tuple(_shards(fitted.table, config, len(specs))),
         skipped=tuple(fitted.skipped),
         truncated=tuple(fitted.truncated),
     )
+
+
+def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
+    """Load every reward model, so that one that does not load stops the run before it draws."""
+    for spec in specs:
+        rewards.load(spec, device)
 
 
 def resolve_device(asked: str) -> str:

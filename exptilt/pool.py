@@ -33,15 +33,23 @@ class Entry:
         return schemas.validate(name, pl.read_parquet(data))
 
 
-def find(path: str) -> Entry | None:
-    """The entry at `path`, or None unless its manifest is there and every file is as recorded."""
+def described(path: str) -> Entry | None:
+    """The entry at `path` as its manifest describes it, its files not looked at; None without one."""
     try:
         manifest = store.read_json(store.join(path, MANIFEST))
-        files = dict(manifest["files"])
-        intact = all(_is_intact(path, name, said) for name, said in files.items())
+        return Entry(path=path, files=dict(manifest["files"]), meta=dict(manifest["meta"]))
     except (StorageError, KeyError, TypeError, ValueError):
         return None
-    return Entry(path=path, files=files, meta=manifest.get("meta", {})) if intact else None
+
+
+def find(path: str) -> Entry | None:
+    """The entry at `path`, or None unless its manifest is there and every file is as recorded."""
+    entry = described(path)
+    try:
+        intact = entry is not None and all(_is_intact(path, n, said) for n, said in entry.files.items())
+    except (StorageError, KeyError, TypeError):
+        return None
+    return entry if intact else None
 
 
 def _is_intact(path: str, name: str, said: dict[str, Any]) -> bool:

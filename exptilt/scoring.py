@@ -83,6 +83,7 @@ def prepare(config: Scoring) -> ScorePlan:
     records = read_records(config.file)
     _refuse_taken(records, specs, config)
     table = _table(records, config)
+    plan.load_rewards(specs, device)
     return ScorePlan(
         config=config,
         workplace=Bench(device=device, save_directory=config.save_directory),

@@ -40,6 +40,8 @@ class Summary:
     reused: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     truncated: int = 0
+    rescored: int = 0
+    cut: dict[str, int] = field(default_factory=dict)
     json: str = ""
     folder: str = ""
 
@@ -82,6 +84,10 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
     left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
     rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
+    rows += [("too long", f"{n:,} texts cut for {value}") for value, n in summary.cut.items() if n]
+    if summary.rescored:
+        share = 1 - summary.rescored / summary.samples
+        rows.append(("perplexity", f"{share:.1%} from the logits seen while drawing, the rest by a pass"))
     return [*rows, ("records", summary.json), ("data set", summary.folder)]
 
 

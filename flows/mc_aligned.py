@@ -11,11 +11,11 @@ if __name__ == "__main__":
 
 from exptilt.plan import Plan
 from exptilt.summary import Summary
-from tasks.generate import generate
+from tasks.generate import generate, in_turn
 from tasks.launch import launch
 from tasks.merge import merge
 from tasks.prompts import load_prompts
-from tasks.run import finished, gen
+from tasks.run import Line, finished, gen
 from tasks.score import score
 from tasks.tilt import tilt
 
@@ -24,9 +24,9 @@ from tasks.tilt import tilt
 def mc_aligned(config: MCAligned) -> Summary:
     """Draw n completions per prompt, score them, keep those of the tilted model."""
     plan: Plan = load_prompts(config)
-    recipe, lines = plan.recipe, []
+    recipe, lines = plan.recipe, list[Line]()
     for shard in plan.shards:
-        samples = generate.submit(recipe, shard)
+        samples = generate.submit(recipe, shard, wait_for=in_turn(lines))
         rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
         lines.append([samples, *rewards, tilt.submit(recipe, shard, samples, rewards)])
     summary: Summary = merge(plan, finished(lines))

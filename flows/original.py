@@ -11,18 +11,20 @@ if __name__ == "__main__":
 
 from exptilt.plan import Plan
 from exptilt.summary import Summary
-from tasks.generate import generate
+from tasks.generate import generate, in_turn
 from tasks.launch import launch
 from tasks.merge import merge
 from tasks.prompts import load_prompts
-from tasks.run import finished, gen
+from tasks.run import Line, finished, gen
 
 
 @gen(Original)
 def original(config: Original) -> Summary:
     """Draw completions from the base model and save them."""
     plan: Plan = load_prompts(config)
-    lines = [[generate.submit(plan.recipe, shard)] for shard in plan.shards]
+    lines: list[Line] = []
+    for shard in plan.shards:
+        lines.append([generate.submit(plan.recipe, shard, wait_for=in_turn(lines))])
     summary: Summary = merge(plan, finished(lines))
     return summary
 

@@ -14,6 +14,7 @@ from exptilt.config import C, build
 from exptilt.errors import ShardsFailed
 from tasks.progress import Progress
 
+Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
 TAG = "exptilt"
 WORKERS = 8  # enough to score and tilt a shard while the next one is generated
 
@@ -68,7 +69,7 @@ def _listed_plainly(given: Any) -> str:
     return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
 
 
-def finished(lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
+def finished(lines: Sequence[Line]) -> list[Any]:
     """Wait for every shard; each line is a shard's futures in order. Gives the last ones' results.
 
     Raises ShardsFailed, which lists every shard that failed, once all have ended.
@@ -84,11 +85,11 @@ def finished(lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
     return [line[-1].result() for line in lines]
 
 
-def _is_done(line: Sequence[PrefectFuture[Any]]) -> bool:
+def _is_done(line: Line) -> bool:
     return line[-1].state.is_completed()
 
 
-def _failure(line: Sequence[PrefectFuture[Any]]) -> BaseException:
+def _failure(line: Line) -> BaseException:
     """Why a shard failed: the error of its first step that did."""
     states = [future.state for future in line]
     for state in states:

@@ -171,6 +171,14 @@ def test_a_too_long_prompt_is_skipped_or_cut_as_asked(narrow, tmp_path, monkeypa
     assert (cutting.n_prompts, cutting.skipped, cutting.truncated) == (3, (), (1,))
 
 
+def test_a_reward_model_that_does_not_load_is_named_before_anything_is_drawn(refused, tmp_path):
+    folder = Path(causal(tmp_path / "headless", "llama"))
+    line = refused("--value", f"tone={folder}")
+    assert f"value 'tone': model '{folder}' lacks weights: score.weight" in line
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    assert f"value 'tone': model '{folder}' does not load: " in refused("--value", f"tone={folder}")
+
+
 def test_what_was_saved_stays(refused, tmp_path):
     saved = tmp_path / "results" / "demo-demo_lam=-0.500_val=humor.json"
     saved.parent.mkdir()

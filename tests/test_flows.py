@@ -1,5 +1,6 @@
 """The flows as a user runs them: real processes, a real Prefect server and worker, a real S3 server."""
 
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
 from processes import (
     ROOT,
@@ -149,13 +151,62 @@ def test_runs_tasks_and_form_say_what_they_are(server, tmp_path, rewards_file):
     assert cached == {name for name in expected if not name.startswith("tilt")}
 
 
-def test_scoring_a_shard_overlaps_with_generating_the_next(server, tmp_path):
+def test_scoring_a_shard_overlaps_with_generating_the_next_and_only_one_generates(server, tmp_path):
     arguments = toy(slow_reward(tmp_path, 0.5), "--end", "60", "--nsamples", "200", "--shard-size", "10")
     assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
     run = latest_run(server)
     found = ask(server, "task_runs", flow_runs={"id": {"any_": [run["id"]]}})
     times = {t["name"]: (t["start_time"], t["end_time"]) for t in found}
     assert times["score bees 001/006"][0] < times["generate 006/006"][1]
+    turns = [times[f"generate {i:03d}/006"] for i in range(1, 7)]
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(turns))
+
+
+def test_what_can_pass_is_tried_again(server, tmp_path):
+    """A store that fails once per shard costs a retry, not the run."""
+    flaky = (
+        "import pathlib\n"
+        "def bees(prompts, completions):\n"
+        f"    mark = pathlib.Path({str(tmp_path)!r}, f'seen {{prompts[0]}}')\n"
+        "    if not mark.exists():\n"
+        "        mark.touch()\n"
+        "        raise ConnectionResetError('the line went dead')\n"
+        "    return [1.0 for _ in completions]\n"
+    )
+    (tmp_path / "flaky.py").write_text(flaky)
+    arguments = toy(f"{tmp_path}/flaky.py:bees", "--end", "2", "--shard-size", "1")
+    done = run_flow(*arguments, env=server, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    query = {"flow_runs": {"id": {"any_": [latest_run(server)["id"]]}}}
+    counts = {t["name"]: t["run_count"] for t in ask(server, "task_runs", **query)}
+    assert (counts["score bees 001/002"], counts["generate 001/002"]) == (2, 1)
+
+
+def test_a_file_of_records_gets_its_values(server, tmp_path, rewards_file):
+    records = [{"prompt": "x", "generated": f"x{text}", "extra": i} for i, text in enumerate(("b", "", "ab"))]
+    records.append({"prompt": "yy", "generated": "yy b", "extra": 3})
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(records))
+    values = f"{rewards_file}:bees,long={rewards_file}:length,diversity"
+    arguments = ["--file", str(file), "--value", values]
+    score = ROOT / "flows" / "score.py"
+    done = run_flow(*arguments, env=server, cwd=tmp_path, file=score)
+    assert done.returncode == 0, done.stderr
+    found = rows(file)
+    assert [r["bees"] for r in found] == [1.0, 0.0, 1.0, 1.0]
+    assert [r["long"] for r in found] == [1.0, 0.0, 2.0, 2.0]
+    assert [{k: r[k] for k in ("prompt", "generated", "extra")} for r in found] == records
+    again = run_flow(*arguments, env=server, cwd=tmp_path, file=score)
+    assert again.returncode == 2
+    assert "has 'bees' already: give an --output" in again.stderr
+    table = tmp_path / "x.parquet"
+    pl.DataFrame(records).write_parquet(table)
+    assert (
+        run_flow("--file", str(table), *arguments[2:], env=server, cwd=tmp_path, file=score).returncode == 0
+    )
+    assert pl.read_parquet(table)["long"].to_list() == [1.0, 0.0, 2.0, 2.0]
+    states = task_states(server, latest_run(server))
+    assert {s for n, s in states.items() if n.startswith("score")} == {"Cached"}
 
 
 def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(server, tmp_path):

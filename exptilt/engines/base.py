@@ -48,7 +48,8 @@ class Sample(NamedTuple):
     `n_tokens` counts its tokens without the end token; `finish_reason` is one of FINISH_REASONS.
     `logprob` is log p0(y|x) as sampled, in nats, the end token included where one was drawn; `nll`
     is the mean negative log-likelihood per predicted token of prompt + completion under the model
-    without temperature or truncation. None where the engine cannot say.
+    without temperature or truncation. None where the engine cannot say. `rescored` says that nll
+    took a forward pass of its own, since the text tokenizes otherwise than it was drawn.
     """
 
     completion: str
@@ -56,6 +57,7 @@ class Sample(NamedTuple):
     finish_reason: str
     logprob: float | None
     nll: float | None
+    rescored: bool = False
 
 
 class Engine(Protocol):

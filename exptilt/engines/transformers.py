@@ -79,8 +79,8 @@ class TransformersEngine:
         drawn = [a + b for a, b in zip(prompt_ids, new, strict=True)]
         texts = [a + b for a, b in zip(prompts, completions, strict=True)]
         reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
-        nlls = self._nlls(texts, drawn, rows.raw.tolist())
-        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls)
+        nlls, rescored = self._nlls(texts, drawn, rows.raw.tolist())
+        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls, rescored)
         return [Sample(*row) for row in zip(*columns, strict=True)]
 
     def _completions(self, prompt_ids: list[list[int]], new: list[list[int]]) -> list[str]:
@@ -99,18 +99,21 @@ class TransformersEngine:
         )
         return texts
 
-    def _nlls(self, texts: list[str], drawn: list[list[int]], raw: list[float]) -> list[float | None]:
+    def _nlls(
+        self, texts: list[str], drawn: list[list[int]], raw: list[float]
+    ) -> tuple[list[float | None], list[bool]]:
         """Mean NLL per text: from the logits seen while drawing where the text re-tokenizes to the
-        tokens drawn, by a forward pass of its own elsewhere."""
+        tokens drawn, by a forward pass of its own elsewhere; and which texts took one."""
         nlls = [
             -total / (len(ids) - 1) if len(ids) > 1 else None for total, ids in zip(raw, drawn, strict=True)
         ]
         again = encode(self.tokenizer, texts)
-        moved = [i for i, (a, b) in enumerate(zip(again, drawn, strict=True)) if a != b]
+        differs = [a != b for a, b in zip(again, drawn, strict=True)]
+        moved = [i for i, other in enumerate(differs) if other]
         rest = text_nll(self.model, self.tokenizer, [texts[i] for i in moved], self.device)
         for i, nll in zip(moved, rest, strict=True):
             nlls[i] = nll
-        return nlls
+        return nlls, differs
 
 
 def _end_tokens(model: Any) -> list[int]:

@@ -94,16 +94,21 @@ def column_of(value: str) -> str:
 def check_name(value: str) -> None:
     """Raise ConfigError unless `value` names a reward that could be had."""
     asked = parse(value)
-    function = FUNCTION.fullmatch(asked.source)
     is_classifier = _is_model(asked) or getattr(CATALOGUE.get(asked.source), "kind", "") == "classifier"
-    if function and not Path(function["path"]).is_file():
-        raise ConfigError(f"--value {value}: there is no file {function['path']}")
-    if not (function or is_classifier or asked.source in CATALOGUE or _plugin(asked.source)):
-        raise ConfigError(f"unknown value {value!r}: known are {KNOWN}")
+    if not is_classifier:
+        _check_source(value, asked.source)
     if not is_classifier and (asked.label or asked.transform != "logit"):
         raise ConfigError(f"--value {value}: #LABEL, :prob and :logprob are for classifiers")
     if asked.column in COLUMNS:
         raise ConfigError(f"--value {value}: the tables have a column {asked.column!r} already")
+
+
+def _check_source(value: str, source: str) -> None:
+    function = FUNCTION.fullmatch(source)
+    if function and not Path(function["path"]).is_file():
+        raise ConfigError(f"--value {value}: there is no file {function['path']}")
+    if not (function or source in CATALOGUE or _plugin(source)):
+        raise ConfigError(f"unknown value {value!r}: known are {KNOWN}")
 
 
 def _is_model(asked: Asked) -> bool:

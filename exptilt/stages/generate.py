@@ -61,4 +61,6 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
     tokens = sum(s.n_tokens + (s.finish_reason == "stop") for row in drawn for s in row)
     seconds = time.perf_counter() - began
-    return {"samples": samples}, {"tokens": tokens, "seconds": seconds, "p0": recipe.p0.identity}
+    rescored = sum(sample.rescored for row in drawn for sample in row)
+    meta = {"tokens": tokens, "seconds": seconds, "rescored": rescored, "p0": recipe.p0.identity}
+    return {"samples": samples}, meta

@@ -10,7 +10,7 @@ from exptilt.config import MCAligned
 from exptilt.engines.noise import uniform
 from exptilt.plan import Recipe
 from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
-from exptilt.stages.tables import Made, read, rewards_of
+from exptilt.stages.tables import Made, described, read, rewards_of
 
 
 def resample(recipe: Recipe, samples: SamplesRef, scored: list[RewardsRef]) -> DrawsRef:
@@ -23,8 +23,7 @@ def resample(recipe: Recipe, samples: SamplesRef, scored: list[RewardsRef]) -> D
 
 
 def _digests(parts: list[str]) -> list[str]:
-    entries = [pool.find(part) for part in parts]
-    return [said["sha256"] for e in entries if e for said in e.files.values()]
+    return [said["sha256"] for part in parts for said in described(part).files.values()]
 
 
 def _tilt_of(recipe: Recipe) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from exptilt import ids, pool, rewards, schemas
 from exptilt.errors import RewardError
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
-from exptilt.stages.tables import Made, read
+from exptilt.stages.tables import Made, described, read
 
 
 class Workplace(Protocol):
@@ -39,8 +39,7 @@ def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
 
 
 def _score_part(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
-    scored = pool.find(part)
-    digest = scored.files["samples"]["sha256"] if scored else ""
+    digest = described(part).files["samples"]["sha256"]
     key = ids.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
     path = at.path("rewards", key)
     _, cached = pool.compute_once(path, lambda: _reward(at, samples, part, spec))

@@ -13,10 +13,15 @@ Made = tuple[pool.Tables, dict[str, Any]]
 
 def read(path: str, name: str) -> pl.DataFrame:
     """Table `name` of the pool entry at `path`."""
-    entry = pool.find(path)
+    return described(path).table(name)
+
+
+def described(path: str) -> pool.Entry:
+    """The pool entry at `path`, which an earlier step has made or verified."""
+    entry = pool.described(path)
     if entry is None:
         raise StorageError(f"{path} was complete and is damaged now; run again to remake it")
-    return entry.table(name)
+    return entry
 
 
 def samples_of(ref: SamplesRef, n: int) -> pl.DataFrame:

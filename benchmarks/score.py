@@ -1,0 +1,200 @@
+"""What scoring costs, against the research code's way, side by side in one run on the same weights.
+
+python benchmarks/score.py                 on a CPU: GPT-2 small shape twice, DistilBERT, BERT-base
+python benchmarks/score.py --device cuda   with the real shapes: GPT-2 large twice, DistilBERT, BERT-base,
+                                           OPT-1.3B for perplexity
+    --records FILE.json                    real texts (records with prompt and generated)
+
+The research code's way: float32; helpful and harmless one text at a time, coherence, humor and
+perplexity one prompt's samples at a time (perplexity text by text). Weights are random; texts without
+--records are synthetic, of the lengths of real ones.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from exptilt.models import resolve
+from exptilt.plan import resolve_values
+from exptilt.rewards import RewardSpec, load
+from exptilt.rewards.catalogue import CONVERSATION
+
+N = 16  # samples per prompt
+Texts = tuple[list[str], list[str]]
+
+
+def texts(records: str | None, prompts: int) -> Texts:
+    """N completions of each of `prompts` prompts."""
+    rng = random.Random(0)
+    if records:
+        rows = json.loads(Path(records).read_text())
+        asked = [r["prompt"] for r in rows]
+        answers = [r["generated"][len(r["prompt"]) :] for r in rows]
+    else:
+        words = [f"w{i}" for i in range(2000)]
+        asked = [" ".join(rng.choices(words, k=rng.randint(5, 25))) for _ in range(prompts)]
+        answers = [" " + " ".join(rng.choices(words, k=rng.randint(20, 40))) for _ in range(prompts * N)]
+    chosen = rng.sample(asked, prompts)
+    return [x for x in chosen for _ in range(N)], [rng.choice(answers) for _ in range(prompts * N)]
+
+
+def tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of GPT-2's kind, trained on the texts."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=30_000, special_tokens=["<e>"], initial_alphabet=alphabet, show_progress=False
+    )
+    inner.train_from_iterator(corpus, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<e>", pad_token="<e>", model_max_length=512
+    )
+
+
+def shapes(large: bool) -> dict[str, Callable[[], Any]]:
+    """The models' shapes."""
+    width = {"n_embd": 1280, "n_layer": 36, "n_head": 20} if large else {}
+    gpt2 = GPT2Config(num_labels=1, pad_token_id=0, **width)
+    found: dict[str, Callable[[], Any]] = {
+        "helpful": lambda: GPT2ForSequenceClassification(gpt2),
+        "harmless": lambda: GPT2ForSequenceClassification(gpt2),
+        "humor": lambda: DistilBertForSequenceClassification(DistilBertConfig()),
+        "coherence": lambda: BertModel(BertConfig()),
+    }
+    if large:
+        opt = OPTConfig(hidden_size=2048, ffn_dim=8192, num_hidden_layers=24, num_attention_heads=32)
+        found["perplexity"] = lambda: OPTForCausalLM(opt)
+    return found
+
+
+def save(folder: Path, corpus: list[str], large: bool) -> None:
+    """Random checkpoints of every shape, with one tokenizer."""
+    words = tokenizer(corpus)
+    for name, make in shapes(large).items():
+        torch.manual_seed(0)
+        make().save_pretrained(folder / name)
+        words.save_pretrained(folder / name)
+
+
+def research(name: str, folder: Path, data: Texts, device: str) -> None:
+    """One value as the research code scores it."""
+    auto = {"coherence": AutoModel, "perplexity": AutoModelForCausalLM}
+    chosen = auto.get(name, AutoModelForSequenceClassification)
+    model = chosen.from_pretrained(folder / name, dtype=torch.float32).to(device).eval()
+    words = AutoTokenizer.from_pretrained(folder / name)
+    clock(f"research {name}", lambda: RESEARCH[name](model, words, data, device), len(data[0]), device)
+
+
+def one_at_a_time(model: Any, words: Any, data: Texts, device: str) -> None:
+    """Helpful and harmless."""
+    for x, y in zip(*data, strict=True):
+        pair = (CONVERSATION[0] + x + CONVERSATION[1], y.strip())
+        model(**words(*pair, return_tensors="pt", truncation=True).to(device)).logits.squeeze().item()
+
+
+def one_prompt_at_a_time(model: Any, words: Any, data: Texts, device: str) -> None:
+    """Humor."""
+    for i in range(0, len(data[0]), N):
+        batch = [x + y for x, y in zip(data[0][i : i + N], data[1][i : i + N], strict=True)]
+        model(**words(batch, padding=True, truncation=True, return_tensors="pt").to(device)).logits.tolist()
+
+
+def both_sides(model: Any, words: Any, data: Texts, device: str) -> None:
+    """Coherence."""
+    for i in range(0, len(data[0]), N):
+        for side in data:
+            batch = words(side[i : i + N], padding=True, truncation=True, return_tensors="pt").to(device)
+            model(**batch).pooler_output.cpu()
+
+
+def text_by_text(model: Any, words: Any, data: Texts, device: str) -> None:
+    """Perplexity."""
+    for x, y in zip(*data, strict=True):
+        batch = words(x + y, return_tensors="pt", truncation=True).to(device)
+        model(**batch, labels=batch["input_ids"]).loss.item()
+
+
+RESEARCH = {
+    "helpful": one_at_a_time,
+    "harmless": one_at_a_time,
+    "humor": one_prompt_at_a_time,
+    "coherence": both_sides,
+    "perplexity": text_by_text,
+}
+TIMES: dict[str, float] = {}
+
+
+def clock(name: str, work: Callable[[], Any], count: int, device: str) -> None:
+    """Time `work` once and print its texts per second."""
+    began = time.perf_counter()
+    with torch.inference_mode():
+        work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    TIMES[name] = time.perf_counter() - began
+    print(f"{name:22} {TIMES[name]:8.2f} s {count / TIMES[name]:8.1f} texts/s", flush=True)
+
+
+def spec(name: str, folder: Path, device: str) -> RewardSpec:
+    """The same value as ours."""
+    (sample,) = resolve_values(
+        [f"{name}={folder / name}"], resolve(name, str(folder / name), ""), device, "auto"
+    )
+    kind = {"coherence": "coherence", "perplexity": "perplexity"}.get(name, "classifier")
+    return RewardSpec(
+        value=name,
+        kind=kind,  # type: ignore[arg-type]
+        model=sample.model,
+        dtype=sample.dtype,
+        pair=name in ("helpful", "harmless"),
+    )
+
+
+def main() -> None:
+    """Score the same texts both ways and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--records")
+    given = parser.parse_args()
+    data = texts(given.records, given.prompts)
+    count = len(data[0])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save(folder, [x + y for x, y in zip(*data, strict=True)], large=given.device != "cpu")
+        for value in shapes(given.device != "cpu"):
+            research(value, folder, data, given.device)
+            reward = load(spec(value, folder, given.device), given.device)
+            reward.score(data[0][:N], data[1][:N], [None] * N)
+            clock(f"exptilt  {value}", lambda r=reward: r.score(*data, [None] * count), count, given.device)  # type: ignore[misc]
+            print(f"{value}: {TIMES[f'research {value}'] / TIMES[f'exptilt  {value}']:.1f}x", flush=True)
+    ours, theirs = (sum(t for n, t in TIMES.items() if n.startswith(who)) for who in ("exptilt", "research"))
+    print(f"the set: {theirs / ours:.1f}x")
+
+
+if __name__ == "__main__":
+    main()
