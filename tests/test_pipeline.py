@@ -99,6 +99,13 @@ def test_a_changed_reward_file_is_scored_again(toy, tmp_path):
     assert {r["tone"] for r in records(changed)} == {2.0}
 
 
+def test_another_function_under_the_same_name_is_scored_again(toy, rewards_file):
+    go(toy(value=f"own={rewards_file}:bees"))
+    other = go(toy(value=f"own={rewards_file}:length"))
+    assert other.reused["own"] == 0
+    assert {r["own"] for r in records(other)} > {0.0, 1.0}
+
+
 def test_the_original_run_is_sample_0_of_the_aligned_one(toy, toy_original):
     plain = go(toy_original())
     tilted = go(toy())

@@ -135,7 +135,8 @@ def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str) -> RewardSp
     """
     asked = parse(value)
     if FUNCTION.fullmatch(asked.source) or _plugin(asked.source):
-        return RewardSpec(value=asked.column, kind="function", model=_code(asked))
+        name = asked.source.rpartition(":")[2]
+        return RewardSpec(value=asked.column, kind="function", model=_code(asked), label=name)
     entry = CATALOGUE.get(asked.source, Entry(kind="classifier", source=asked.source))
     if entry.kind == "perplexity":
         return RewardSpec(value=asked.column, kind="perplexity", model=base, dtype=base_dtype)
