@@ -27,7 +27,7 @@ def _show_scores(scores: Scores, console: Console) -> None:
         ("reused", f"shards of {reused}"),
         ("records", f"{scores.records:,} in {scores.file}"),
     ):
-        console.print(f"{name:<10}{said}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)
 
 
 def _show_summary(summary: Summary, console: Console) -> None:
@@ -42,4 +42,4 @@ def _show_summary(summary: Summary, console: Console) -> None:
             table.add_row(*change_row(change))
         console.print(table, highlight=False)
     for name, said in summary_facts(summary):
-        console.print(f"{name:<10}{said}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)

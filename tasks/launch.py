@@ -25,6 +25,7 @@ from exptilt.errors import ExptiltError
 from exptilt.plan import prepare as prepare_run
 from exptilt.report import show
 from tasks.run import TAG
+from tasks.server import start_server
 
 RECORD_SECONDS = 20.0
 FAILED, INTERRUPTED = 1, 130
@@ -49,11 +50,13 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = prep
 
     `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
     """
+    server_answers = start_server()
     try:
         plan = prepare(config)
+        print(plan.opening, file=sys.stderr, flush=True)
+        server_answers()
     except ExptiltError as error:
         fail(str(error))
-    print(plan.opening, file=sys.stderr, flush=True)
     with quiet_console(), stopping_at_once():
         outcome = _run(flow, config, plan.n_tasks)
     if isinstance(outcome, KeyboardInterrupt):

@@ -16,7 +16,7 @@ from tasks.progress import Progress
 
 Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
 TAG = "exptilt"
-WORKERS = 8  # enough to score and tilt a shard while the next one is generated
+WORKERS = 3  # enough to score a shard while the next is generated; more threads slow each other down
 
 
 def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:

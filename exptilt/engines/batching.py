@@ -6,17 +6,18 @@ from typing import TypeVar
 import torch
 
 from exptilt import stop
+from exptilt.engines.turns import in_turn
 
 R = TypeVar("R")
 
 
 class Budget:
-    """How many tokens (padding included) may go through a model at once."""
+    """How many tokens (padding included) may go through a model at once, and on which device."""
 
-    __slots__ = ("tokens",)
+    __slots__ = ("device", "tokens")
 
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: int, device: str = "cpu") -> None:
+        self.tokens, self.device = tokens, device
 
     def halve(self) -> None:
         """Remember that there was too little memory."""
@@ -43,9 +44,14 @@ def in_batches(
     On CUDA's out-of-memory error the batch is split and the budget halved; one text that alone does
     not fit raises it. Raises Stopped when asked to stop.
     """
-    found: dict[int, R] = {}
-    for batch in batches(lengths, budget):
-        found.update(_forward(batch, budget, forward))
+
+    def work() -> dict[int, R]:
+        found: dict[int, R] = {}
+        for batch in batches(lengths, budget):
+            found.update(_forward(batch, budget, forward))
+        return found
+
+    found = in_turn(budget.device, work)
     return [found[place] for place in range(len(lengths))]
 
 

@@ -17,7 +17,7 @@ def text_nll(model: Any, tokenizer: Any, texts: Sequence[str], device: str) -> l
     ids = encode(tokenizer, list(texts))
     long = [i for i, row in enumerate(ids) if len(row) > 1]
     vocabulary = model.config.get_text_config().vocab_size
-    budget = Budget(LOGITS_BUDGET[torch.device(device).type] // vocabulary)
+    budget = Budget(LOGITS_BUDGET[torch.device(device).type] // vocabulary, device)
 
     def forward(places: list[int]) -> list[float]:
         return _nll(model, [ids[long[i]] for i in places], device)

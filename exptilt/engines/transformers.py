@@ -15,6 +15,7 @@ from exptilt.engines.base import P0, Sample
 from exptilt.engines.checkpoint import causal_model, encode, load_tokenizer
 from exptilt.engines.decode import Rows, decode
 from exptilt.engines.likelihood import text_nll
+from exptilt.engines.turns import in_turn
 
 AUTO_ROWS = {"cpu": 256, "cuda": 1024}
 PREFILL_BUDGET = {"cpu": 2**26, "cuda": 2**29}  # numbers of one prefill's logits
@@ -65,7 +66,10 @@ class TransformersEngine:
         n = seeds.shape[1]
         chosen = torch.from_numpy(seeds[places]).to(self.device)
         mine = [ids[i] for i in places]
-        rows = decode(self.model, mine, chosen, self.p0, self.ends, self.pad)
+        rows = in_turn(
+            self.device,
+            lambda: decode(self.model, mine, chosen, self.p0, self.ends, self.pad),
+        )
         each = [i for i in places for _ in range(n)]
         samples = self._read(rows, [prompts[i] for i in each], [ids[i] for i in each])
         for k, place in enumerate(places):

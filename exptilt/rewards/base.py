@@ -24,8 +24,8 @@ class RewardSpec:
     """What defines a reward.
 
     `value` is its column; `pair` puts the text as a conversation; `label` is the number or name of a
-    classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a probability or the
-    log of one; `dtype` is the type that the model computes in.
+    classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
+    probability or the log of one; `dtype` is the type that the model computes in.
     """
 
     value: str

@@ -72,7 +72,7 @@ class Classifier:
         self.pair, self.device = pair, device
         self.model = load_model(AutoModelForSequenceClassification, ref, role, device, dtype)
         self.texts = Texts(load_tokenizer(ref), self.model.config)
-        self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type])
+        self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Rewards, int]]()
 
     def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Rewards, int]:

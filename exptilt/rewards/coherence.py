@@ -28,7 +28,7 @@ class CoherenceReward:
             raise ModelError(f"{role} {spec.model.name!r} has no pooler")
         self.texts = Texts(load_tokenizer(spec.model), self.model.config)
         self.lock = Lock()
-        self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type])
+        self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]

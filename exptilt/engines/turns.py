@@ -1,0 +1,33 @@
+"""Whose turn it is on a CPU: one thread runs all models, first come, first served.
+
+Models that compute at once on the same cores wait for each other at every small operation, and each
+Python thread that computes brings a team of threads of its own, which slows the others down even
+when idle. A GPU orders the work of several threads by itself.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+
+R = TypeVar("R")
+
+
+@lru_cache(maxsize=1)
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+
+
+def in_turn(device: str, work: Callable[[], R]) -> R:
+    """What `work` gives, without gradients: on a CPU in the one computing thread, else here.
+
+    `work` must not call in_turn itself.
+    """
+
+    def run() -> R:
+        with torch.inference_mode():
+            return work()
+
+    return _thread().submit(run).result() if device == "cpu" else run()
