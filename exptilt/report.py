@@ -33,7 +33,7 @@ def _show_scores(scores: Scores, console: Console) -> None:
 def _show_summary(summary: Summary, console: Console) -> None:
     """Print the warning, if there is one, the values before and after, and the run's facts."""
     if summary.warning:
-        console.print(f"warning: {summary.warning}", style="yellow", highlight=False)
+        console.print(f"warning: {summary.warning}", style="yellow", highlight=False, soft_wrap=True)
     if summary.values:
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
         for column in table.columns[1:]:

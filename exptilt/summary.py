@@ -86,8 +86,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
     rows += [("too long", f"{n:,} texts cut for {value}") for value, n in summary.cut.items() if n]
     if summary.rescored:
-        share = 1 - summary.rescored / summary.samples
-        rows.append(("perplexity", f"{share:.1%} from the logits seen while drawing, the rest by a pass"))
+        own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
+        rows.append(("perplexity", own))
     return [*rows, ("records", summary.json), ("data set", summary.folder)]
 
 

@@ -269,6 +269,17 @@ def test_a_run_that_was_hit_goes_on_and_ends_as_if_it_had_not(server, tmp_path, 
     assert list(hurt.rglob("*.lease")) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads a process's children from /proc")
+def test_a_killed_run_takes_its_own_server_with_it(clean, tmp_path):
+    arguments = flow_command(*toy(slow_reward(tmp_path, 1.0)))
+    with process(arguments, clean, tmp_path / "log", cwd=tmp_path) as running:
+        wait_until(lambda: any(tmp_path.glob("results/pool/rewards/*/manifest.json")))
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        assert len(children) == 1
+        os.kill(running.pid, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{children[0]}/cmdline").exists(), 20)
+
+
 def test_two_runs_at_once_compute_a_shard_once(server, tmp_path):
     value = slow_reward(tmp_path, 0.2)
     arguments, other = toy(value), toy(value, lam="2")
