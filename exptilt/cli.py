@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from exptilt.config import C, build
 from exptilt.errors import ConfigError
@@ -62,7 +63,7 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> N
     many = isinstance(field.default, tuple)
     default = ",".join(map(str, field.default)) if many else field.default
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    shown = "" if default is None else f" (default: {default})"
+    shown = "" if default in (None, "", PydanticUndefined) else f" (default: {default})"
     parser.add_argument(
         f"--{name.replace('_', '-')}",
         action="append" if many else "store",

@@ -203,4 +203,5 @@ def explain(error: ValidationError) -> str:
     if isinstance(own, ConfigError):
         return str(own)
     name = str(first["loc"][0]) if first["loc"] else "configuration"
-    return f"--{name.replace('_', '-')}: {first['msg'].lower()}, got {first['input']!r}"
+    given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+    return f"--{name.replace('_', '-')}: {first['msg'].lower()}{given}"

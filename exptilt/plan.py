@@ -40,7 +40,7 @@ class Recipe:
 
     def path(self, stage: str, *parts: str) -> str:
         """The pool's path of `stage`."""
-        return store.join(self.config.save_directory, "pool", stage, *parts)
+        return pool.place(self.config.save_directory, stage, *parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def _shards(table: pl.DataFrame, config: Config, n_values: int) -> list[ShardRef
 
 def _shard(table: pl.DataFrame, index: int, of: int, config: Config) -> ShardRef:
     content = ids.content_key(table.to_dict(as_series=False))
-    path = store.join(config.save_directory, "pool", "prompts", content)
+    path = pool.place(config.save_directory, "prompts", content)
     if pool.find(path) is None:
         pool.put(path, {"prompts": table}, {"data": config.data})
     key = ids.content_key(table["prompt_id"].to_list())

@@ -17,6 +17,11 @@ MANIFEST = "manifest.json"
 Tables = dict[str, pl.DataFrame]
 
 
+def place(root: str, stage: str, *parts: str) -> str:
+    """Where the pool under `root` keeps an entry of `stage`."""
+    return store.join(root, "pool", stage, *parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A complete entry: where it lies and what its manifest says of it."""

@@ -34,7 +34,7 @@ class Bench:
 
     def path(self, stage: str, *parts: str) -> str:
         """The pool's path of `stage`."""
-        return store.join(self.save_directory, "pool", stage, *parts)
+        return pool.place(self.save_directory, stage, *parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ def _shard(prompts: pl.DataFrame, table: pl.DataFrame, index: int, of: int, conf
 def _put(config: Scoring, name: str, table: pl.DataFrame) -> str:
     """The pool entry of a table of the file, under its content."""
     key = ids.content_key(table.to_dict(as_series=False))
-    path = store.join(config.save_directory, "pool", "imported" if name == "samples" else name, key)
+    path = pool.place(config.save_directory, "imported" if name == "samples" else name, key)
     if pool.find(path) is None:
         pool.put(path, {name: table}, {"file": Path(config.file).name})
     return path

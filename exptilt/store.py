@@ -109,13 +109,6 @@ def read_bytes(path: str) -> bytes:
         return data
 
 
-def exists(path: str) -> bool:
-    """Whether something lies at `path`."""
-    with clear_errors(path, "look for"):
-        fs, inner = filesystem(path)
-        return bool(fs.exists(inner))
-
-
 def names(folder: str) -> list[str]:
     """The names in `folder`, sorted; none if there is no such folder."""
     with clear_errors(folder, "list"):
@@ -154,11 +147,6 @@ def parquet_bytes(table: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.write_parquet(buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def read_parquet(path: str) -> pl.DataFrame:
-    """The Parquet table at `path`."""
-    return pl.read_parquet(io.BytesIO(read_bytes(path)))
 
 
 def sha256(data: bytes) -> str:

@@ -10,7 +10,7 @@ from checkpoints import causal
 
 from exptilt import prompts
 from exptilt.cli import command_line
-from exptilt.config import MCAligned
+from exptilt.config import MCAligned, Scoring
 from exptilt.engines import base
 from exptilt.plan import prepare
 from tasks.launch import launch
@@ -67,6 +67,13 @@ SETTINGS = [
 @pytest.mark.parametrize(("argv", "said"), SETTINGS, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
 def test_a_bad_setting_is_named(refused, argv, said):
     assert said in refused(*argv)
+
+
+def test_a_missing_file_flag_is_named(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command_line(Scoring, [])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: --file: field required\n"
 
 
 def test_an_unknown_flag_is_named(capsys):

@@ -1,8 +1,7 @@
 """Whose turn it is on a CPU: one thread runs all models, first come, first served.
 
-Models that compute at once on the same cores wait for each other at every small operation, and each
-Python thread that computes brings a team of threads of its own, which slows the others down even
-when idle. A GPU orders the work of several threads by itself.
+Models that compute at once on the same cores slow each other down, and take the memory of both. A GPU
+orders the work of several threads by itself.
 """
 
 from collections.abc import Callable
