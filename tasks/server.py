@@ -65,6 +65,7 @@ def main() -> None:
     """Serve on the port that is given."""
     import uvicorn
 
+    os.nice(10)  # it answers while the models leave a core free
     threading.Thread(target=_end_with_parent, daemon=True).start()
     app = "prefect.server.api.server:create_app"
     uvicorn.run(app, factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
