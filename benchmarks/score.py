@@ -178,7 +178,7 @@ def main() -> None:
     """Score the same texts both ways and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=12)
     parser.add_argument("--records")
     given = parser.parse_args()
     data = texts(given.records, given.prompts)

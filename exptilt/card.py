@@ -4,14 +4,21 @@ from typing import Any
 
 from exptilt.summary import Summary, markdown
 
-ORDER = ("records", "prompts", "samples", "rewards", "draws", "diagnostics")
+ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
+ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
 WHAT = {
     "records": "what was kept: prompt, generated, and the numbers of each",
+    "weighted": "every sample with log_weight = Σ λ r and its weight, normalised per prompt",
+    "pairs": "per prompt the samples of largest and smallest log weight, margin = their difference",
+    "pairs-chat": "the same as messages",
+    "sft": "what was kept: prompt and completion",
+    "sft-chat": "the same as messages",
     "prompts": "the prompts",
     "samples": "all completions y ~ p0(.|x)",
     "rewards": "one reward per sample and value",
     "draws": "which samples were kept, with their weights",
-    "diagnostics": "per prompt: ESS, largest weight, Pareto k-hat, log Z, KL",
+    "levels": "per prompt and value: mean over all samples, of those kept, weighted, and as n grows",
+    "diagnostics": "per prompt: ESS, largest weight, Pareto k-hat, log Z and KL with errors, samples needed",
 }
 
 
@@ -60,7 +67,7 @@ def _front_matter(tables: list[str]) -> list[str]:
 
 def _sentence(manifest: dict[str, Any]) -> str:
     p0, config = manifest["p0"], manifest["configuration"]
-    base = f"{p0['name']} (revision {p0['revision']}, {p0['dtype']})"
+    base = f"{p0['name']} (revision {p0['revision']}, {p0['dtype']})" if "revision" in p0 else p0["name"]
     if not manifest["rewards"]:
         return f"Completions y ~ p0(y|x) of {config['data']} prompts by {base}."
     return (

@@ -60,12 +60,16 @@ def _parser(model: type[C]) -> argparse.ArgumentParser:
 
 
 def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    if field.annotation is bool:
+        parser.add_argument(flag, action="store_true", help=field.description)
+        return
     many = isinstance(field.default, tuple)
     default = ",".join(map(str, field.default)) if many else field.default
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     shown = "" if default in (None, "", PydanticUndefined) else f" (default: {default})"
     parser.add_argument(
-        f"--{name.replace('_', '-')}",
+        flag,
         action="append" if many else "store",
         metavar="|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper(),
         help=f"{field.description}{shown}".replace("%", "%%"),

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -31,10 +31,19 @@ def _schema(one: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [*alone, {"type": "array", "items": {"type": one}}]})
 
 
+def _listed(given: Any) -> Any:
+    """One item, or several: as a list, their commas left alone."""
+    items = given if isinstance(given, (list, tuple)) else [given]
+    return [str(item).strip() for item in items]
+
+
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
+Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
 Positive = Annotated[int, Field(ge=1)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ResamplerName = Literal["multinomial", "systematic", "residual", "gumbel-top-k", "rejection", "best-of-n"]
+EXPORTS: Final = ("weighted", "pairs", "sft")
 PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
@@ -54,14 +63,36 @@ def check_values(values: Sequence[str]) -> None:
         raise ConfigError(f"a value is named twice: --value {_plain(names)}")
 
 
-class _Tilt(BaseModel):
-    lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
+class _Valued(BaseModel):
     value: Names = Field(
         default=("humor",),
         description="values to tilt: one, a comma list, or repeated; FILE.py:function; or all",
     )
     nsamples: Positive = Field(default=32, description="samples drawn from p0 per prompt (n)")
+
+
+class _Tilt(BaseModel):
+    lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
     ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
+    resampler: ResamplerName = Field(
+        default="multinomial",
+        description="how they are kept: independently by weight, with less noise, without replacement, ...",
+    )
+    export: Names = Field(
+        default=(), description="more tables for training: weighted, pairs, sft (a comma list), or all"
+    )
+    min_margin: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="pairs: the least difference of Σ λ r"
+    )
+
+    @field_validator("export")
+    @classmethod
+    def _known_exports(cls, export: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = EXPORTS if export == ("all",) else export
+        unknown = [name for name in chosen if name not in EXPORTS]
+        if unknown:
+            raise ConfigError(f"--export {unknown[0]}: known are {', '.join(EXPORTS)}, or all")
+        return chosen
 
 
 class _Base(BaseModel):
@@ -124,13 +155,22 @@ class Original(_Base):
     nsamples: Positive = Field(default=1, description="completions per prompt")
 
 
-class MCAligned(_Base, _Tilt):
-    """Draw n completions per prompt, score them, and keep those of p0(y|x) exp(Σ λ r(x, y))."""
+class Valued(_Base, _Valued):
+    """Draw n completions per prompt and score them."""
 
     @property
     def values(self) -> list[str]:
         """The values asked for, `all` spelled out."""
         return rewards.expand(self.value, self.basemodel, self.data)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the values fill."""
+        return [rewards.column_of(value) for value in self.values]
+
+
+class MCAligned(Valued, _Tilt):
+    """Draw n completions per prompt, score them, and keep those of p0(y|x) exp(Σ λ r(x, y))."""
 
     @model_validator(mode="after")
     def _one_lam_per_value(self) -> Self:
@@ -180,8 +220,8 @@ class Scoring(BaseModel):
         return rewards.expand(self.value, self.basemodel, "")
 
 
-Config = Original | MCAligned
-C = TypeVar("C", Original, MCAligned, Scoring)
+Config = Original | Valued
+C = TypeVar("C", bound=BaseModel)
 
 
 def _plain(items: Sequence[Any]) -> str:

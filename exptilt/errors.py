@@ -21,6 +21,10 @@ class RewardError(ExptiltError, ValueError):
     """A reward that is not one finite number per sample; names prompt, value and model."""
 
 
+class PaletteError(ExptiltError, ValueError):
+    """Targets for which no λ was found although they are within reach; the text says how close it came."""
+
+
 class StorageError(ExptiltError, OSError):
     """A path that cannot be read or written; the text names it."""
 

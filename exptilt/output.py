@@ -9,18 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from exptilt import card, pool, store
+from exptilt import card, exports, page, plot, pool, store
 from exptilt.config import MCAligned
-from exptilt.models import file_name
-from exptilt.plan import Plan
-from exptilt.prompts import short_name
+from exptilt.plan import Plan, Recipe
 from exptilt.provenance import made_with
+from exptilt.quality import Totals
 from exptilt.refs import DrawsRef, SamplesRef
 from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
-from exptilt.summary import LOW_ESS, Summary, ValueChange, mean_and_error
+from exptilt.summary import Summary
 
 Shard = SamplesRef | DrawsRef
 
@@ -28,10 +26,15 @@ Shard = SamplesRef | DrawsRef
 def stem(plan: Plan) -> str:
     """The outputs' name under the save directory, as the research code spelled it."""
     config = plan.recipe.config
-    name = f"{file_name(config.basemodel)}-{short_name(config.data)}"
-    if isinstance(config, MCAligned):
-        values = "all" if config.value == ("all",) else ",".join(s.value for s in plan.recipe.rewards)
-        name += f"_lam={','.join(f'{lam:.3f}' for lam in plan.recipe.lam)}_val={values}"
+    if not isinstance(config, MCAligned):
+        return named(plan, "")
+    values = "all" if config.value == ("all",) else ",".join(s.value for s in plan.recipe.rewards)
+    return named(plan, f"_lam={','.join(f'{lam:.3f}' for lam in plan.recipe.lam)}_val={values}")
+
+
+def named(plan: Plan, what: str) -> str:
+    """The name of an output of `plan`; those of a range of prompts lie under temp/."""
+    config, name = plan.recipe.config, plan.recipe.name + what
     if config.start or config.end is not None:
         end = config.end if config.end is not None else config.start + plan.n_prompts
         return f"temp/{name}_{config.start}to{end}"
@@ -72,10 +75,8 @@ class _Books:
     def __init__(self, plan: Plan, folder: str) -> None:
         self.plan, self.folder, self.began = plan, folder, time.time()
         self.files: dict[str, dict[str, Any]] = {}
-        self.ess: list[np.ndarray] = []
-        self.before: list[np.ndarray] = []
-        self.after: list[np.ndarray] = []
-        self.kept = 0
+        self.totals = Totals(plan.recipe)
+        self.kept = self.pairs = 0
         self.shards: list[Shard] = []
 
     def enter(self, shard: Shard) -> list[dict[str, Any]]:
@@ -89,8 +90,8 @@ class _Books:
         wide = wide.with_columns(generated=pl.col("prompt") + pl.col("completion"), perplexity=-pl.col("nll"))
         columns = ["prompt", "generated", "perplexity"]
         if isinstance(shard, DrawsRef):
-            wide, extra = self._tilted(shard, wide, tables)
-            columns += extra
+            wide = self._tilted(shard, wide, tables)
+            columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         records = wide.select("prompt_id", *dict.fromkeys(columns))
         for name, table in {"records": records, **tables}.items():
             self._write(name, samples, table)
@@ -98,30 +99,32 @@ class _Books:
         self.kept += records.height
         return records.drop("prompt_id").to_dicts()
 
-    def _tilted(
-        self, shard: DrawsRef, wide: pl.DataFrame, tables: dict[str, pl.DataFrame]
-    ) -> tuple[pl.DataFrame, list[str]]:
-        """The drawn rows with their rewards, weight and ess, and the names of these columns."""
-        n = self.plan.recipe.config.nsamples
-        ref = shard.samples.shard
+    def _tilted(self, shard: DrawsRef, wide: pl.DataFrame, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+        """The drawn rows with their rewards, weight and ess; the tilt's tables go to `tables`."""
+        recipe = self.plan.recipe
         for scored in shard.rewards:
-            table = rewards_of(scored, ref, n)
+            table = rewards_of(scored, shard.samples.shard, recipe.config.nsamples)
             tables[f"rewards/{scored.value}"] = table
             wide = wide.with_columns(table["reward"].alias(scored.value))
-        tables["draws"], tables["diagnostics"] = (
-            draws_of(shard, "draws"),
-            draws_of(shard, "diagnostics"),
-        )
+        tables |= {name: draws_of(shard, name) for name in ("draws", "diagnostics", "levels")}
+        self.totals.enter(tables["diagnostics"], tables["levels"])
         drawn = (
             tables["draws"]
             .join(wide, on=["prompt_id", "sample_index"], maintain_order="left")
             .join(tables["diagnostics"], on="prompt_id", maintain_order="left")
         )
-        values = [scored.value for scored in shard.rewards]
-        self.before.append(_per_prompt(wide, values))
-        self.after.append(_per_prompt(drawn, values))
-        self.ess.append(tables["diagnostics"]["ess"].to_numpy())
-        return drawn, [*values, "weight", "ess"]
+        tables |= self._exports(wide, drawn, [scored.value for scored in shard.rewards])
+        return drawn
+
+    def _exports(self, wide: pl.DataFrame, drawn: pl.DataFrame, values: list[str]) -> dict[str, pl.DataFrame]:
+        """The tables for training that were asked for."""
+        config = self.plan.recipe.config
+        assert isinstance(config, MCAligned)
+        columns = ["prompt_id", "sample_index", "prompt", "completion", *values]
+        weighted = exports.with_weights(wide.select(columns), values, self.plan.recipe.lam)
+        made = exports.tables(config.export, weighted, drawn, config.min_margin)
+        self.pairs += made["pairs"].height if "pairs" in made else 0
+        return made
 
     def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> None:
         shard = samples.shard
@@ -142,6 +145,7 @@ class _Books:
             prompts=plan.n_prompts,
             samples=plan.n_prompts * plan.recipe.config.nsamples,
             kept=self.kept,
+            pairs=self.pairs if "pairs" in getattr(plan.recipe.config, "export", ()) else None,
             n=plan.recipe.config.nsamples,
             tokens=sum(s.tokens for s in drawn),
             generate_seconds=sum(s.seconds for s in drawn),
@@ -159,54 +163,48 @@ class _Books:
 
     def _add_tilt(self, summary: Summary) -> None:
         tilted = [s for s in self.shards if isinstance(s, DrawsRef)]
-        summary.values = self._changes()
-        ess = np.concatenate(self.ess)
-        summary.ess_median = float(np.median(ess))
-        summary.ess_low_share = float(np.mean(ess < LOW_ESS))
+        summary.values, summary.quality = self.totals.changes(), self.totals.quality()
         summary.score_seconds = sum(r.seconds for s in tilted for r in s.rewards)
         for i, spec in enumerate(self.plan.recipe.rewards):
             mine = [s.rewards[i] for s in tilted]
             summary.reused[spec.value] = sum(ref.cached for ref in mine)
-            summary.cut[spec.value] = sum(described(p).meta["cut"] for ref in mine for p in ref.parts)
-
-    def _changes(self) -> list[ValueChange]:
-        before, after = np.concatenate(self.before), np.concatenate(self.after)
-        changes = []
-        for i, (spec, lam) in enumerate(zip(self.plan.recipe.rewards, self.plan.recipe.lam, strict=True)):
-            (b, b_se), (a, a_se) = mean_and_error(before[:, i]), mean_and_error(after[:, i])
-            changes.append(
-                ValueChange(value=spec.value, lam=lam, before=b, before_se=b_se, after=a, after_se=a_se)
-            )
-        return changes
-
-
-def _per_prompt(table: pl.DataFrame, values: list[str]) -> np.ndarray:
-    """Mean of each value per prompt, [P, V]."""
-    means = table.group_by("prompt_id", maintain_order=True).agg(pl.col(values).mean())
-    return means.select(values).to_numpy()
+            summary.cut[spec.value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in ref.parts)
 
 
 def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
     """The card, then the manifest that makes the folder count, then away with files of before."""
     manifest = {
-        "configuration": plan.recipe.config.model_dump(mode="json"),
-        "p0": {
-            **plan.recipe.p0.identity,
-            "name": plan.recipe.p0.model.name,
-            "device": plan.recipe.device,
-        },
-        "rewards": [spec.described for spec in plan.recipe.rewards],
+        **provenance(plan),
         "skipped_prompts": list(plan.skipped),
         "truncated_prompts": list(plan.truncated),
-        "summary": asdict(summary),
-        "made_with": made_with(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "summary": {**asdict(summary), "verdict": summary.sentence},
         "files": books.files,
     }
     text = card.render(manifest, summary, sorted({p.partition("/")[0] for p in books.files}))
     store.write_bytes(store.join(books.folder, "README.md"), text.encode())
+    if summary.quality:
+        picture = plot.svg(plot.certificate(summary, books.totals.of("ess"), books.totals.of("n_needed")))
+        store.write_bytes(store.join(books.folder, "index.html"), page.tilted(summary, picture))
     store.write_json(store.join(books.folder, pool.MANIFEST), manifest)
     _remove_stale(books)
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """What a manifest says of how its data were made."""
+    return {
+        "configuration": plan.recipe.config.model_dump(mode="json"),
+        "p0": _described(plan.recipe),
+        "rewards": [spec.described for spec in plan.recipe.rewards],
+        "made_with": made_with(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _described(recipe: Recipe) -> dict[str, Any]:
+    """p0 as the manifest has it; of a file's texts nobody knows it."""
+    if recipe.p0 is None:
+        return {"name": f"unknown (texts of {recipe.name})"}
+    return {**recipe.p0.identity, "name": recipe.p0.model.name, "device": recipe.device}
 
 
 def _remove_stale(books: _Books) -> None:

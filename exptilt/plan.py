@@ -12,12 +12,12 @@ from typing import Final
 import polars as pl
 
 from exptilt import ids, models, pool, prompts, rewards, store
-from exptilt.config import Config, MCAligned
+from exptilt.config import Config, MCAligned, Valued
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.fit import fit
 from exptilt.models import ModelRef
-from exptilt.refs import ShardRef
+from exptilt.refs import ScoredRef, ShardRef
 from exptilt.rewards import RewardSpec
 
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 200, 64
@@ -26,12 +26,16 @@ MOST_TASKS: Final = 900  # beyond about 1,000 a run Prefect's server falls behin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is drawn, how it is scored, and where: all that a step needs beside its shard."""
+    """What is drawn, how it is scored, and where: all that a step needs beside its shard.
+
+    `p0` is None where the samples came from a file; `name` is what the outputs are called after.
+    """
 
     config: Config
-    p0: P0
+    p0: P0 | None
     rewards: tuple[RewardSpec, ...]
     device: str
+    name: str
 
     @property
     def lam(self) -> list[float]:
@@ -45,12 +49,16 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A checked run: the recipe, its prompts in shards, and the prompts left out or cut."""
+    """A checked run: the recipe, its prompts in shards, and the prompts left out or cut.
+
+    `scored` holds the shards' samples and rewards where they came from a file.
+    """
 
     recipe: Recipe
     shards: tuple[ShardRef, ...]
     skipped: tuple[int, ...]
     truncated: tuple[int, ...]
+    scored: tuple[ScoredRef, ...] = ()
 
     @property
     def n_prompts(self) -> int:
@@ -58,21 +66,15 @@ class Plan:
         return sum(shard.n_prompts for shard in self.shards)
 
     @property
-    def n_tasks(self) -> int:
-        """Tasks of a run: load, per shard generate, one per value and tilt, merge."""
-        values = len(self.recipe.rewards)
-        return len(self.shards) * (1 + values + bool(values)) + 2
-
-    @property
     def opening(self) -> str:
         """What is about to happen, in one line."""
         config, recipe = self.recipe.config, self.recipe
-        pairs = zip(recipe.lam, recipe.rewards, strict=True)
+        pairs = zip(recipe.lam, recipe.rewards, strict=False)
         tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
+        drawn = f"{config.basemodel} on {recipe.device} ({recipe.p0.dtype})" if recipe.p0 else recipe.name
         return (
-            f"{config.basemodel} on {recipe.device} ({recipe.p0.dtype}): {self.n_prompts:,} prompts of "
-            f"{config.data} × {config.nsamples} samples in {len(self.shards)} shards"
-            + (f", tilted by {tilt}" if tilt else "")
+            f"{drawn}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
+            f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "")
         )
 
 
@@ -86,13 +88,19 @@ def prepare(config: Config) -> Plan:
     device = resolve_device(config.device)
     p0 = _p0(config, device)
     specs: tuple[RewardSpec, ...] = ()
-    if isinstance(config, MCAligned):
+    if isinstance(config, Valued):
         specs = resolve_values(config.values, p0.model, device, config.dtype)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
     load_rewards(specs, device)
     return Plan(
-        recipe=Recipe(config=config, p0=p0, rewards=specs, device=device),
+        recipe=Recipe(
+            config=config,
+            p0=p0,
+            rewards=specs,
+            device=device,
+            name=f"{models.file_name(config.basemodel)}-{prompts.short_name(config.data)}",
+        ),
         shards=tuple(_shards(fitted.table, config, len(specs))),
         skipped=tuple(fitted.skipped),
         truncated=tuple(fitted.truncated),

@@ -51,3 +51,20 @@ class DrawsRef:
     rewards: tuple[RewardsRef, ...]
     path: str
     cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRef:
+    """A shard's samples with all its values' rewards."""
+
+    samples: SamplesRef
+    rewards: tuple[RewardsRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExploredRef:
+    """What each λ of a sweep brings to a shard, at `path` in the pool."""
+
+    scored: ScoredRef
+    path: str
+    cached: bool

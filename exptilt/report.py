@@ -1,45 +1,76 @@
 """The summary of a run at a terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
+from exptilt import page, wished
+from exptilt.frontier import Frontier
 from exptilt.scoring import Scores
-from exptilt.summary import HEADINGS, Summary, change_row, with_error
+from exptilt.summary import HEADINGS, Summary, change_row
 from exptilt.summary import facts as summary_facts
+from exptilt.wished import Found
+
+Outcome = Summary | Scores | Frontier | Found
 
 
-def show(outcome: Summary | Scores, console: Console) -> None:
+def show(outcome: Outcome, console: Console) -> None:
     """Print what a run did."""
-    if isinstance(outcome, Scores):
-        _show_scores(outcome, console)
-    else:
-        _show_summary(outcome, console)
+    match outcome:
+        case Scores():
+            _show_scores(outcome, console)
+        case Frontier():
+            _show_frontier(outcome, console)
+        case Found():
+            _show_palette(outcome, console)
+        case _:
+            _show_summary(outcome, console)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, highlight=False)
+
+
+def _print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+    for name, said in facts:
+        console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)
+
+
+def _show_frontier(found: Frontier, console: Console) -> None:
+    _print_table(page.headings(found), page.rows(found), console)
+    places = [("points", found.json), ("picture", f"{found.folder}/frontier.png")]
+    _print_facts([*places, ("page", f"{found.folder}/index.html"), *found.saved], console)
+
+
+def _show_palette(found: Found, console: Console) -> None:
+    for sentence in wished.sentences(found):
+        console.print(
+            sentence, style="green" if found.feasible else "yellow", highlight=False, soft_wrap=True
+        )
+    _print_table(wished.HEADINGS, [wished.row(level) for level in found.levels], console)
+    _print_facts(wished.facts(found), console)
 
 
 def _show_scores(scores: Scores, console: Console) -> None:
     """Print each value's mean, and where the records are."""
-    table = Table("value", "mean", box=None, pad_edge=False, header_style="bold")
-    for value, (mean, error) in scores.means.items():
-        table.add_row(value, with_error(mean, error))
-    console.print(table, highlight=False)
+    _print_table(["value", "mean"], [[value, str(mean)] for value, mean in scores.means.items()], console)
     reused = ", ".join(f"{value} {count}/{scores.shards}" for value, count in scores.reused.items())
-    for name, said in (
-        ("reused", f"shards of {reused}"),
-        ("records", f"{scores.records:,} in {scores.file}"),
-    ):
-        console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)
+    records = f"{scores.records:,} in {scores.file}"
+    _print_facts([("reused", f"shards of {reused}"), ("records", records)], console)
 
 
 def _show_summary(summary: Summary, console: Console) -> None:
-    """Print the warning, if there is one, the values before and after, and the run's facts."""
+    """Print the verdict, the values before and after, and the run's facts."""
     if summary.warning:
         console.print(f"warning: {summary.warning}", style="yellow", highlight=False, soft_wrap=True)
+    elif summary.sentence:
+        console.print(summary.sentence, style="green", highlight=False, soft_wrap=True)
     if summary.values:
-        table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for change in summary.values:
-            table.add_row(*change_row(change))
-        console.print(table, highlight=False)
-    for name, said in summary_facts(summary):
-        console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)
+        _print_table(HEADINGS, [change_row(change) for change in summary.values], console)
+    _print_facts(summary_facts(summary), console)

@@ -55,8 +55,33 @@ DIAGNOSTICS: Final = pl.Schema(
         "max_weight": pl.Float64(),
         "khat": pl.Float64(),
         "log_z": pl.Float64(),
+        "log_z_se": pl.Float64(),
         "kl": pl.Float64(),
+        "kl_se": pl.Float64(),
+        "n_needed": pl.Float64(),
         "n_unique": pl.Int32(),
+    }
+)
+LEVELS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "value": pl.Categorical(),
+        "base": pl.Float64(),
+        "drawn": pl.Float64(),
+        "weighted": pl.Float64(),
+        "limit": pl.Float64(),
+    }
+)
+EXPLORED: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "lam_index": pl.Int32(),
+        "n": pl.Int32(),
+        "levels": pl.List(pl.Float64()),
+        "ess": pl.Float64(),
+        "max_weight": pl.Float64(),
+        "kl": pl.Float64(),
+        "n_needed": pl.Float64(),
     }
 )
 TABLES: Final[dict[str, pl.Schema]] = {
@@ -65,6 +90,8 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "rewards": REWARDS,
     "draws": DRAWS,
     "diagnostics": DIAGNOSTICS,
+    "levels": LEVELS,
+    "explored": EXPLORED,
 }
 NULLABLE: Final = frozenset(
     {"logprob", "nll", "n_tokens", "finish_reason", "seed"}

@@ -1,24 +1,67 @@
 """What a run did, as numbers, as a table for people, and as one warning where λ is too large."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-LOW_ESS: Final = 2.0
-LOW_SHARE: Final = 0.1
+from exptilt import certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and its standard error s/√P over P prompts, None for a single prompt."""
+
+    mean: float
+    se: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" if self.se is None else f"{self.mean:.4f} ± {self.se:.4f}"
+
+
+def estimate(total: float, squares: float, count: int) -> Estimate:
+    """The mean of `count` numbers and its standard error, from their sum and their squares' sum."""
+    mean = float(total / count)
+    if count == 1:
+        return Estimate(mean, None)
+    variance = max(float(squares / count) - mean**2, 0.0) * count / (count - 1)
+    return Estimate(mean, float(np.sqrt(variance / count)))
+
+
+def estimate_of(per_prompt: np.ndarray) -> Estimate:
+    """The mean of numbers [P] and its standard error."""
+    se = float(np.std(per_prompt, ddof=1) / np.sqrt(len(per_prompt))) if len(per_prompt) > 1 else None
+    return Estimate(float(np.mean(per_prompt)), se)
 
 
 @dataclass(slots=True, kw_only=True)
 class ValueChange:
-    """One value before and after the tilt: mean over prompts and its standard error."""
+    """One value: over all samples, over the completions kept, and what more samples would bring."""
 
     value: str
     lam: float
-    before: float
-    before_se: float | None
-    after: float
-    after_se: float | None
+    before: Estimate
+    after: Estimate
+    limit: Estimate
+
+
+@dataclass(slots=True, kw_only=True)
+class Quality:
+    """How good a tilt is: KL and log Z in nats per prompt, medians over prompts of the samples, the ESS and
+    the largest weight; shares of prompts with an ESS under 2, with too few samples, and with a Pareto k-hat
+    over 0.7; the samples that nine prompts in ten need; unique completions kept per prompt."""
+
+    n: float
+    kl: Estimate
+    log_z: Estimate
+    ess: float
+    max_weight: float
+    low_share: float
+    short_share: float
+    khat_share: float
+    n_needed: float
+    unique: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,9 +73,9 @@ class Summary:
     samples: int
     kept: int
     n: int
+    pairs: int | None = None
     values: list[ValueChange] = field(default_factory=list)
-    ess_median: float | None = None
-    ess_low_share: float | None = None
+    quality: Quality | None = None
     tokens: int = 0
     generate_seconds: float = 0.0
     score_seconds: float = 0.0
@@ -51,36 +94,34 @@ class Summary:
         return self.tokens / self.generate_seconds if self.generate_seconds else None
 
     @property
+    def verdict(self) -> str:
+        """The certificate's word on the tilt."""
+        q = self.quality
+        return certificate.verdict(q.n, q.low_share, q.short_share) if q else certificate.SOUND
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line; empty for a run that does not tilt."""
+        q = self.quality
+        if q is None:
+            return ""
+        return certificate.sentence(self.verdict, self.n, q.low_share, q.short_share)
+
+    @property
     def warning(self) -> str | None:
-        """One line where λ is too large for n: over a tenth of the prompts have an ESS under 2."""
-        if self.ess_low_share is None or self.ess_low_share <= LOW_SHARE or self.n == 1:
-            return None
-        return (
-            f"λ is too large for n = {self.n}: at {self.ess_low_share:.0%} of the prompts about one "
-            f"sample holds all the weight, so the draws are nearly best-of-{self.n}. "
-            f"Use a smaller --lam, or --nsamples {4 * self.n}; the samples at hand are reused."
-        )
-
-
-def mean_and_error(per_prompt: np.ndarray) -> tuple[float, float | None]:
-    """Mean over prompts and its standard error s/√P, None for a single prompt."""
-    n = len(per_prompt)
-    error = float(np.std(per_prompt, ddof=1) / np.sqrt(n)) if n > 1 else None
-    return float(np.mean(per_prompt)), error
+        """The verdict and what to do about it, in one line, where it is not good."""
+        advice = certificate.advice(self.verdict, self.quality.n_needed) if self.quality else None
+        return f"{self.sentence}; {advice}" if advice else None
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """The summary's lines but for the values' table: what, and how much."""
     rows = [("prompts", f"{summary.prompts:,}"), ("samples", f"{summary.samples:,}")]
     rows.append(("kept", f"{summary.kept:,}"))
-    if summary.ess_median is not None and summary.ess_low_share is not None:
-        rows.append(
-            (
-                "ESS",
-                f"median {summary.ess_median:.1f} of {summary.n}; "
-                f"under 2 at {summary.ess_low_share:.1%} of the prompts",
-            )
-        )
+    if summary.pairs is not None:
+        rows.append(("pairs", f"{summary.pairs:,}; the other prompts tie, or stay under the margin"))
+    if summary.quality:
+        rows += _quality(summary.quality, summary.n)
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
     left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
     rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
@@ -89,6 +130,14 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
         rows.append(("perplexity", own))
     return [*rows, ("records", summary.json), ("data set", summary.folder)]
+
+
+def _quality(q: Quality, n: int) -> list[tuple[str, str]]:
+    return [
+        ("ESS", f"median {q.ess:.1f} of {n}; under 2 at {q.low_share:.1%} of the prompts"),
+        ("KL", f"{q.kl} nats per prompt; log Z {q.log_z}"),
+        ("weights", f"largest {q.max_weight:.3f} (median); Pareto k-hat over 0.7 at {q.khat_share:.1%}"),
+    ]
 
 
 def _generated(summary: Summary) -> str:
@@ -103,33 +152,35 @@ def _reused(summary: Summary) -> str:
 
 
 def change_row(change: ValueChange) -> list[str]:
-    """One value's row: name, λ, before, after, difference."""
+    """One value's row: name, λ, before, after, difference, limit."""
+    difference = f"{change.after.mean - change.before.mean:+.4f}"
     return [
         change.value,
         f"{change.lam:g}",
-        with_error(change.before, change.before_se),
-        with_error(change.after, change.after_se),
-        f"{change.after - change.before:+.4f}",
+        str(change.before),
+        str(change.after),
+        difference,
+        str(change.limit),
     ]
 
 
-HEADINGS: Final = ["value", "λ", "before the tilt", "after the tilt", "difference"]
-
-
-def with_error(mean: float, error: float | None) -> str:
-    """mean ± standard error, as people read it."""
-    return f"{mean:.4f}" if error is None else f"{mean:.4f} ± {error:.4f}"
+HEADINGS: Final = ["value", "λ", "before the tilt", "after the tilt", "difference", "as n grows"]
 
 
 def markdown(summary: Summary) -> str:
     """The summary as Markdown, for the data set card and the UI."""
-    lines = [f"**{summary.warning}**", ""] if summary.warning else []
+    verdict = summary.warning or summary.sentence
+    lines = [f"**{verdict}**", ""] if verdict else []
     if summary.values:
-        lines += [_md_row(HEADINGS), _md_row(["---"] * len(HEADINGS))]
-        lines += [_md_row(change_row(change)) for change in summary.values]
-        lines += ["", "Means over prompts ± standard error.", ""]
+        lines += [markdown_table(HEADINGS, [change_row(change) for change in summary.values])]
+        lines += ["", "Means over prompts ± standard error; the last column by the jackknife.", ""]
     return "\n".join([*lines, *(f"- {name}: {said}" for name, said in facts(summary))])
 
 
-def _md_row(cells: list[str]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(_md_row(cells) for cells in [headings, ["---"] * len(headings), *rows])
+
+
+def _md_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -26,8 +26,10 @@ from exptilt.plan import prepare as prepare_run
 from exptilt.report import show
 from tasks.run import TAG
 from tasks.server import start_server
+from tasks.step import started
 
 RECORD_SECONDS = 20.0
+PREPARE: Any = prepare_run
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -39,13 +41,8 @@ class Ready(Protocol):
         """What is about to happen, in one line."""
         ...
 
-    @property
-    def n_tasks(self) -> int:
-        """How many tasks the run will have."""
-        ...
 
-
-def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = prepare_run) -> NoReturn:
+def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREPARE) -> NoReturn:
     """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C).
 
     `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
@@ -58,14 +55,14 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = prep
     except ExptiltError as error:
         fail(str(error))
     with quiet_console(), stopping_at_once():
-        outcome = _run(flow, config, plan.n_tasks)
+        outcome = _run(flow, config)
     if isinstance(outcome, KeyboardInterrupt):
         fail("stopped; finished shards are saved, run the same command to go on", INTERRUPTED)
     if isinstance(outcome, BaseException):
         _trace_unforeseen(outcome)
         fail(str(outcome) or type(outcome).__name__, FAILED)
     show(outcome, Console())
-    sys.exit(0)
+    sys.exit(getattr(outcome, "exit_code", 0))
 
 
 def _trace_unforeseen(error: BaseException) -> None:
@@ -75,7 +72,7 @@ def _trace_unforeseen(error: BaseException) -> None:
         traceback.print_exception(cause)
 
 
-def _run(flow: Flow[..., Any], config: BaseModel, tasks: int) -> Any:
+def _run(flow: Flow[..., Any], config: BaseModel) -> Any:
     """The flow's summary, or what it failed with."""
     try:
         with tags(TAG):
@@ -83,11 +80,11 @@ def _run(flow: Flow[..., Any], config: BaseModel, tasks: int) -> Any:
     except KeyboardInterrupt as error:
         return error
     if state.is_completed() and state.state_details.flow_run_id:
-        _wait_until_recorded(state.state_details.flow_run_id, tasks)
+        _wait_until_recorded(state.state_details.flow_run_id)
     return state.result(raise_on_failure=False)
 
 
-def _wait_until_recorded(flow_run_id: UUID, tasks: int) -> None:
+def _wait_until_recorded(flow_run_id: UUID) -> None:
     """Let the server book the last task states, which reach it as events, before it may go."""
     query = {
         "flow_runs": {"id": {"any_": [str(flow_run_id)]}},
@@ -96,7 +93,7 @@ def _wait_until_recorded(flow_run_id: UUID, tasks: int) -> None:
     deadline = time.monotonic() + RECORD_SECONDS
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            if client._client.post("/task_runs/count", json=query).json() >= tasks:
+            if client._client.post("/task_runs/count", json=query).json() >= len(started):
                 return
             time.sleep(0.2)
 

@@ -56,12 +56,10 @@ def _run_name() -> str:
     from prefect.runtime import flow_run
 
     given = flow_run.parameters
-    if "file" in given:
-        return f"{given['file']} {_listed_plainly(given['value'])}"
-    words = [given["basemodel"], given["data"], f"n={given['nsamples']}"]
-    if "lam" in given:
-        words[2:2] = [f"λ={_listed_plainly(given['lam'])}", _listed_plainly(given["value"])]
-    return " ".join(words)
+    words = [given["file"]] if given.get("file") else [given["basemodel"], given["data"]]
+    words += [f"λ={_listed_plainly(given['lam'])}"] if "lam" in given else []
+    words += [_listed_plainly(given[name]) for name in ("value", "target") if given.get(name)]
+    return " ".join([*words, f"n={given['nsamples']}"] if "nsamples" in given else words)
 
 
 def _listed_plainly(given: Any) -> str:

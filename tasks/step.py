@@ -1,16 +1,20 @@
 """What all tasks share: retries for what can pass, no result cache, and the Cached state."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import UUID
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 RETRIES = 3
 R = TypeVar("R")
+started: set[UUID] = set()  # the task runs of this process
 
 
 def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -24,8 +28,16 @@ def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 
 def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
     """`function` as a Prefect task that is called `name`, a format string over its parameters."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        context = TaskRunContext.get()
+        if context:
+            started.add(context.task_run.id)
+        return function(*args, **kwargs)
+
     return Task(
-        function,
+        run,
         task_run_name=name,
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(2),

@@ -7,6 +7,7 @@ os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OM
 os.environ.pop("PREFECT_API_URL", None)
 
 import pytest
+from processes import environment, prefect_server
 
 from exptilt import stop
 from exptilt.config import MCAligned, Original
@@ -70,3 +71,16 @@ def toy_original(tmp_path: Path):
         return Original(**{**defaults, **settings})
 
     return make
+
+
+@pytest.fixture
+def clean(tmp_path) -> dict[str, str]:
+    """An empty Prefect home and no server: what a new user has."""
+    (tmp_path / "home").mkdir()
+    return environment(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as env:
+        yield env

@@ -14,9 +14,7 @@ import polars as pl
 import pytest
 from processes import (
     ROOT,
-    environment,
     flow_command,
-    prefect_server,
     process,
     run_flow,
     s3_server,
@@ -50,19 +48,6 @@ def slow_reward(folder: Path, seconds: float) -> str:
 
 def toy(value: str, *more: str, lam: str = "1") -> list[str]:
     return ["--basemodel", "toy", "--value", value, "--lam", lam, *more]
-
-
-@pytest.fixture
-def clean(tmp_path) -> dict[str, str]:
-    """An empty Prefect home and no server: what a new user has."""
-    (tmp_path / "home").mkdir()
-    return environment(tmp_path / "home")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as env:
-        yield env
 
 
 def ask(server: dict[str, str], path: str, **query) -> list[dict]:

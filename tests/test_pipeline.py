@@ -162,7 +162,7 @@ def test_a_large_lambda_is_called_by_its_name(toy, rewards_file):
     wild = go(toy(lam=200.0, value=f"{rewards_file}:rank"))
     assert calm.warning is None
     assert wild.warning is not None
-    assert wild.warning.startswith("λ is too large for n = 32: at 100% of the prompts")
+    assert wild.warning.startswith("best-of-32 in disguise: at 100% of the prompts")
 
 
 @pytest.mark.parametrize("prompts", [1, 19, 20, 240, 2312, 100_000])

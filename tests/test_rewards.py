@@ -8,6 +8,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from exptilt import models, rewards
 from exptilt.engines.batching import Budget, batches, in_batches
+from exptilt.engines.packed import pack
+from exptilt.engines.prefix import shared_length
 from exptilt.errors import ConfigError, ModelError, RewardError
 from exptilt.rewards import diversity
 from exptilt.rewards.base import RewardSpec
@@ -44,12 +46,12 @@ def spec(folder: str, kind="classifier", **changes) -> RewardSpec:
     return RewardSpec(value="tone", kind=kind, model=models.resolve("tone", folder, "model"), **changes)
 
 
-def alone(folder: str, pair: bool) -> np.ndarray:
+def alone(folder: str, pair: bool, prompts=PROMPTS, completions=COMPLETIONS) -> np.ndarray:
     """Logits of each text by itself: no batch, no padding, the tail of what is too long."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
     found = []
-    for x, y in zip(PROMPTS, COMPLETIONS, strict=True):
+    for x, y in zip(prompts, completions, strict=True):
         text = (f"{CONVERSATION[0]}{x}{CONVERSATION[1]}", y.strip()) if pair else (x + y,)
         if pair and len(tokenizer("", text[1])["input_ids"]) >= POSITIONS:
             text, how = ("", text[1]), "only_second"
@@ -75,6 +77,56 @@ def test_scores_are_those_of_each_text_alone(folder, pair, tokens):
     assert 1 <= scored.cut <= 4
     backwards = reward.score(PROMPTS[::-1], COMPLETIONS[::-1], NLLS).rewards[::-1]
     np.testing.assert_allclose(backwards, expected[:, 1], atol=BOUND_FLOAT32, rtol=0)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("tokens", [1, 60, 10_000])
+def test_what_texts_share_changes_no_score(folder, pair, tokens):
+    """Samples of one prompt begin alike; some end where others go on, and one is too long."""
+    prompts = ["the room was fine and the goose", "why?", "the room was fine"] * 4
+    completions = [
+        "",
+        " paid",
+        " paid for the towels",
+        "!",
+        " the the",
+        " 🦆",
+        " paid",
+        "!!",
+        "",
+        " z",
+        "a",
+        "b" * 90,
+    ]
+    reward = ClassifierReward(spec(folder, pair=pair), "cpu")
+    reward.classifier.kept.clear()
+    reward.classifier.budget = Budget(tokens)
+    scored = reward.score(prompts, completions, [None] * 12)
+    expected = alone(folder, pair, prompts, completions)[:, 1]
+    np.testing.assert_allclose(scored.rewards, expected, atol=BOUND_FLOAT32, rtol=0)
+
+
+def test_packed_layers_give_the_same_bits(folder):
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    tokens = torch.arange(4, 24)[None]
+    with torch.no_grad():
+        before = model.base_model(input_ids=tokens)[0]
+        assert torch.equal(before, pack(model).base_model(input_ids=tokens)[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [
+        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7, 8]], 5),
+        ([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]], 4),
+        ([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]], 4),
+        ([[1, 2, 3, 4], [1, 2, 3, 4, 5]], 0),
+        ([[1, 2, 9], [1, 2, 3]], 0),
+        ([[1, 2, 3, 4, 5, 6]], 0),
+    ],
+)
+def test_rows_share_a_beginning_that_is_worth_it_and_keep_a_token_of_their_own(rows, length):
+    assert shared_length(rows) == length
 
 
 def test_bfloat16_stays_within_its_bound(folder):

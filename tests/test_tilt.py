@@ -10,6 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from exptilt import diagnostics, tilt
+from exptilt.diagnostics import diagnose
+from exptilt.resamplers import multinomial
 
 LEVEL = 1e-4  # of every chi-square test here: one false alarm in 10,000 runs of a fixed seed
 
@@ -36,14 +38,17 @@ def test_lambda_zero_is_uniform(r):
     arrays(np.float64, (3, 1), elements=st.floats(-50, 50)),
 )
 def test_a_constant_added_to_a_prompts_rewards_changes_nothing(r, constant):
-    for number in (tilt.normalise, diagnostics.ess, diagnostics.max_weight, diagnostics.kl):
-        np.testing.assert_allclose(number(r), number(r + constant), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(tilt.normalise(r), tilt.normalise(r + constant), rtol=1e-9, atol=1e-9)
+    one, other = diagnose(r), diagnose(r + constant)
+    for name in ("ess", "max_weight", "kl", "kl_se", "log_z_se"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-7)
 
 
 @given(rewards, st.floats(-1e3, 1e3))
 def test_ess_lies_between_one_and_n(r, lam):
     n = r.shape[1]
-    ess, largest = diagnostics.ess(lam * r), diagnostics.max_weight(lam * r)
+    said = diagnose(lam * r)
+    ess, largest = said.ess, said.max_weight
     assert (ess >= 1 - 1e-9).all()
     assert (ess <= n * (1 + 1e-9)).all()
     assert (largest >= 1 / n - 1e-12).all()
@@ -52,7 +57,7 @@ def test_ess_lies_between_one_and_n(r, lam):
 
 @given(rewards, st.floats(-1e3, 1e3))
 def test_kl_lies_between_zero_and_log_n(r, lam):
-    kl = diagnostics.kl(lam * r)
+    kl = diagnose(lam * r).kl
     assert (kl >= 0).all()
     assert (kl <= np.log(r.shape[1]) + 1e-9).all()
 
@@ -65,10 +70,11 @@ def test_extreme_lambda_keeps_the_best_alone():
 
 def test_one_sample_and_equal_rewards():
     assert tilt.normalise(np.array([[1e6]])) == [[1.0]]
-    assert diagnostics.ess(np.array([[7.0]])) == [1.0]
-    assert diagnostics.ess(np.full((1, 9), 3.0)) == pytest.approx([9.0])
-    assert diagnostics.kl(np.full((1, 9), 3.0)) == [0.0]
-    assert diagnostics.log_z(np.full((1, 9), 3.0)) == pytest.approx([3.0])
+    one, equal = diagnose(np.array([[7.0]])), diagnose(np.full((1, 9), 3.0))
+    assert (one.ess, one.n_needed, one.kl_se, one.log_z_se) == (1.0, 1.0, 0.0, 0.0)
+    assert equal.ess == pytest.approx([9.0])
+    assert (equal.kl, equal.n_needed) == (0.0, 1.0)
+    assert equal.log_z == pytest.approx([3.0])
 
 
 def test_fifty_values_add_up():
@@ -80,7 +86,7 @@ def test_fifty_values_add_up():
 
 def test_resampling_follows_the_weights():
     logw = np.log(np.array([[0.5, 0.3, 0.15, 0.05, 0.0 + 1e-300]]))
-    picks = tilt.resample(logw, np.random.default_rng(1).random((1, 200_000)))[0]
+    picks = multinomial(logw, np.random.default_rng(1).random((1, 200_000)), 200_000)[0]
     counts = np.bincount(picks, minlength=5)
     assert counts[4] == 0
     assert stats.chisquare(counts[:4], 200_000 * np.array([0.5, 0.3, 0.15, 0.05])).pvalue > LEVEL
@@ -88,9 +94,9 @@ def test_resampling_follows_the_weights():
 
 def test_resampling_never_picks_a_sample_without_weight():
     logw = np.array([[-np.inf, 0.0, -np.inf]])
-    assert (tilt.resample(logw, np.linspace(0, 1, 1000, endpoint=False)[None]) == 1).all()
+    assert (multinomial(logw, np.linspace(0, 1, 1000, endpoint=False)[None], 1000) == 1).all()
     nearly_one = np.array([[np.nextafter(1.0, 0.0)]])
-    assert tilt.resample(logw, nearly_one) == [[1]]
+    assert multinomial(logw, nearly_one, 1) == [[1]]
 
 
 def bernoulli_law(p: float, lam: float, n: int) -> float:
@@ -104,7 +110,7 @@ def test_finite_n_bias_is_the_known_one(n, known):
     assert bernoulli_law(0.1, 3.0, n) == pytest.approx(known, abs=5e-5)
     rng = np.random.default_rng(n)
     r = (rng.random((100_000, n)) < 0.1).astype(float)
-    picks = tilt.resample(3.0 * r, rng.random((100_000, 1)))
+    picks = multinomial(3.0 * r, rng.random((100_000, 1)), 1)
     hits = int(np.take_along_axis(r, picks, axis=1).sum())
     assert stats.binomtest(hits, 100_000, bernoulli_law(0.1, 3.0, n)).pvalue > LEVEL
 
@@ -119,10 +125,10 @@ def test_error_shrinks_as_n_grows():
 def test_gaussian_rewards_have_their_closed_forms():
     """For r ~ N(0, 1): log Z = λ²/2, KL = λ²/2, and the tilted mean is λ."""
     lam, r = 0.7, np.random.default_rng(0).normal(size=(1, 2_000_000))
-    assert diagnostics.log_z(lam * r)[0] == pytest.approx(lam**2 / 2, abs=3e-3)
-    assert diagnostics.kl(lam * r)[0] == pytest.approx(lam**2 / 2, abs=3e-3)
+    assert diagnose(lam * r).log_z[0] == pytest.approx(lam**2 / 2, abs=3e-3)
+    assert diagnose(lam * r).kl[0] == pytest.approx(lam**2 / 2, abs=3e-3)
     assert (tilt.normalise(lam * r) * r).sum() == pytest.approx(lam, abs=5e-3)
-    assert diagnostics.ess(lam * r)[0] / r.size == pytest.approx(np.exp(-(lam**2)), abs=1e-2)
+    assert diagnose(lam * r).ess[0] / r.size == pytest.approx(np.exp(-(lam**2)), abs=1e-2)
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.5, 0.9, 1.4])
@@ -134,3 +140,49 @@ def test_khat_finds_the_tail_of_a_pareto(shape):
 def test_khat_says_when_it_knows_nothing():
     assert diagnostics.khat(np.zeros((1, 24)))[0] == np.inf
     assert diagnostics.khat(np.zeros((1, 100)))[0] == -np.inf
+
+
+@given(rewards, st.floats(-50, 50))
+def test_one_pass_gives_what_the_formulas_say(r, lam):
+    logw = lam * r / max(np.abs(r).max(), 1)
+    said, w, n = diagnose(logw), tilt.normalise(logw), r.shape[1]
+    mean = (w * logw).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(said.ess, 1 / (w**2).sum(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(said.max_weight, w.max(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(said.log_z, np.log(np.exp(logw).mean(axis=1)), atol=1e-9)
+    np.testing.assert_allclose(said.kl, mean[:, 0] - np.log(np.exp(logw).mean(axis=1)), atol=1e-7)
+    np.testing.assert_allclose(said.log_z_se, np.sqrt(np.maximum((w**2).sum(axis=1) - 1 / n, 0)), atol=1e-7)
+    influence = w * (logw - mean - 1) + 1 / n
+    np.testing.assert_allclose(said.kl_se, np.sqrt((influence**2).sum(axis=1)), atol=1e-5)
+
+
+def test_intervals_hold_the_truth():
+    """95 % intervals of log Z and KL over many prompts of normal rewards, λσ = 0.4, n = 512."""
+    said = diagnose(0.4 * np.random.default_rng(3).normal(size=(4000, 512)))
+    truth = 0.4**2 / 2
+    assert np.mean(np.abs(said.log_z - truth) < 1.96 * said.log_z_se) == pytest.approx(0.95, abs=0.02)
+    assert np.mean(np.abs(said.kl - truth) < 1.96 * said.kl_se) == pytest.approx(0.95, abs=0.05)
+
+
+@pytest.mark.parametrize(("strength", "enough"), [(1, 4.48), (2, 54.6), (3, 1808)])
+def test_the_samples_needed_by_a_normal_reward(strength, enough):
+    """exp(λ²σ²/2 + λσ), also where the samples at hand cannot show it: ESS alone would flatter."""
+    needed = diagnose(strength * np.random.default_rng(4).normal(size=(4000, 32))).n_needed
+    assert np.median(needed) == pytest.approx(enough, rel=0.25)
+
+
+def test_the_samples_needed_by_a_two_valued_reward():
+    """p = 0.1, λ = 3: KL 1.004 and its deviation 1.387 ask for 11 samples."""
+    needed = diagnose(3.0 * (np.random.default_rng(5).random((4000, 512)) < 0.1)).n_needed
+    assert np.median(needed) == pytest.approx(10.9, rel=0.05)
+
+
+def test_the_limit_is_nearer_to_the_tilted_model_than_the_level_at_n():
+    """Normal reward: one draw of 32 reaches 93 % and 77 % of the shift λσ at λσ = 1 and 2."""
+    rng = np.random.default_rng(6)
+    for strength, reached in ((1, 0.93), (2, 0.77)):
+        r = rng.normal(size=(20_000, 32, 1))
+        level = tilt.levels(strength * r[..., 0], r).mean() / strength
+        limit = tilt.limit_levels(strength * r[..., 0], r).mean() / strength
+        assert level == pytest.approx(reached, abs=0.01)
+        assert level < limit < 1.02

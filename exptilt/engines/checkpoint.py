@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from exptilt.engines.packed import pack
 from exptilt.errors import ModelError
 from exptilt.models import ModelRef
 
@@ -31,7 +32,11 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
     """
     try:
         model, info = auto.from_pretrained(
-            ref.source, dtype=getattr(torch, dtype), output_loading_info=True, **_options(ref)
+            ref.source,
+            config=_config(ref),
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            **_options(ref),
         )
         model = model.to(device).eval()
     except torch.OutOfMemoryError as error:
@@ -42,7 +47,16 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
-    return model
+    return pack(model)
+
+
+def _config(ref: ModelRef) -> Any:
+    """The model's configuration, its GELU by the tanh formula computed in one pass and not in eight."""
+    config = AutoConfig.from_pretrained(ref.source, **_options(ref))
+    for name in ("activation_function", "hidden_act"):
+        if getattr(config, name, None) == "gelu_new":
+            setattr(config, name, "gelu_pytorch_tanh")
+    return config
 
 
 @lru_cache(maxsize=4)

@@ -12,10 +12,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exptilt.errors import RewardError
 from exptilt.models import ModelRef
 
 Rewards = NDArray[np.float64]
-Kind = Literal["classifier", "coherence", "diversity", "perplexity", "function"]
+Kind = Literal["classifier", "coherence", "diversity", "perplexity", "function", "file"]
 Transform = Literal["logit", "prob", "logprob"]
 
 
@@ -89,6 +90,8 @@ def load(spec: RewardSpec, device: str) -> Reward:
 @lru_cache(maxsize=64)
 def _load(spec: RewardSpec, device: str) -> Reward:
     match spec.kind:
+        case "file":
+            raise RewardError(f"value {spec.value!r} is known only where {spec.model.name} holds it")
         case "function":
             from exptilt.rewards.function import FunctionReward
 

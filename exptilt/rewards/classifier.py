@@ -14,13 +14,14 @@ from transformers import AutoModelForSequenceClassification
 
 from exptilt.engines.batching import Budget, in_batches
 from exptilt.engines.checkpoint import load_model, load_tokenizer
+from exptilt.engines.prefix import last_logits
 from exptilt.errors import ModelError
 from exptilt.models import ModelRef
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.catalogue import CONVERSATION
 from exptilt.rewards.texts import Text, Texts
 
-TOKENS_AT_ONCE: Final = {"cpu": 2**12, "cuda": 2**17}
+TOKENS_AT_ONCE: Final = {"cpu": 2**10, "cuda": 2**17}  # on a CPU, what its caches hold
 KEPT: Final = 16  # sets of logits that values of one model may share
 
 
@@ -81,7 +82,7 @@ class Classifier:
         key = hashlib.blake2b(repr(texts).encode()).hexdigest()
         with self.lock:
             if key not in self.kept:
-                self.kept[key] = self._compute(texts)
+                self.kept[key] = self._compute(texts, prompts)
             if len(self.kept) > KEPT:
                 self.kept.popitem(last=False)
             return self.kept[key]
@@ -93,23 +94,18 @@ class Classifier:
         return (f"{before}{prompt}{after}", completion.strip())
 
     @torch.inference_mode()
-    def _compute(self, texts: list[Text]) -> tuple[Rewards, int]:
+    def _compute(self, texts: list[Text], prompts: Sequence[str]) -> tuple[Rewards, int]:
         encoded, cut = self.texts.encode(texts)
-        lengths = [len(row["input_ids"]) for row in encoded]
-        rows = in_batches(lengths, self.budget, lambda at: self._forward([encoded[i] for i in at]))
+        tokens = [row["input_ids"] for row in encoded]
+        if hasattr(self.model, "score"):  # a causal model, judged by each text's last token
+            rows = last_logits(self.model, tokens, prompts, self.budget)
+        else:
+            lengths = [len(row) for row in tokens]
+            rows = in_batches(lengths, self.budget, lambda at: self._forward([encoded[i] for i in at]))
         return np.array(rows, dtype=np.float64).reshape(len(texts), -1), cut
 
     def _forward(self, rows: list[dict[str, list[int]]]) -> list[list[float]]:
-        batch = self.texts.pad_right(rows, self.device)
-        logits = self._last_token(batch) if hasattr(self.model, "score") else self.model(**batch).logits
-        numbers: list[list[float]] = logits.double().tolist()
+        numbers: list[list[float]] = (
+            self.model(**self.texts.pad_right(rows, self.device)).logits.double().tolist()
+        )
         return numbers
-
-    def _last_token(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """A causal model's score of each text's last token, whatever it has for a padding token."""
-        hidden = self.model.base_model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).last_hidden_state
-        last = batch["attention_mask"].sum(-1) - 1
-        score: torch.Tensor = self.model.score(hidden[torch.arange(len(last)), last])
-        return score

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Final
 
 import numpy as np
 import torch
@@ -12,9 +11,8 @@ from exptilt.engines.batching import Budget, in_batches
 from exptilt.engines.checkpoint import load_model, load_tokenizer
 from exptilt.errors import ModelError
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
+from exptilt.rewards.classifier import TOKENS_AT_ONCE
 from exptilt.rewards.texts import Texts
-
-TOKENS_AT_ONCE: Final = {"cpu": 2**12, "cuda": 2**17}
 
 
 class CoherenceReward:

@@ -3,8 +3,9 @@
 They know nothing of who calls them: the flows and the research API run the same ones.
 """
 
+from exptilt.stages.explore import explore
 from exptilt.stages.generate import generate
 from exptilt.stages.resample import resample
 from exptilt.stages.score import Workplace, score
 
-__all__ = ["Workplace", "generate", "resample", "score"]
+__all__ = ["Workplace", "explore", "generate", "resample", "score"]

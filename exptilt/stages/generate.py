@@ -15,6 +15,7 @@ from exptilt.stages.tables import Made, read
 
 def generate(recipe: Recipe, shard: ShardRef) -> SamplesRef:
     """Samples 0..n-1 of every prompt of `shard`: what the pool has, and the rest drawn now."""
+    assert recipe.p0  # a file's samples are not drawn
     key = ids.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
     folder, n = recipe.path("samples", key), recipe.config.nsamples
     parts, have = _parts(folder, n)
@@ -45,6 +46,7 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     table = read(shard.prompts, "prompts")
     prompt_ids = table["prompt_id"].to_list()
     seeds = ids.seeds_for(recipe.config.seed, prompt_ids, first, last)
+    assert recipe.p0
     engine = base.load(recipe.p0, recipe.device)
     began = time.perf_counter()
     batch = 0 if recipe.config.batch_size == "auto" else recipe.config.batch_size

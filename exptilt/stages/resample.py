@@ -1,5 +1,7 @@
 """Resample: a shard's draws from the tilted model, and how good the tilt is for each prompt."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,61 +12,98 @@ from exptilt.config import MCAligned
 from exptilt.engines.noise import uniform
 from exptilt.plan import Recipe
 from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
-from exptilt.stages.tables import Made, described, read, rewards_of
+from exptilt.resamplers import RESAMPLERS, Picks
+from exptilt.stages.tables import Made, by_count, digests, matrix_of
 
 
-def resample(recipe: Recipe, samples: SamplesRef, scored: list[RewardsRef]) -> DrawsRef:
+def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> DrawsRef:
     """Draws and diagnostics of a shard at the recipe's λ."""
     parts = [*samples.parts, *(part for ref in scored for part in ref.parts)]
-    key = ids.content_key({"of": _digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
+    key = ids.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
     path = recipe.path("draws", key)
     _, cached = pool.compute_once(path, lambda: _resample(recipe, samples, scored))
     return DrawsRef(samples=samples, rewards=tuple(scored), path=path, cached=cached)
 
 
-def _digests(parts: list[str]) -> list[str]:
-    return [said["sha256"] for part in parts for said in described(part).files.values()]
-
-
 def _tilt_of(recipe: Recipe) -> dict[str, Any]:
     config = recipe.config
     assert isinstance(config, MCAligned)
-    return {"lam": recipe.lam, "seed": config.seed, "n": config.nsamples, "ndraws": config.ndraws}
-
-
-def _resample(recipe: Recipe, samples: SamplesRef, scored: list[RewardsRef]) -> Made:
-    n, n_draws = recipe.config.nsamples, _tilt_of(recipe)["ndraws"]
-    prompt_ids = read(samples.shard.prompts, "prompts")["prompt_id"].to_list()
-    columns = [rewards_of(ref, samples.shard, n)["reward"].to_numpy() for ref in scored]
-    matrix = np.stack(columns, axis=-1).reshape(len(prompt_ids), n, len(columns))
-    log_weight = tilt.log_weights(matrix, np.array(recipe.lam))
-    seeds = np.array([ids.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
-    picks = tilt.resample(log_weight, uniform(seeds[:, None], 0, np.arange(n_draws)))
-    draws = _draws(prompt_ids, picks, log_weight)
-    return {"draws": draws, "diagnostics": _diagnose(prompt_ids, picks, log_weight)}, {}
-
-
-def _draws(prompt_ids: list[str], picks: Any, log_weight: tilt.Floats) -> pl.DataFrame:
-    n_draws = picks.shape[1]
-    table = {
-        "prompt_id": np.repeat(prompt_ids, n_draws),
-        "draw_index": np.tile(np.arange(n_draws), len(prompt_ids)),
-        "sample_index": picks.ravel(),
-        "log_weight": np.take_along_axis(log_weight, picks, axis=1).ravel(),
-        "weight": np.take_along_axis(tilt.normalise(log_weight), picks, axis=1).ravel(),
+    return {
+        "lam": recipe.lam,
+        "seed": config.seed,
+        "n": config.nsamples,
+        "ndraws": config.ndraws,
+        "resampler": config.resampler,
     }
-    return pl.DataFrame(table).cast(schemas.DRAWS)
 
 
-def _diagnose(prompt_ids: list[str], picks: Any, log_weight: tilt.Floats) -> pl.DataFrame:
+def _resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> Made:
+    prompt_ids, counts, rewards = matrix_of(samples, scored, recipe.config.nsamples)
+    blocks = [
+        _block(recipe, [prompt_ids[i] for i in places], block) for places, block in by_count(counts, rewards)
+    ]
+    order = pl.DataFrame({"prompt_id": prompt_ids}).with_row_index("place")
+    tables = [pl.concat(parts).join(order, on="prompt_id") for parts in zip(*blocks, strict=True)]
+    draws, said, levels = (t.sort("place", maintain_order=True).drop("place") for t in tables)
+    return {
+        "draws": draws.cast(schemas.DRAWS),
+        "diagnostics": said.cast(schemas.DIAGNOSTICS),
+        "levels": levels.cast(schemas.LEVELS),
+    }, {}
+
+
+def _block(recipe: Recipe, prompt_ids: list[str], rewards: tilt.Floats) -> tuple[pl.DataFrame, ...]:
+    """Draws, diagnostics and levels of prompts with equally many samples, from rewards [P, N, V]."""
+    log_weight = tilt.log_weights(rewards, np.array(recipe.lam))
+    seeds = np.array([ids.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
+    how = _tilt_of(recipe)
+    numbers = uniform(seeds[:, None], 0, np.arange(max(how["ndraws"], log_weight.shape[1])))
+    picks = RESAMPLERS[how["resampler"]](log_weight, numbers, how["ndraws"])
+    return (
+        _draws(prompt_ids, picks, log_weight),
+        _diagnose(prompt_ids, picks, log_weight),
+        _levels(recipe, prompt_ids, picks, rewards),
+    )
+
+
+def _draws(prompt_ids: list[str], picks: Picks, log_weight: tilt.Floats) -> pl.DataFrame:
+    prompt, draw = np.nonzero(picks >= 0)
+    kept = picks[prompt, draw]
+    table = {
+        "prompt_id": np.array(prompt_ids)[prompt],
+        "draw_index": draw,
+        "sample_index": kept,
+        "log_weight": log_weight[prompt, kept],
+        "weight": tilt.normalise(log_weight)[prompt, kept],
+    }
+    return pl.DataFrame(table)
+
+
+def _diagnose(prompt_ids: list[str], picks: Picks, log_weight: tilt.Floats) -> pl.DataFrame:
     table = {
         "prompt_id": prompt_ids,
         "n": np.full(len(prompt_ids), log_weight.shape[1]),
-        "ess": diagnostics.ess(log_weight),
-        "max_weight": diagnostics.max_weight(log_weight),
-        "khat": diagnostics.khat(log_weight),
-        "log_z": diagnostics.log_z(log_weight),
-        "kl": diagnostics.kl(log_weight),
-        "n_unique": [len(set(row)) for row in picks.tolist()],
+        **asdict(diagnostics.diagnose(log_weight)),
+        "n_unique": [len(set(row) - {-1}) for row in picks.tolist()],
     }
-    return pl.DataFrame(table).cast(schemas.DIAGNOSTICS)
+    return pl.DataFrame(table)
+
+
+def _levels(recipe: Recipe, prompt_ids: list[str], picks: Picks, rewards: tilt.Floats) -> pl.DataFrame:
+    log_weight = tilt.log_weights(rewards, np.array(recipe.lam))
+    table = {
+        "prompt_id": np.repeat(prompt_ids, rewards.shape[2]),
+        "value": [spec.value for spec in recipe.rewards] * len(prompt_ids),
+        "base": rewards.mean(axis=1).ravel(),
+        "drawn": _mean_of_drawn(picks, rewards).ravel(),
+        "weighted": tilt.levels(log_weight, rewards).ravel(),
+        "limit": tilt.limit_levels(log_weight, rewards).ravel(),
+    }
+    return pl.DataFrame(table)
+
+
+def _mean_of_drawn(picks: Picks, rewards: tilt.Floats) -> tilt.Floats:
+    """Mean rewards [P, V] of the samples kept; every resampler keeps at least one."""
+    kept = (picks >= 0)[..., None]
+    drawn = np.take_along_axis(rewards, np.maximum(picks, 0)[..., None].astype(np.intp), axis=1)
+    return np.asarray((drawn * kept).sum(axis=1) / kept.sum(axis=1), dtype=np.float64)

@@ -1,8 +1,11 @@
 """Reading what earlier stages left in the pool, in one order: the shard's prompts, samples by index."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from exptilt import pool
 from exptilt.errors import StorageError
@@ -44,3 +47,32 @@ def _in_order(table: pl.DataFrame, shard: ShardRef, n: int) -> pl.DataFrame:
 def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:
     """The draws or the diagnostics of a shard, prompts in the shard's order."""
     return read(ref.path, name)
+
+
+def digests(parts: Sequence[str]) -> list[str]:
+    """The recorded SHA-256 of every file of some entries."""
+    return [said["sha256"] for part in parts for said in described(part).files.values()]
+
+
+def matrix_of(
+    samples: SamplesRef, scored: Sequence[RewardsRef], n: int
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
+    """Prompt ids [P], samples per prompt [P] and rewards [S, V] of a shard, in the order of samples_of."""
+    tables = [rewards_of(ref, samples.shard, n) for ref in scored]
+    counts = tables[0].group_by("prompt_id", maintain_order=True).len()
+    columns = [table["reward"].to_numpy() for table in tables]
+    return (
+        counts["prompt_id"].to_list(),
+        counts["len"].to_numpy().astype(np.int64),
+        np.stack(columns, axis=-1),
+    )
+
+
+def by_count(
+    counts: NDArray[np.int64], rows: NDArray[np.float64]
+) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
+    """Prompts with equally many samples together: their places, and their rows [P, N, …] of `rows`."""
+    starts = np.cumsum(counts) - counts
+    for n in np.unique(counts):
+        places = np.flatnonzero(counts == n)
+        yield places.tolist(), rows[starts[places, None] + np.arange(n)]

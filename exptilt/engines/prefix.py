@@ -1,0 +1,113 @@
+"""Logits of texts' last tokens under a causal classifier, the beginning that texts share computed once.
+
+The samples of one prompt begin alike: their shared tokens go through the model once, and the tokens of
+their own attend to that cache. The numbers are those of each text alone.
+"""
+
+import inspect
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from transformers import DynamicCache
+
+from exptilt.engines.batching import Budget, batches, in_batches
+from exptilt.engines.decode import Tensor, left_pad
+
+WORTH: Final = 4  # a shorter beginning is not worth a cache
+Rows = Sequence[list[int]]
+Logits = dict[int, list[float]]
+
+
+def last_logits(model: Any, rows: Rows, keys: Sequence[str], budget: Budget) -> list[list[float]]:
+    """Logits [S][labels] of S token rows; rows of equal key (those of one prompt) may begin alike."""
+    together: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        together.setdefault(key, []).append(place)
+    sets = list(together.values())
+
+    def forward(at: list[int]) -> list[Logits]:
+        found = _block(model, rows, [sets[k] for k in at], budget)
+        return [{i: found[i] for i in sets[k]} for k in at]
+
+    lengths = [sum(len(rows[i]) for i in places) for places in sets]
+    found = {i: row for part in in_batches(lengths, budget, forward) for i, row in part.items()}
+    return [found[i] for i in range(len(rows))]
+
+
+def shared_length(rows: Rows) -> int:
+    """How many first tokens all of `rows` share, each keeping one of its own; 0 if not worth a cache."""
+    if len(rows) == 1:
+        return 0
+    pairs = zip(min(rows), max(rows), strict=False)
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    length = min(same, min(map(len, rows)) - 1)
+    return length if length >= WORTH else 0
+
+
+def _block(model: Any, rows: Rows, sets: list[list[int]], budget: Budget) -> Logits:
+    """Logits by place of some prompts' rows: of those that begin alike, and of those that do not."""
+    lengths = [shared_length([rows[i] for i in places]) for places in sets]
+    alike = [places for places, length in zip(sets, lengths, strict=True) if length]
+    other = [i for places, length in zip(sets, lengths, strict=True) if not length for i in places]
+    skip = {i: length for places, length in zip(sets, lengths, strict=True) for i in places}
+    start = {i: k for k, places in enumerate(alike) for i in places}
+    found: Logits = {}
+    if alike:
+        beginnings = _Beginnings(model, [rows[p[0]][: skip[p[0]]] for p in alike], budget.device)
+        for batch in batches([len(rows[i]) - skip[i] for i in start], budget):
+            places = [list(start)[k] for k in batch]
+            own = [rows[i][skip[i] :] for i in places]
+            found |= zip(
+                places,
+                _logits(model, own, budget.device, beginnings, [start[i] for i in places]),
+                strict=True,
+            )
+    for batch in batches([len(rows[i]) for i in other], budget):
+        places = [other[k] for k in batch]
+        found |= zip(places, _logits(model, [rows[i] for i in places], budget.device), strict=True)
+    return found
+
+
+class _Beginnings:
+    """The cache of some beginnings of texts, padded on the left."""
+
+    def __init__(self, model: Any, rows: Rows, device: str) -> None:
+        tokens, self.mask = left_pad(list(rows), 0, device)
+        self.lengths = self.mask.sum(-1)
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self.layers = _run(model, tokens, self.mask, positions, DynamicCache()).past_key_values.layers
+
+    def select(self, places: Tensor) -> DynamicCache:
+        """The beginnings at `places` [B], one per row of a batch."""
+        cache = DynamicCache()
+        for number, layer in enumerate(self.layers):
+            cache.update(layer.keys[places], layer.values[places], number)
+        return cache
+
+
+def _logits(
+    model: Any, rows: Rows, device: str, beginnings: _Beginnings | None = None, of: Sequence[int] = ()
+) -> list[list[float]]:
+    """Logits [B][labels] of the last tokens of a batch, each row behind the beginning that is its own."""
+    last = torch.tensor([len(row) - 1 for row in rows], device=device)
+    width = int(last.max()) + 1
+    tokens = torch.tensor([row + [row[-1]] * (width - len(row)) for row in rows], device=device)
+    steps = torch.arange(width, device=device)
+    mask, positions, cache = (steps <= last[:, None]).long(), steps.expand(len(rows), -1), None
+    if beginnings:
+        places = torch.tensor(of, device=device)
+        mask = torch.cat([beginnings.mask[places], mask], dim=1)
+        positions, cache = positions + beginnings.lengths[places, None], beginnings.select(places)
+    hidden = _run(model, tokens, mask, positions, cache).last_hidden_state
+    numbers: list[list[float]] = model.score(hidden[torch.arange(len(rows)), last]).double().tolist()
+    return numbers
+
+
+def _run(model: Any, tokens: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None) -> Any:
+    inner = model.base_model
+    takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
+    extra = {"position_ids": positions} if takes_positions else {}
+    caching = {"past_key_values": cache, "use_cache": cache is not None}
+    return inner(input_ids=tokens, attention_mask=mask, **caching, **extra)

@@ -1,0 +1,62 @@
+"""Tables for training, from all samples of a shard with their rewards, or from the completions kept.
+
+weighted: every sample with log_weight = Σ λ r and its weight, normalised per prompt.
+pairs: per prompt the sample of largest log weight as chosen, of smallest as rejected (the first of equals),
+margin = their difference; a prompt gives no pair where its margin is 0 or under the least margin asked for.
+sft: the completions kept. pairs-chat and sft-chat hold the same as messages, as TRL's trainers take them.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+Tables = dict[str, pl.DataFrame]
+
+
+def tables(names: Sequence[str], samples: pl.DataFrame, kept: pl.DataFrame, least: float) -> Tables:
+    """The tables of the exports `names`; `samples` and `kept` have prompt, completion and log_weight."""
+    made: Tables = {}
+    if "weighted" in names:
+        made["weighted"] = samples
+    if "pairs" in names:
+        made["pairs"] = pairs(samples, least)
+        made["pairs-chat"] = _as_messages(made["pairs"], chosen="assistant", rejected="assistant")
+    if "sft" in names:
+        made["sft"] = kept.select("prompt", "completion")
+        chat = pl.concat_list(_message("user", "prompt"), _message("assistant", "completion"))
+        made["sft-chat"] = kept.select(messages=chat)
+    return made
+
+
+def with_weights(samples: pl.DataFrame, values: Sequence[str], lam: Sequence[float]) -> pl.DataFrame:
+    """`samples` with log_weight and weight, from one column per value."""
+    terms = [number * pl.col(value) for value, number in zip(values, lam, strict=True)]
+    log_weight = samples.with_columns(log_weight=pl.sum_horizontal(terms))
+    top = (pl.col("log_weight") - pl.col("log_weight").max().over("prompt_id")).exp()
+    return log_weight.with_columns(weight=top / top.sum().over("prompt_id"))
+
+
+def pairs(samples: pl.DataFrame, least: float) -> pl.DataFrame:
+    """One preference pair per prompt: prompt, chosen, rejected, their log weights and the margin."""
+    score = pl.col("log_weight")
+    found = samples.group_by("prompt_id", maintain_order=True).agg(
+        pl.col("prompt").first(),
+        chosen=pl.col("completion").get(score.arg_max()),
+        rejected=pl.col("completion").get(score.arg_min()),
+        score_chosen=score.max(),
+        score_rejected=score.min(),
+    )
+    found = found.with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected")).drop("prompt_id")
+    return found.filter((pl.col("margin") > 0) & (pl.col("margin") >= least))
+
+
+def _message(role: str, column: str) -> pl.Expr:
+    return pl.struct(role=pl.lit(role), content=pl.col(column))
+
+
+def _as_messages(table: pl.DataFrame, **roles: str) -> pl.DataFrame:
+    """`table` with prompt and the columns `roles` as lists of one message each."""
+    columns = {"prompt": "user", **roles}
+    return table.with_columns(
+        pl.concat_list(_message(role, name)).alias(name) for name, role in columns.items()
+    )

@@ -1,0 +1,64 @@
+"""Totals of a tilted run: shard after shard its diagnostics and levels, at the end its quality."""
+
+import numpy as np
+import polars as pl
+
+from exptilt.certificate import LOW_ESS
+from exptilt.plan import Recipe
+from exptilt.summary import Quality, ValueChange, estimate_of
+
+HIGH_KHAT = 0.7
+ENOUGH = 0.9
+COLUMNS = ("n", "ess", "max_weight", "khat", "log_z", "kl", "n_needed", "n_unique")
+KINDS = ("base", "drawn", "limit")
+
+
+class Totals:
+    """What a tilt's summary needs of every prompt: numbers [P] per diagnostic, [P, V] per kind of level."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.values = [spec.value for spec in recipe.rewards]
+        self.said: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+        self.levels: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+
+    def enter(self, diagnostics: pl.DataFrame, levels: pl.DataFrame) -> None:
+        """Add a shard."""
+        for name, parts in self.said.items():
+            parts.append(diagnostics[name].to_numpy())
+        for kind, parts in self.levels.items():
+            parts.append(levels[kind].to_numpy().reshape(-1, len(self.values)))
+
+    def of(self, name: str) -> np.ndarray:
+        """A diagnostic of all prompts entered, [P]."""
+        return np.concatenate(self.said[name])
+
+    def quality(self) -> Quality:
+        """The certificate's numbers."""
+        ess, needed = self.of("ess"), self.of("n_needed")
+        return Quality(
+            n=float(np.median(self.of("n"))),
+            kl=estimate_of(self.of("kl")),
+            log_z=estimate_of(self.of("log_z")),
+            ess=float(np.median(ess)),
+            max_weight=float(np.median(self.of("max_weight"))),
+            low_share=float(np.mean(ess < LOW_ESS)),
+            short_share=float(np.mean(needed > self.of("n"))),
+            khat_share=float(np.mean(self.of("khat") > HIGH_KHAT)),
+            n_needed=float(np.quantile(np.minimum(needed, 1e300), ENOUGH)),
+            unique=float(np.mean(self.of("n_unique"))),
+        )
+
+    def changes(self) -> list[ValueChange]:
+        """Every value before the tilt, after it, and as n grows."""
+        base, drawn, limit = (np.concatenate(self.levels[kind]) for kind in KINDS)
+        return [
+            ValueChange(
+                value=value,
+                lam=lam,
+                before=estimate_of(base[:, v]),
+                after=estimate_of(drawn[:, v]),
+                limit=estimate_of(limit[:, v]),
+            )
+            for v, (value, lam) in enumerate(zip(self.values, self.recipe.lam, strict=True))
+        ]

@@ -1,0 +1,51 @@
+"""Explore: what each λ of a sweep brings to a shard's prompts, and what it costs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from exptilt import diagnostics, ids, pool, schemas, tilt
+from exptilt.plan import Recipe
+from exptilt.refs import ExploredRef, ScoredRef
+from exptilt.stages.tables import Made, by_count, digests, matrix_of
+from exptilt.vectors import Lam
+
+
+def explore(recipe: Recipe, scored: ScoredRef, lams: Sequence[Lam]) -> ExploredRef:
+    """Levels, KL and ESS of every prompt of a shard at every λ; P prompts, L λ, V values."""
+    parts = [*scored.samples.parts, *(part for ref in scored.rewards for part in ref.parts)]
+    n = recipe.config.nsamples
+    key = ids.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": lams})
+    path = recipe.path("explored", key)
+    _, cached = pool.compute_once(path, lambda: _explore(recipe, scored, lams))
+    return ExploredRef(scored=scored, path=path, cached=cached)
+
+
+def _explore(recipe: Recipe, scored: ScoredRef, lams: Sequence[Lam]) -> Made:
+    prompt_ids, counts, rewards = matrix_of(scored.samples, scored.rewards, recipe.config.nsamples)
+    tables = [
+        _at(index, np.array(lam), [prompt_ids[i] for i in places], block)
+        for places, block in by_count(counts, rewards)
+        for index, lam in enumerate(lams)
+    ]
+    return {"explored": pl.concat(tables).cast(schemas.EXPLORED)}, {}
+
+
+def _at(index: int, lam: tilt.Floats, prompt_ids: list[str], rewards: tilt.Floats) -> pl.DataFrame:
+    """One λ's rows, one per prompt of rewards [P, N, V]."""
+    log_weight = tilt.log_weights(rewards, lam)
+    said = diagnostics.diagnose(log_weight, tail=False)
+    return pl.DataFrame(
+        {
+            "prompt_id": prompt_ids,
+            "lam_index": np.full(len(prompt_ids), index),
+            "n": np.full(len(prompt_ids), rewards.shape[1]),
+            "levels": tilt.levels(log_weight, rewards),
+            "ess": said.ess,
+            "max_weight": said.max_weight,
+            "kl": said.kl,
+            "n_needed": said.n_needed,
+        },
+        schema_overrides={"levels": pl.List(pl.Float64)},
+    )

@@ -1,0 +1,29 @@
+"""gen/palette: the λ of least KL that brings wished levels, or why no tilt can.
+
+python flows/palette.py --target humor=+0.1,positive=keep
+"""
+
+from exptilt.cli import command_line
+from exptilt.explore import Palette
+
+if __name__ == "__main__":
+    CONFIG = command_line(Palette)  # before Prefect loads, so that --help answers at once
+
+from exptilt import explored
+from exptilt.plan import Plan
+from exptilt.wished import Found
+from tasks.explore import find_palette, load_explored, scored_lines
+from tasks.launch import launch
+from tasks.run import finished, gen
+
+
+@gen(Palette)
+def palette(config: Palette) -> Found:
+    """Find λ from targets over the samples and rewards of one pool."""
+    plan: Plan = load_explored(config)
+    found: Found = find_palette(plan, finished(list(scored_lines(plan))))
+    return found
+
+
+if __name__ == "__main__":
+    launch(palette, CONFIG, explored.prepare)

@@ -1,0 +1,72 @@
+"""Sweeps and palettes: load their plan, bring shards to their scores, look at many λ, answer targets."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+
+from exptilt import explored, frontier, page, stages, wished
+from exptilt.explore import Palette, Sweep
+from exptilt.frontier import Frontier
+from exptilt.plan import Plan, Recipe
+from exptilt.refs import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
+from exptilt.summary import markdown_table
+from exptilt.wished import Found
+from tasks.generate import generate, in_turn
+from tasks.run import Line
+from tasks.score import score
+from tasks.step import done, step
+from tasks.tilt import tilt
+
+
+def _load_explored(config: Sweep | Palette) -> Plan:
+    return explored.prepare(config)
+
+
+def _collect(shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:
+    return ScoredRef(samples=samples, rewards=tuple(rewards))
+
+
+def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef, lams: Any) -> Any:
+    ref = stages.explore(recipe, scored, lams)
+    return done(ref, ref.cached)
+
+
+def _save_sweep(plan: Plan, shards: list[ExploredRef]) -> Frontier:
+    found = frontier.frontier(plan, shards)
+    table = markdown_table(page.headings(found), page.rows(found))
+    create_markdown_artifact(f"# {plan.recipe.name}\n\n{table}", key="exptilt-sweep")
+    return found
+
+
+def _find_palette(plan: Plan, scored: list[ScoredRef]) -> Found:
+    found = wished.find(plan, scored)
+    table = markdown_table(wished.HEADINGS, [wished.row(level) for level in found.levels])
+    said = "\n\n".join(wished.sentences(found))
+    create_markdown_artifact(f"# {plan.recipe.name}\n\n{said}\n\n{table}", key="exptilt-palette")
+    return found
+
+
+load_explored: Any = step(_load_explored, "load {config.data}")
+collect = step(_collect, "collect {shard.name}")
+explore = step(_explore, "explore {shard.name}")
+save_sweep: Any = step(_save_sweep, "save the sweep")
+find_palette: Any = step(_find_palette, "find the palette")
+
+
+def scored_lines(plan: Plan) -> Iterator[Line]:
+    """Every shard on its way to a ScoredRef, one after the other: drawn and scored, or as the file has it."""
+    for ref in plan.scored:
+        yield [collect.submit(ref.samples.shard, ref.samples, list(ref.rewards))]
+    recipe, before = plan.recipe, list[Line]()
+    for shard in () if plan.scored else plan.shards:
+        samples = generate.submit(recipe, shard, wait_for=in_turn(before))
+        rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
+        before = [[samples, *rewards, collect.submit(shard, samples, rewards)]]
+        yield before[0]
+
+
+def tilted_lines(plan: Plan, shards: Sequence[ExploredRef]) -> list[Line]:
+    """Every shard's draws at the plan's λ."""
+    scored = [shard.scored for shard in shards]
+    return [[tilt.submit(plan.recipe, s.samples.shard, s.samples, list(s.rewards))] for s in scored]
