@@ -74,6 +74,13 @@ class _Valued(BaseModel):
 class _Tilt(BaseModel):
     lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
     ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
+    min_ess: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="draw more, round by round, where a prompt's ESS is smaller; 0 never does",
+    )
+    max_nsamples: Positive = Field(default=256, description="the most samples of a prompt with --min-ess")
     resampler: ResamplerName = Field(
         default="multinomial",
         description="how they are kept: independently by weight, with less noise, without replacement, ...",
@@ -176,6 +183,10 @@ class MCAligned(Valued, _Tilt):
     def _one_lam_per_value(self) -> Self:
         if not all(math.isfinite(lam) for lam in self.lam):
             raise ConfigError(f"--lam must be finite numbers, not {_plain(self.lam)}")
+        if self.min_ess and self.max_nsamples <= self.nsamples:
+            raise ConfigError(
+                f"--max-nsamples {self.max_nsamples} leaves nothing to add to --nsamples {self.nsamples}"
+            )
         values = self.values
         check_values(values)
         if len(values) != len(self.lam):

@@ -76,7 +76,7 @@ class _Books:
         self.plan, self.folder, self.began = plan, folder, time.time()
         self.files: dict[str, dict[str, Any]] = {}
         self.totals = Totals(plan.recipe)
-        self.kept = self.pairs = 0
+        self.samples = self.kept = self.pairs = 0
         self.shards: list[Shard] = []
 
     def enter(self, shard: Shard) -> list[dict[str, Any]]:
@@ -96,6 +96,7 @@ class _Books:
         for name, table in {"records": records, **tables}.items():
             self._write(name, samples, table)
         self.shards.append(shard)
+        self.samples += tables["samples"].height
         self.kept += records.height
         return records.drop("prompt_id").to_dicts()
 
@@ -103,7 +104,7 @@ class _Books:
         """The drawn rows with their rewards, weight and ess; the tilt's tables go to `tables`."""
         recipe = self.plan.recipe
         for scored in shard.rewards:
-            table = rewards_of(scored, shard.samples.shard, recipe.config.nsamples)
+            table = rewards_of(scored, shard.samples, recipe.config.nsamples)
             tables[f"rewards/{scored.value}"] = table
             wide = wide.with_columns(table["reward"].alias(scored.value))
         tables |= {name: draws_of(shard, name) for name in ("draws", "diagnostics", "levels")}
@@ -143,7 +144,7 @@ class _Books:
         summary = Summary(
             title=stem(plan),
             prompts=plan.n_prompts,
-            samples=plan.n_prompts * plan.recipe.config.nsamples,
+            samples=self.samples,
             kept=self.kept,
             pairs=self.pairs if "pairs" in getattr(plan.recipe.config, "export", ()) else None,
             n=plan.recipe.config.nsamples,

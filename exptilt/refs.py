@@ -23,7 +23,8 @@ class ShardRef:
 class SamplesRef:
     """A shard's samples: pool entries that together hold sample indices 0 to n-1 or more.
 
-    `tokens` and `seconds` are what this run spent to draw; 0 where all was there.
+    `tokens` and `seconds` are what this run spent to draw; 0 where all was there. `counts` is the entry
+    that says how many samples each prompt has, where prompts differ.
     """
 
     shard: ShardRef
@@ -31,6 +32,7 @@ class SamplesRef:
     cached: bool
     tokens: int
     seconds: float
+    counts: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

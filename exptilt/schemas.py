@@ -62,6 +62,7 @@ DIAGNOSTICS: Final = pl.Schema(
         "n_unique": pl.Int32(),
     }
 )
+COUNTS: Final = pl.Schema({"prompt_id": pl.String(), "n": pl.Int32()})
 LEVELS: Final = pl.Schema(
     {
         "prompt_id": pl.String(),
@@ -90,6 +91,7 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "rewards": REWARDS,
     "draws": DRAWS,
     "diagnostics": DIAGNOSTICS,
+    "counts": COUNTS,
     "levels": LEVELS,
     "explored": EXPLORED,
 }

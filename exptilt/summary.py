@@ -116,7 +116,7 @@ class Summary:
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """The summary's lines but for the values' table: what, and how much."""
-    rows = [("prompts", f"{summary.prompts:,}"), ("samples", f"{summary.samples:,}")]
+    rows = [("prompts", f"{summary.prompts:,}"), ("samples", _sizes(summary))]
     rows.append(("kept", f"{summary.kept:,}"))
     if summary.pairs is not None:
         rows.append(("pairs", f"{summary.pairs:,}; the other prompts tie, or stay under the margin"))
@@ -130,6 +130,12 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
         rows.append(("perplexity", own))
     return [*rows, ("records", summary.json), ("data set", summary.folder)]
+
+
+def _sizes(summary: Summary) -> str:
+    drawn = f"{summary.samples:,}"
+    topped = summary.samples - summary.prompts * summary.n
+    return f"{drawn}, {topped:,} of them to raise the ESS" if topped > 0 else drawn
 
 
 def _quality(q: Quality, n: int) -> list[tuple[str, str]]:

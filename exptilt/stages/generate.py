@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections import defaultdict
+from threading import Lock
 
 import numpy as np
 import polars as pl
@@ -12,13 +14,15 @@ from exptilt.plan import Recipe
 from exptilt.refs import SamplesRef, ShardRef
 from exptilt.stages.tables import Made, read
 
+_drawing: defaultdict[str, Lock] = defaultdict(Lock)  # one draw at a time on a device
 
-def generate(recipe: Recipe, shard: ShardRef) -> SamplesRef:
-    """Samples 0..n-1 of every prompt of `shard`: what the pool has, and the rest drawn now."""
+
+def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
+    """Samples first..last-1 of every prompt of `shard` (0..n-1): what the pool has, the rest drawn now."""
     assert recipe.p0  # a file's samples are not drawn
     key = ids.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
-    folder, n = recipe.path("samples", key), recipe.config.nsamples
-    parts, have = _parts(folder, n)
+    folder, n = recipe.path("samples", key), last or recipe.config.nsamples
+    parts, have = _parts(folder, first, n)
     tokens, seconds = 0, 0.0
     if have < n:
         path = store.join(folder, f"{have}-{n}")
@@ -29,11 +33,11 @@ def generate(recipe: Recipe, shard: ShardRef) -> SamplesRef:
     return SamplesRef(shard=shard, parts=tuple(parts), cached=tokens == 0, tokens=tokens, seconds=seconds)
 
 
-def _parts(folder: str, n: int) -> tuple[list[str], int]:
-    """The complete entries that cover samples 0, 1, … without a gap, and how far they reach."""
+def _parts(folder: str, have: int, n: int) -> tuple[list[str], int]:
+    """The complete entries that cover samples have, have + 1, … without a gap, and how far they reach."""
     found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in store.names(folder)]
     ranges = sorted((int(m[1]), -int(m[2])) for m in found if m)
-    parts, have = [], 0
+    parts = []
     for first, last in ranges:
         path = store.join(folder, f"{first}-{-last}")
         if first == have < n and pool.find(path):
@@ -50,7 +54,8 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     engine = base.load(recipe.p0, recipe.device)
     began = time.perf_counter()
     batch = 0 if recipe.config.batch_size == "auto" else recipe.config.batch_size
-    drawn = engine.draw(table["prompt"].to_list(), seeds, batch)
+    with _drawing[recipe.device]:
+        drawn = engine.draw(table["prompt"].to_list(), seeds, batch)
     samples = pl.DataFrame(
         [sample for row in drawn for sample in row], schema=base.Sample._fields, orient="row"
     )

@@ -14,11 +14,18 @@ from exptilt.plan import Recipe
 from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
 from exptilt.resamplers import RESAMPLERS, Picks
 from exptilt.stages.tables import Made, by_count, digests, matrix_of
+from exptilt.stages.top_up import top_up
 
 
 def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> DrawsRef:
-    """Draws and diagnostics of a shard at the recipe's λ."""
+    """Draws and diagnostics of a shard at the recipe's λ, its samples topped up where that was asked for."""
+    config = recipe.config
+    assert isinstance(config, MCAligned)
+    if config.min_ess:
+        topped = top_up(recipe, samples, scored)
+        samples, scored = topped.samples, topped.rewards
     parts = [*samples.parts, *(part for ref in scored for part in ref.parts)]
+    parts += [samples.counts] if samples.counts else []
     key = ids.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
     path = recipe.path("draws", key)
     _, cached = pool.compute_once(path, lambda: _resample(recipe, samples, scored))

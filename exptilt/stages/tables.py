@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from exptilt import pool
 from exptilt.errors import StorageError
-from exptilt.refs import DrawsRef, RewardsRef, SamplesRef, ShardRef
+from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
 
 Made = tuple[pool.Tables, dict[str, Any]]
 
@@ -28,20 +28,25 @@ def described(path: str) -> pool.Entry:
 
 
 def samples_of(ref: SamplesRef, n: int) -> pl.DataFrame:
-    """The first n samples of each prompt, prompts in the shard's order, samples by index."""
-    parts = [read(part, "samples") for part in ref.parts]
-    return _in_order(pl.concat(parts), ref.shard, n)
+    """The first n samples of each prompt, prompts in the shard's order, samples by index; as many as
+    ref.counts says where prompts differ."""
+    return _in_order([read(part, "samples") for part in ref.parts], ref, n)
 
 
-def rewards_of(ref: RewardsRef, shard: ShardRef, n: int) -> pl.DataFrame:
-    """One value's rewards for the first n samples of each prompt, in the order of samples_of."""
-    return _in_order(pl.concat([read(part, "rewards") for part in ref.parts]), shard, n)
+def rewards_of(ref: RewardsRef, samples: SamplesRef, n: int) -> pl.DataFrame:
+    """One value's rewards of the samples, in the order of samples_of."""
+    return _in_order([read(part, "rewards") for part in ref.parts], samples, n)
 
 
-def _in_order(table: pl.DataFrame, shard: ShardRef, n: int) -> pl.DataFrame:
-    order = read(shard.prompts, "prompts").select("prompt_id").with_row_index("place")
-    kept = table.filter(pl.col("sample_index") < n).join(order, on="prompt_id", how="left")
-    return kept.sort("place", "sample_index").drop("place")
+def _in_order(parts: list[pl.DataFrame], samples: SamplesRef, n: int) -> pl.DataFrame:
+    table = pl.concat(parts).unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
+    order = read(samples.shard.prompts, "prompts").select("prompt_id").with_row_index("place")
+    if samples.counts:
+        order = order.join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
+    else:
+        order = order.with_columns(n=pl.lit(n))
+    kept = table.join(order, on="prompt_id", how="left").filter(pl.col("sample_index") < pl.col("n"))
+    return kept.sort("place", "sample_index").drop("place", "n")
 
 
 def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:
@@ -58,7 +63,7 @@ def matrix_of(
     samples: SamplesRef, scored: Sequence[RewardsRef], n: int
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
     """Prompt ids [P], samples per prompt [P] and rewards [S, V] of a shard, in the order of samples_of."""
-    tables = [rewards_of(ref, samples.shard, n) for ref in scored]
+    tables = [rewards_of(ref, samples, n) for ref in scored]
     counts = tables[0].group_by("prompt_id", maintain_order=True).len()
     columns = [table["reward"].to_numpy() for table in tables]
     return (

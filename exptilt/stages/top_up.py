@@ -1,0 +1,85 @@
+"""Top up: more samples where a prompt's ESS is too small, in rounds that double, each kept in the pool."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from exptilt import diagnostics, ids, pool, schemas, tilt
+from exptilt.config import MCAligned
+from exptilt.plan import Recipe
+from exptilt.refs import RewardsRef, SamplesRef, ScoredRef, ShardRef
+from exptilt.stages.generate import generate
+from exptilt.stages.score import score
+from exptilt.stages.tables import by_count, matrix_of, read
+
+
+def top_up(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> ScoredRef:
+    """The shard with n samples per prompt, doubled while the ESS is under min_ess, up to max_nsamples.
+
+    A prompt's next samples have the seeds that a larger n would give them. To stop at a good ESS is to
+    stop at samples that show no large reward yet, which biases levels towards p0 (docs/values.md).
+    """
+    config = recipe.config
+    assert isinstance(config, MCAligned)
+    have = ScoredRef(samples=samples, rewards=tuple(scored))
+    counts = dict.fromkeys(read(samples.shard.prompts, "prompts")["prompt_id"].to_list(), config.nsamples)
+    n = config.nsamples
+    while n < config.max_nsamples and (needy := _needy(recipe, have, config.min_ess, n)):
+        last = min(2 * n, config.max_nsamples)
+        have = _more(recipe, have, needy, n, last)
+        counts |= dict.fromkeys(needy, last)
+        have = dataclasses.replace(
+            have, samples=dataclasses.replace(have.samples, counts=_put(recipe, counts))
+        )
+        n = last
+    return have
+
+
+def _needy(recipe: Recipe, have: ScoredRef, least: float, n: int) -> list[str]:
+    """Prompts that have n samples and an ESS under `least`."""
+    prompt_ids, counts, rewards = matrix_of(have.samples, have.rewards, n)
+    found = []
+    for places, block in by_count(counts, rewards):
+        if block.shape[1] == n:
+            ess = diagnostics.diagnose(tilt.log_weights(block, np.array(recipe.lam)), tail=False).ess
+            found += [prompt_ids[i] for i, number in zip(places, ess, strict=True) if number < least]
+    return found
+
+
+def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: int) -> ScoredRef:
+    """Draw and score samples first..last-1 of the prompts `needy`."""
+    drawn = generate(recipe, _shard(recipe, have.samples.shard, needy), first, last)
+    scored = [score(recipe, drawn, spec) for spec in recipe.rewards]
+    samples = dataclasses.replace(
+        have.samples,
+        parts=(*have.samples.parts, *drawn.parts),
+        cached=have.samples.cached and drawn.cached,
+        tokens=have.samples.tokens + drawn.tokens,
+        seconds=have.samples.seconds + drawn.seconds,
+    )
+    rewards = tuple(_joined(a, b) for a, b in zip(have.rewards, scored, strict=True))
+    return ScoredRef(samples=samples, rewards=rewards)
+
+
+def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:
+    parts, seconds = (*first.parts, *more.parts), first.seconds + more.seconds
+    return dataclasses.replace(first, parts=parts, cached=first.cached and more.cached, seconds=seconds)
+
+
+def _shard(recipe: Recipe, whole: ShardRef, needy: list[str]) -> ShardRef:
+    """The prompts `needy` of a shard as a shard of their own."""
+    table = read(whole.prompts, "prompts").filter(pl.col("prompt_id").is_in(needy))
+    path = recipe.path("prompts", ids.content_key(table.to_dict(as_series=False)))
+    pool.compute_once(path, lambda: ({"prompts": table}, {"data": recipe.config.data}))
+    key = ids.content_key(table["prompt_id"].to_list())
+    return dataclasses.replace(whole, prompts=path, key=key, n_prompts=table.height)
+
+
+def _put(recipe: Recipe, counts: dict[str, int]) -> str:
+    """The pool entry that says how many samples each prompt has."""
+    table = pl.DataFrame({"prompt_id": list(counts), "n": list(counts.values())}).cast(schemas.COUNTS)
+    path = recipe.path("counts", ids.content_key(counts))
+    pool.compute_once(path, lambda: ({"counts": table}, {}))
+    return path
