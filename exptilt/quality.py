@@ -44,9 +44,10 @@ class Totals:
             max_weight=float(np.median(self.of("max_weight"))),
             low_share=float(np.mean(ess < LOW_ESS)),
             short_share=float(np.mean(needed > self.of("n"))),
-            khat_share=float(np.mean(self.of("khat") > HIGH_KHAT)),
+            khat_share=_khat_share(self.of("khat")),
             n_needed=float(np.quantile(np.minimum(needed, 1e300), ENOUGH)),
             unique=float(np.mean(self.of("n_unique"))),
+            acceptance=float(np.mean(1 / (self.of("n") * self.of("max_weight")))),
         )
 
     def changes(self) -> list[ValueChange]:
@@ -62,3 +63,8 @@ class Totals:
             )
             for v, (value, lam) in enumerate(zip(self.values, self.recipe.lam, strict=True))
         ]
+
+
+def _khat_share(khat: np.ndarray) -> float | None:
+    known = khat[khat < np.inf]
+    return float(np.mean(known > HIGH_KHAT)) if len(known) else None

@@ -50,7 +50,8 @@ class ValueChange:
 class Quality:
     """How good a tilt is: KL and log Z in nats per prompt, medians over prompts of the samples, the ESS and
     the largest weight; shares of prompts with an ESS under 2, with too few samples, and with a Pareto k-hat
-    over 0.7; the samples that nine prompts in ten need; unique completions kept per prompt."""
+    over 0.7 (None where there are too few samples for it); the samples that nine prompts in ten need; unique
+    completions kept per prompt; what rejection accepts, 1/(n·max weight), its bound the largest weight."""
 
     n: float
     kl: Estimate
@@ -59,9 +60,10 @@ class Quality:
     max_weight: float
     low_share: float
     short_share: float
-    khat_share: float
+    khat_share: float | None
     n_needed: float
     unique: float
+    acceptance: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,9 +119,9 @@ class Summary:
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """The summary's lines but for the values' table: what, and how much."""
     rows = [("prompts", f"{summary.prompts:,}"), ("samples", _sizes(summary))]
-    rows.append(("kept", f"{summary.kept:,}"))
+    rows.append(("kept", _kept(summary)))
     if summary.pairs is not None:
-        rows.append(("pairs", f"{summary.pairs:,}; the other prompts tie, or stay under the margin"))
+        rows.append(("pairs", _pairs(summary.pairs, summary.prompts)))
     if summary.quality:
         rows += _quality(summary.quality, summary.n)
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
@@ -129,7 +131,19 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.rescored:
         own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
         rows.append(("perplexity", own))
-    return [*rows, ("records", summary.json), ("data set", summary.folder)]
+    rows += [("records", summary.json), ("data set", summary.folder)]
+    return [*rows, ("page", f"{summary.folder}/index.html")] if summary.quality else rows
+
+
+def _kept(summary: Summary) -> str:
+    if summary.quality is None or summary.kept <= summary.prompts:
+        return f"{summary.kept:,}"
+    return f"{summary.kept:,}; {summary.quality.unique:.1f} different ones per prompt"
+
+
+def _pairs(pairs: int, prompts: int) -> str:
+    left = prompts - pairs
+    return f"{pairs:,}; {left:,} prompts tie or are under the margin" if left else f"{pairs:,}"
 
 
 def _sizes(summary: Summary) -> str:
@@ -139,10 +153,11 @@ def _sizes(summary: Summary) -> str:
 
 
 def _quality(q: Quality, n: int) -> list[tuple[str, str]]:
+    tail = "" if q.khat_share is None else f"; Pareto k-hat over 0.7 at {q.khat_share:.1%} of the prompts"
     return [
         ("ESS", f"median {q.ess:.1f} of {n}; under 2 at {q.low_share:.1%} of the prompts"),
         ("KL", f"{q.kl} nats per prompt; log Z {q.log_z}"),
-        ("weights", f"largest {q.max_weight:.3f} (median); Pareto k-hat over 0.7 at {q.khat_share:.1%}"),
+        ("weights", f"largest {q.max_weight:.3f} (median){tail}; rejection would accept {q.acceptance:.1%}"),
     ]
 
 
