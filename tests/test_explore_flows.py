@@ -11,11 +11,17 @@ SWEEP, PALETTE, SCORE = (ROOT / "flows" / f"{name}.py" for name in ("sweep", "pa
 NOISE = ("Traceback", "ERROR", "WARNING", "Warning", "Error")
 
 
-@pytest.fixture
-def toy_pool(server, tmp_path, rewards_file) -> list[str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the module's runs share a pool."""
+    return tmp_path_factory.mktemp("explored")
+
+
+@pytest.fixture(scope="module")
+def toy_pool(server, folder, rewards_file) -> list[str]:
     """The flags of a run whose pool is there."""
     flags = ["--basemodel", "toy", "--end", "40", "--nsamples", "16", "--value", f"{rewards_file}:bees"]
-    assert run_flow(*flags, "--lam", "1", env=server, cwd=tmp_path).returncode == 0
+    assert run_flow(*flags, "--lam", "1", env=server, cwd=folder).returncode == 0
     return flags
 
 
@@ -25,33 +31,33 @@ def samples_written(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-def test_a_sweep_over_a_pool_draws_and_scores_nothing(server, tmp_path, toy_pool):
-    before = samples_written(tmp_path)
+def test_a_sweep_over_a_pool_draws_and_scores_nothing(server, folder, toy_pool):
+    before = samples_written(folder)
     arguments = [*toy_pool, "--lam", "bees=-1:2:0.5", "--save", "5,7"]
-    done = run_flow(*arguments, env=server, cwd=tmp_path, file=SWEEP)
+    done = run_flow(*arguments, env=server, cwd=folder, file=SWEEP)
     assert done.returncode == 0, done.stderr
     assert [word for word in NOISE if word in done.stdout + done.stderr] == []
-    assert samples_written(tmp_path) == before
-    points = json.loads((tmp_path / "results/temp/toy-demo_sweep_val=bees_0to40.json").read_text())
+    assert samples_written(folder) == before
+    points = json.loads((folder / "results/temp/toy-demo_sweep_val=bees_0to40.json").read_text())
     levels = [point["levels"]["bees"]["mean"] for point in points]
     assert levels == sorted(levels)
     assert len(set(levels)) == 7
-    run = json.loads((tmp_path / "results/temp/toy-demo_lam=1.000_val=bees_0to40.json").read_text())
+    run = json.loads((folder / "results/temp/toy-demo_lam=1.000_val=bees_0to40.json").read_text())
     assert np.mean([record["bees"] for record in run]) == pytest.approx(levels[4], abs=0.25)
     assert "data set 5" in done.stdout
-    saved = tmp_path / "results/temp/toy-demo_lam=2.000_val=bees_0to40.json"
+    saved = folder / "results/temp/toy-demo_lam=2.000_val=bees_0to40.json"
     assert len(json.loads(saved.read_text())) == 40
 
 
-def test_a_palette_gives_the_flags_that_bring_it(server, tmp_path, toy_pool):
-    done = run_flow(*toy_pool, "--target", "bees=+0.1", env=server, cwd=tmp_path, file=PALETTE)
+def test_a_palette_gives_the_flags_that_bring_it(server, folder, toy_pool):
+    done = run_flow(*toy_pool, "--target", "bees=+0.1", env=server, cwd=folder, file=PALETTE)
     assert done.returncode == 0, done.stderr
     assert [word for word in NOISE if word in done.stdout + done.stderr] == []
-    (saved,) = (tmp_path / "results/temp").glob("*_palette_*.json")
+    (saved,) = (folder / "results/temp").glob("*_palette_*.json")
     answer = json.loads(saved.read_text())["palette"]
     lam = answer["levels"][0]["lam"]
     assert f"--lam {lam:.4g} --value bees" in done.stdout
-    beyond = run_flow(*toy_pool, "--target", "bees=2", env=server, cwd=tmp_path, file=PALETTE)
+    beyond = run_flow(*toy_pool, "--target", "bees=2", env=server, cwd=folder, file=PALETTE)
     assert beyond.returncode == 1
     assert "out of reach: bees" in beyond.stdout
 
@@ -88,16 +94,16 @@ def test_a_scored_file_serves_a_sweep_and_a_palette(server, tmp_path, rewards_fi
     assert "feasible at KL" in done.stdout
 
 
-def test_training_tables_open_with_datasets(server, tmp_path, toy_pool):
+def test_training_tables_open_with_datasets(server, folder, toy_pool):
     from datasets import load_dataset
 
-    done = run_flow(*toy_pool, "--lam", "1", "--export", "all", "--ndraws", "2", env=server, cwd=tmp_path)
+    done = run_flow(*toy_pool, "--lam", "1", "--export", "all", "--ndraws", "2", env=server, cwd=folder)
     assert done.returncode == 0, done.stderr
-    folder = str(tmp_path / "results/temp/toy-demo_lam=1.000_val=bees_0to40")
+    made = folder / "results/temp/toy-demo_lam=1.000_val=bees_0to40"
 
     def table(name: str) -> list[dict]:
-        cache = str(tmp_path / "cache")
-        return list(load_dataset(folder, name, split="train", cache_dir=cache))
+        cache = str(folder / "cache")
+        return list(load_dataset(str(made), name, split="train", cache_dir=cache))
 
     weighted = table("weighted")
     assert len(weighted) == 40 * 16
@@ -117,6 +123,6 @@ def test_training_tables_open_with_datasets(server, tmp_path, toy_pool):
     sft, chat = table("sft"), table("sft-chat")
     assert len(sft) == len(chat) == 80
     assert chat[0]["messages"][1] == {"role": "assistant", "content": sft[0]["completion"]}
-    page = Path(folder, "index.html").read_text()
+    page = (made / "index.html").read_text()
     assert "<svg" in page
     assert "suffice at" in page or "too few at" in page

@@ -5,6 +5,8 @@ V vocabulary, K kept tokens.
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,20 +32,27 @@ class Rows:
 
 
 def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Tensor, Tensor]:
-    """One token per row from float32 logits [R, V]: token, its log p0, its raw log-likelihood; [R].
+    """One token per row from logits [R, V]: token, its log p0, its raw log-likelihood; [R].
 
     Temperature, then top_k, then top_p; Gumbel-max over the kept tokens draws from softmax exactly.
     """
-    kept, tokens = (logits / p0.temperature).topk(p0.top_k or logits.shape[-1])
-    logp = kept.log_softmax(-1)
+    kept, tokens = logits.topk(p0.top_k or logits.shape[-1])
+    logp = (kept.float() / p0.temperature).log_softmax(-1)
     if p0.top_p < 1:
         p = logp.exp()
         logp = logp.masked_fill(p.cumsum(-1) - p >= p0.top_p, -torch.inf).log_softmax(-1)
     noise = -torch.log(-torch.log(uniform(seeds[:, None], step, tokens)))
     pick = (logp + noise).argmax(-1, keepdim=True)
     token = tokens.gather(-1, pick)
-    raw = logits.gather(-1, token)[:, 0] - logits.logsumexp(-1)
+    raw = kept.gather(-1, pick)[:, 0].float() - log_norm(logits)
     return token[:, 0], logp.gather(-1, pick)[:, 0].double(), raw.double()
+
+
+def log_norm(logits: Tensor) -> Tensor:
+    """log Σ_v exp(logits_v) [R] in float32, on a CPU a few rows at a time, which its caches hold."""
+    at_once = 16 if logits.device.type == "cpu" else len(logits)
+    parts = torch.split(logits, at_once)
+    return torch.cat([rows.float().logsumexp(-1) for rows in parts])
 
 
 def left_pad(ids: list[list[int]], pad: int, device: str) -> tuple[Tensor, Tensor]:
@@ -91,6 +100,22 @@ class Stepper:
         return self._forward(token[:, None], self.positions)[:, -1]
 
 
+@contextmanager
+def one_token_attention(model: Any) -> Iterator[None]:
+    """Attend by plain multiplication on a CPU, where the fused kernel takes twice as long for one query;
+    not for models that share keys among heads, whose keys plain attention would copy at every step."""
+    config, before = model.config.get_text_config(), model.config._attn_implementation
+    heads = config.num_attention_heads
+    plain = model.device.type == "cpu" and (getattr(config, "num_key_value_heads", None) or heads) == heads
+    if plain:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if plain:
+            model.set_attn_implementation(before)
+
+
 def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Raw log-likelihood [B] of each prompt's tokens after its first, from prefill logits [B, T, V]."""
     picked = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0].double()
@@ -117,18 +142,19 @@ def decode(model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, ends: list[i
         raw=raw,
     )
     end_tokens = torch.tensor(ends, device=seeds.device, dtype=torch.long)
-    for step in range(p0.max_new_tokens):
-        stop.check()
-        token = _take(rows, logits, flat, step, p0, end_tokens)
-        if step + 1 == p0.max_new_tokens or bool(rows.ended.all()):
-            break
-        logits = stepper.next_logits(token.masked_fill(rows.ended, pad))
+    with one_token_attention(model):
+        for step in range(p0.max_new_tokens):
+            stop.check()
+            token = _take(rows, logits, flat, step, p0, end_tokens)
+            if step + 1 == p0.max_new_tokens or bool(rows.ended.all()):
+                break
+            logits = stepper.next_logits(token.masked_fill(rows.ended, pad))
     return rows
 
 
 def _take(rows: Rows, logits: Tensor, seeds: Tensor, step: int, p0: P0, ends: Tensor) -> Tensor:
     """Choose every row's token at `step` and book it on the rows that have not ended."""
-    token, logp, raw = choose(logits.float(), seeds, step, p0)
+    token, logp, raw = choose(logits, seeds, step, p0)
     alive = ~rows.ended
     rows.logprob += torch.where(alive, logp, 0.0)
     rows.ended |= torch.isin(token, ends)
