@@ -78,41 +78,51 @@ def sampling(n: int, new: int) -> GenerationConfig:
     )
 
 
-def research(model: Any, ids: Ids, n: int, new: int) -> None:
-    """(a) One prompt at a time, float32."""
+def research(model: Any, ids: Ids, n: int, new: int) -> int:
+    """(a) One prompt at a time, float32. All ways give the number of new tokens."""
+    drawn = 0
     for row in ids:
         tokens = torch.tensor([row], device=model.device)
-        model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=sampling(n, new))
+        mask = torch.ones_like(tokens)
+        out = model.generate(tokens, attention_mask=mask, generation_config=sampling(n, new))
+        drawn += out[:, len(row) :].numel()
+    return drawn
 
 
-def batched(model: Any, ids: Ids, n: int, new: int) -> None:
+def batched(model: Any, ids: Ids, n: int, new: int) -> int:
     """(b) generate on batches of about 256 sequences."""
-    size = max(256 // n, 1)
+    size, drawn = max(256 // n, 1), 0
     for first in range(0, len(ids), size):
         batch = ids[first : first + size]
         width = max(map(len, batch))
         tokens = torch.tensor([[PAD] * (width - len(row)) + row for row in batch], device=model.device)
         mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in batch], device=model.device)
-        model.generate(tokens, attention_mask=mask, generation_config=sampling(n, new))
+        out = model.generate(tokens, attention_mask=mask, generation_config=sampling(n, new))
+        drawn += out[:, width:].numel()
+    return drawn
 
 
-def continuous(model: Any, ids: Ids, n: int, new: int) -> None:
+def continuous(model: Any, ids: Ids, n: int, new: int) -> int:
     """(c) Continuous batching, which forks a prompt's cache among its samples."""
-    model.generate_batch(ids, generation_config=sampling(n, new), progress_bar=False)
+    with torch.inference_mode(False), torch.no_grad():
+        found = model.generate_batch(ids, generation_config=sampling(n, new), progress_bar=False)
+    return sum(len(row.generated_tokens) for row in found.values())
 
 
-def ours(model: Any, ids: Ids, n: int, new: int) -> None:
+def ours(model: Any, ids: Ids, n: int, new: int) -> int:
     """(d) The engine's loop, with a seed per sample, log p0 and NLL."""
     ref = resolve("x", model.name_or_path, "model")
     p0 = P0(model=ref, dtype="", temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=new)
-    size = max(AUTO_ROWS[model.device.type] // n, 1)
+    size, drawn = max(AUTO_ROWS[model.device.type] // n, 1), 0
     for first in range(0, len(ids), size):
         batch = ids[first : first + size]
         seeds = seeds_for(0, [str(row) for row in batch], 0, n)
-        decode(model, batch, torch.from_numpy(seeds).to(model.device), p0, [], PAD)
+        rows = decode(model, batch, torch.from_numpy(seeds).to(model.device), p0, [], PAD)
+        drawn += int(rows.counts.sum())
+    return drawn
 
 
-WAYS: dict[str, Callable[[Any, Ids, int, int], None]] = {
+WAYS: dict[str, Callable[[Any, Ids, int, int], int]] = {
     "research": research,
     "generate": batched,
     "generate_batch": continuous,
@@ -131,14 +141,14 @@ def measure(way: str, folder: str, ids: Ids, n: int, device: str) -> dict[str, f
         WAYS[way](model, ids[:1], 2, 2)
         sync(device)
         began = time.perf_counter()
-        WAYS[way](model, ids, n, NEW)
+        drawn = WAYS[way](model, ids, n, NEW)
         sync(device)
     seconds = time.perf_counter() - began
     if device == "cpu":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     else:
         peak = torch.cuda.max_memory_allocated() / 2**30
-    return {"tokens/s": len(ids) * n * NEW / seconds, "seconds": seconds, "peak GiB": peak}
+    return {"tokens/s": drawn / seconds, "tokens": drawn, "seconds": seconds, "peak GiB": peak}
 
 
 def fast_dtype(device: str) -> str:
