@@ -83,6 +83,6 @@ def test_a_tilt_stands_beside_its_closed_form(tmp_path, lam):
     config = MCAligned(lam=lam, value="humor", nsamples=16, end=120, save_directory=str(tmp_path))
     summary = run(prepare(config))
     (change,) = summary.values
-    expected = bernoulli_law(change.before, lam, 16)
+    expected = bernoulli_law(change.before.mean, lam, 16)
     assert change.after.mean == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 120))
     assert Path(summary.json).is_file()
