@@ -96,6 +96,14 @@ def khat(log_weight: Floats) -> Floats:
     return shapes
 
 
+def n_by_tail(shape: Floats) -> Floats:
+    """Samples that a weights' tail of Pareto shape k asks for, 10^(1/(1 − max(k, 0))), inf from k = 1 on
+    (Vehtari et al. 2024, section 3.2.4)."""
+    with np.errstate(divide="ignore", over="ignore"):
+        power = 1 / np.maximum(1 - np.maximum(shape, 0.0), 0.0)
+        return np.asarray(10.0**power, dtype=np.float64)
+
+
 def _pareto_shape(excess: Floats) -> Floats:
     """Shapes [P] of generalised Pareto distributions fitted to sorted excesses [P, M], by the posterior
     mean of Zhang & Stephens (2009, section 3), with the weak prior of Vehtari et al. (2024, appendix G)."""

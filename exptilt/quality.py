@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from exptilt.certificate import LOW_ESS
+from exptilt.diagnostics import n_by_tail
 from exptilt.plan import Recipe
 from exptilt.summary import Quality, ValueChange, estimate_of
 
@@ -35,7 +36,8 @@ class Totals:
 
     def quality(self) -> Quality:
         """The certificate's numbers."""
-        ess, needed = self.of("ess"), self.of("n_needed")
+        ess, needed, khat = self.of("ess"), self.of("n_needed"), self.of("khat")
+        khat = khat[khat < np.inf]
         return Quality(
             n=float(np.median(self.of("n"))),
             kl=estimate_of(self.of("kl")),
@@ -44,7 +46,8 @@ class Totals:
             max_weight=float(np.median(self.of("max_weight"))),
             low_share=float(np.mean(ess < LOW_ESS)),
             short_share=float(np.mean(needed > self.of("n"))),
-            khat_share=_khat_share(self.of("khat")),
+            khat_share=_share_over(khat),
+            n_by_tail=float(np.quantile(np.minimum(n_by_tail(khat), 1e300), ENOUGH)) if len(khat) else None,
             n_needed=float(np.quantile(np.minimum(needed, 1e300), ENOUGH)),
             unique=float(np.mean(self.of("n_unique"))),
             acceptance=float(np.mean(1 / (self.of("n") * self.of("max_weight")))),
@@ -65,6 +68,5 @@ class Totals:
         ]
 
 
-def _khat_share(khat: np.ndarray) -> float | None:
-    known = khat[khat < np.inf]
-    return float(np.mean(known > HIGH_KHAT)) if len(known) else None
+def _share_over(khat: np.ndarray) -> float | None:
+    return float(np.mean(khat > HIGH_KHAT)) if len(khat) else None

@@ -50,7 +50,8 @@ class ValueChange:
 class Quality:
     """How good a tilt is: KL and log Z in nats per prompt, medians over prompts of the samples, the ESS and
     the largest weight; shares of prompts with an ESS under 2, with too few samples, and with a Pareto k-hat
-    over 0.7 (None where there are too few samples for it); the samples that nine prompts in ten need; unique
+    over 0.7, and the samples that nine tails in ten ask for (None where there are too few to say); the
+    samples that nine prompts in ten need by KL; unique
     completions kept per prompt; what rejection accepts, 1/(n·max weight), its bound the largest weight."""
 
     n: float
@@ -61,6 +62,7 @@ class Quality:
     low_share: float
     short_share: float
     khat_share: float | None
+    n_by_tail: float | None
     n_needed: float
     unique: float
     acceptance: float
@@ -153,12 +155,19 @@ def _sizes(summary: Summary) -> str:
 
 
 def _quality(q: Quality, n: int) -> list[tuple[str, str]]:
-    tail = "" if q.khat_share is None else f"; Pareto k-hat over 0.7 at {q.khat_share:.1%} of the prompts"
-    return [
+    rows = [
         ("ESS", f"median {q.ess:.1f} of {n}; under 2 at {q.low_share:.1%} of the prompts"),
         ("KL", f"{q.kl} nats per prompt; log Z {q.log_z}"),
-        ("weights", f"largest {q.max_weight:.3f} (median){tail}; rejection would accept {q.acceptance:.1%}"),
+        ("weights", f"largest {q.max_weight:.3f} (median); rejection would accept {q.acceptance:.1%}"),
     ]
+    return rows if q.khat_share is None else [*rows, ("tails", _tails(q))]
+
+
+def _tails(q: Quality) -> str:
+    said = f"Pareto k-hat over 0.7 at {q.khat_share:.1%} of the prompts"
+    if q.n_by_tail is None or q.n_by_tail > certificate.MOST_SAMPLES:
+        return said
+    return f"{said}; they ask for {q.n_by_tail:,.0f} samples at nine prompts in ten"
 
 
 def _generated(summary: Summary) -> str:

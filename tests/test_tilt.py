@@ -186,3 +186,10 @@ def test_the_limit_is_nearer_to_the_tilted_model_than_the_level_at_n():
         limit = tilt.limit_levels(strength * r[..., 0], r).mean() / strength
         assert level == pytest.approx(reached, abs=0.01)
         assert level < limit < 1.02
+
+
+@pytest.mark.parametrize(
+    ("shape", "enough"), [(-np.inf, 10), (0.0, 10), (0.5, 100), (0.7, 2154.4), (1.0, np.inf)]
+)
+def test_the_samples_that_a_tail_asks_for(shape, enough):
+    assert diagnostics.n_by_tail(np.array([shape])) == pytest.approx([enough], rel=1e-3)
