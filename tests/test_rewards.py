@@ -7,6 +7,7 @@ from reward_models import KINDS, POSITIONS, build, embedder
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from exptilt import models, rewards
+from exptilt.engines import prefix
 from exptilt.engines.batching import Budget, batches, in_batches
 from exptilt.engines.packed import pack
 from exptilt.engines.prefix import shared_length
@@ -104,6 +105,22 @@ def test_what_texts_share_changes_no_score(folder, pair, tokens):
     scored = reward.score(prompts, completions, [None] * 12)
     expected = alone(folder, pair, prompts, completions)[:, 1]
     np.testing.assert_allclose(scored.rewards, expected, atol=BOUND_FLOAT32, rtol=0)
+
+
+def test_too_little_memory_for_one_prompts_samples_halves_their_batch(tmp_path, monkeypatch):
+    reward = ClassifierReward(spec(build("gpt2", tmp_path / "gpt2")), "cpu")
+    prompts, completions = ["the room was fine"] * 10, [" paid" * i for i in range(10)]
+    expected = reward.score(prompts, completions, [None] * 10).rewards
+    whole = prefix._logits
+
+    def small(model, rows, *more):
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("no memory left")
+        return whole(model, rows, *more)
+
+    monkeypatch.setattr(prefix, "_logits", small)
+    reward.classifier.kept.clear()
+    np.testing.assert_allclose(reward.score(prompts, completions, [None] * 10).rewards, expected, atol=1e-4)
 
 
 def test_packed_layers_give_the_same_bits(folder):

@@ -39,19 +39,19 @@ def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
 def in_batches(
     lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]
 ) -> list[R]:
+    """See halving; the whole work takes its turn on the device. Raises Stopped when asked to stop."""
+    return in_turn(budget.device, lambda: halving(lengths, budget, forward))
+
+
+def halving(lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]) -> list[R]:
     """What `forward` gives for every place, in the order of `lengths`.
 
     On CUDA's out-of-memory error the batch is split and the budget halved; one text that alone does
-    not fit raises it. Raises Stopped when asked to stop.
+    not fit raises it.
     """
-
-    def work() -> dict[int, R]:
-        found: dict[int, R] = {}
-        for batch in batches(lengths, budget):
-            found.update(_forward(batch, budget, forward))
-        return found
-
-    found = in_turn(budget.device, work)
+    found: dict[int, R] = {}
+    for batch in batches(lengths, budget):
+        found.update(_forward(batch, budget, forward))
     return [found[place] for place in range(len(lengths))]
 
 

@@ -12,28 +12,41 @@ from typing import Any, Final
 import torch
 from transformers import DynamicCache
 
-from exptilt.engines.batching import Budget, batches, in_batches
+from exptilt.engines.batching import Budget, halving, in_batches
 from exptilt.engines.decode import Tensor, left_pad
 
 WORTH: Final = 4  # a shorter beginning is not worth a cache
 Rows = Sequence[list[int]]
-Logits = dict[int, list[float]]
+Alike = tuple[list[int], int]  # places of rows that begin alike, and how many tokens they share
 
 
 def last_logits(model: Any, rows: Rows, keys: Sequence[str], budget: Budget) -> list[list[float]]:
     """Logits [S][labels] of S token rows; rows of equal key (those of one prompt) may begin alike."""
-    together: dict[str, list[int]] = {}
-    for place, key in enumerate(keys):
-        together.setdefault(key, []).append(place)
-    sets = list(together.values())
-
-    def forward(at: list[int]) -> list[Logits]:
-        found = _block(model, rows, [sets[k] for k in at], budget)
-        return [{i: found[i] for i in sets[k]} for k in at]
-
-    lengths = [sum(len(rows[i]) for i in places) for places in sets]
-    found = {i: row for part in in_batches(lengths, budget, forward) for i, row in part.items()}
+    sets = _together(keys)
+    lengths = [shared_length([rows[i] for i in places]) for places in sets]
+    alone = [i for places, length in zip(sets, lengths, strict=True) if not length for i in places]
+    alike = [(places, length) for places, length in zip(sets, lengths, strict=True) if length]
+    own = in_batches(
+        [len(rows[i]) for i in alone],
+        budget,
+        lambda at: _logits(model, [rows[alone[k]] for k in at], budget.device),
+    )
+    shared = in_batches(
+        [sum(len(rows[i]) for i in places) for places, _ in alike],
+        budget,
+        lambda at: _continued(model, rows, [alike[k] for k in at], budget),
+    )
+    places = [*alone, *(i for places, _ in alike for i in places)]
+    found = dict(zip(places, [*own, *itertools.chain.from_iterable(shared)], strict=True))
     return [found[i] for i in range(len(rows))]
+
+
+def _together(keys: Sequence[str]) -> list[list[int]]:
+    """Places of equal keys."""
+    found: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        found.setdefault(key, []).append(place)
+    return list(found.values())
 
 
 def shared_length(rows: Rows) -> int:
@@ -46,28 +59,18 @@ def shared_length(rows: Rows) -> int:
     return length if length >= WORTH else 0
 
 
-def _block(model: Any, rows: Rows, sets: list[list[int]], budget: Budget) -> Logits:
-    """Logits by place of some prompts' rows: of those that begin alike, and of those that do not."""
-    lengths = [shared_length([rows[i] for i in places]) for places in sets]
-    alike = [places for places, length in zip(sets, lengths, strict=True) if length]
-    other = [i for places, length in zip(sets, lengths, strict=True) if not length for i in places]
-    skip = {i: length for places, length in zip(sets, lengths, strict=True) for i in places}
-    start = {i: k for k, places in enumerate(alike) for i in places}
-    found: Logits = {}
-    if alike:
-        beginnings = _Beginnings(model, [rows[p[0]][: skip[p[0]]] for p in alike], budget.device)
-        for batch in batches([len(rows[i]) - skip[i] for i in start], budget):
-            places = [list(start)[k] for k in batch]
-            own = [rows[i][skip[i] :] for i in places]
-            found |= zip(
-                places,
-                _logits(model, own, budget.device, beginnings, [start[i] for i in places]),
-                strict=True,
-            )
-    for batch in batches([len(rows[i]) for i in other], budget):
-        places = [other[k] for k in batch]
-        found |= zip(places, _logits(model, [rows[i] for i in places], budget.device), strict=True)
-    return found
+def _continued(model: Any, rows: Rows, alike: list[Alike], budget: Budget) -> list[list[list[float]]]:
+    """Logits of each prompt's rows, their beginning from one cache."""
+    starts = [rows[places[0]][:length] for places, length in alike]
+    beginnings = _Beginnings(model, starts, budget.device)
+    own = [rows[i][length:] for places, length in alike for i in places]
+    of = [k for k, (places, _) in enumerate(alike) for _ in places]
+
+    def forward(at: list[int]) -> list[list[float]]:
+        return _logits(model, [own[j] for j in at], budget.device, beginnings, [of[j] for j in at])
+
+    logits = iter(halving([len(row) for row in own], budget, forward))
+    return [list(itertools.islice(logits, len(places))) for places, _ in alike]
 
 
 class _Beginnings:
