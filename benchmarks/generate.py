@@ -37,6 +37,7 @@ from exptilt.engines.decode import decode
 from exptilt.engines.transformers import AUTO_ROWS
 from exptilt.ids import seeds_for
 from exptilt.models import resolve
+from exptilt.plan import fast_dtype
 
 NEW, PAD = 50, 0
 Ids = list[list[int]]
@@ -149,12 +150,6 @@ def measure(way: str, folder: str, ids: Ids, n: int, device: str) -> dict[str, f
     else:
         peak = torch.cuda.max_memory_allocated() / 2**30
     return {"tokens/s": drawn / seconds, "tokens": drawn, "seconds": seconds, "peak GiB": peak}
-
-
-def fast_dtype(device: str) -> str:
-    """bfloat16 where the device multiplies it faster."""
-    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if fast else "float32"
 
 
 def sync(device: str) -> None:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from exptilt import targets, vectors
 from exptilt.config import Items, Names, Valued, check_values
 from exptilt.errors import ConfigError
+from exptilt.vectors import Lam
 
 
 class _Source(BaseModel):
@@ -47,9 +48,14 @@ class Sweep(_Explored, _Vectors):
     """Look at many λ over one pool: what each brings, and what it costs."""
 
     @property
-    def vectors(self) -> list[vectors.Lam]:
+    def vectors(self) -> list[Lam]:
         """Every λ of the sweep."""
         return vectors.vectors(self.lam, self.columns, self.seed)
+
+    @property
+    def lams(self) -> list[Lam]:
+        """λ = 0, which is p0, and every λ of the sweep: what is looked at, in order."""
+        return [(0.0,) * len(self.columns), *self.vectors]
 
     @property
     def saved(self) -> list[int]:
@@ -64,7 +70,7 @@ class Sweep(_Explored, _Vectors):
 
     @model_validator(mode="after")
     def _known_vectors(self) -> Self:
-        assert self.saved is not None
+        _ = self.saved
         return self
 
 

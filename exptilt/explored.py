@@ -32,8 +32,7 @@ def prepare(config: Sweep | Palette) -> Plan:
     found = records.read(config.file)
     table = records.table_of(found, config.file, config.prompt_column, config.generated_column)
     columns = {value: _numbers(found, value, config.file) for value in config.columns}
-    auto = plan.shard_size(table["prompt_id"].n_unique(), len(columns))
-    size = auto if config.shard_size == "auto" else config.shard_size
+    size = plan.asked_size(config.shard_size, table["prompt_id"].n_unique(), len(columns))
     shards = records.shards(table, config.file, size, config.save_directory)
     rewarded = table.select("prompt_id", "sample_index").with_columns(**columns)
     most = int(table.group_by("prompt_id").len()["len"].max() or 1)  # type: ignore[arg-type]
@@ -41,7 +40,7 @@ def prepare(config: Sweep | Palette) -> Plan:
         recipe=Recipe(
             config=config.model_copy(update={"nsamples": most, "data": config.file, "basemodel": "unknown"}),
             p0=None,
-            rewards=tuple(_spec(value, config.file) for value in columns),
+            rewards=_specs(config.columns, config.file),
             device="cpu",
             name=Path(config.file).stem,
         ),
@@ -64,9 +63,11 @@ def _numbers(found: Records, value: str, file: str) -> pl.Series:
     return pl.Series([float(record[value]) for record in found])
 
 
-def _spec(value: str, file: str) -> RewardSpec:
-    name = Path(file).name
-    return RewardSpec(value=value, kind="file", model=ModelRef(name=name, source=name, revision="file"))
+def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
+    """The values as the manifest names them: by the file's name and content."""
+    name, revision = Path(file).name, f"sha256:{store.sha256(Path(file).read_bytes())}"
+    model = ModelRef(name=name, source=name, revision=revision)
+    return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
 
 
 def _scored(samples: SamplesRef, rewarded: pl.DataFrame, config: Sweep | Palette) -> ScoredRef:
@@ -85,5 +86,5 @@ def tilted(whole: Plan, lam: Lam) -> Plan:
     """The plan of the data set at one λ, over the shards of `whole`."""
     config = whole.recipe.config
     shared: dict[str, Any] = config.model_dump(include=set(MCAligned.model_fields))
-    one = MCAligned.model_construct(**{**shared, "lam": lam, "ndraws": 1})
+    one = MCAligned.model_construct(**{**shared, "lam": lam})
     return dataclasses.replace(whole, recipe=dataclasses.replace(whole.recipe, config=one))

@@ -90,7 +90,7 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef]) -> Frontier:
     """Gather what every shard says of every λ, and save it: JSON, a picture, a page."""
     config = plan.recipe.config
     assert isinstance(config, Sweep)
-    lams = [tuple(0.0 for _ in plan.recipe.rewards), *config.vectors]
+    lams = config.lams
     sums = [_Sums(len(lams[0]) + 1) for _ in lams]
     for ref in explored:
         for (index,), rows in read(ref.path, "explored").group_by("lam_index"):

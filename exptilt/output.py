@@ -73,7 +73,7 @@ class _Books:
     """Enters shard after shard: writes its tables, keeps the totals that the summary needs."""
 
     def __init__(self, plan: Plan, folder: str) -> None:
-        self.plan, self.folder, self.began = plan, folder, time.time()
+        self.plan, self.folder = plan, folder
         self.files: dict[str, dict[str, Any]] = {}
         self.totals = Totals(plan.recipe)
         self.samples = self.kept = self.pairs = 0
@@ -121,6 +121,8 @@ class _Books:
         """The tables for training that were asked for."""
         config = self.plan.recipe.config
         assert isinstance(config, MCAligned)
+        if not config.export:
+            return {}
         columns = ["prompt_id", "sample_index", "prompt", "completion", *values]
         weighted = exports.with_weights(wide.select(columns), values, self.plan.recipe.lam)
         made = exports.tables(config.export, weighted, drawn, config.min_margin)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -128,7 +128,7 @@ def resolve_device(asked: str) -> str:
 
 def resolve_values(values: Sequence[str], base: ModelRef, device: str, dtype: str) -> tuple[RewardSpec, ...]:
     """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`."""
-    own = _scoring_dtype(device) if dtype == "auto" else dtype
+    own = fast_dtype(device) if dtype == "auto" else dtype
     return tuple(rewards.resolve(value, base, own, base_dtype(device, dtype)) for value in values)
 
 
@@ -139,8 +139,8 @@ def base_dtype(device: str, dtype: str) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def _scoring_dtype(device: str) -> str:
-    """The type that reward models compute in: bfloat16 where the device multiplies it faster."""
+def fast_dtype(device: str) -> str:
+    """bfloat16 where the device multiplies it faster, else float32: what reward models compute in."""
     import torch
 
     if device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
@@ -177,17 +177,18 @@ def shard_size(n_prompts: int, n_values: int) -> int:
     return math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), most))
 
 
+def asked_size(asked: int | Literal["auto"], n_prompts: int, n_values: int) -> int:
+    """Prompts per shard: as asked, or see shard_size."""
+    return shard_size(n_prompts, n_values) if asked == "auto" else asked
+
+
 def _shards(table: pl.DataFrame, config: Config, n_values: int) -> list[ShardRef]:
-    auto = shard_size(table.height, n_values)
-    size = auto if config.shard_size == "auto" else config.shard_size
+    size = asked_size(config.shard_size, table.height, n_values)
     tables = list(table.iter_slices(size))
     return [_shard(t, index, len(tables), config) for index, t in enumerate(tables)]
 
 
 def _shard(table: pl.DataFrame, index: int, of: int, config: Config) -> ShardRef:
-    content = ids.content_key(table.to_dict(as_series=False))
-    path = pool.place(config.save_directory, "prompts", content)
-    if pool.find(path) is None:
-        pool.put(path, {"prompts": table}, {"data": config.data})
+    path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
     key = ids.content_key(table["prompt_id"].to_list())
     return ShardRef(index=index, of=of, prompts=path, key=key, n_prompts=table.height)

@@ -30,7 +30,6 @@ MOST_PAIRS: Final = 15
 
 
 def _figure(columns: int, rows: int) -> Any:
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib.figure import Figure
 
     return Figure(figsize=(3.4 * columns, 2.8 * rows), layout="constrained")
@@ -65,13 +64,7 @@ def _against_kl(axis: Any, found: "Frontier", v: int) -> None:
         level = point.levels[v]
         colour = COLOURS[point.verdict]
         axis.errorbar(point.kl.mean, level.mean, yerr=level.se, fmt="o", ms=4, color=colour, capsize=2)
-        axis.annotate(
-            str(point.number),
-            (point.kl.mean, level.mean),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=7,
-        )
+        _number(axis, point.number, point.kl.mean, level.mean)
     axis.set_xlabel("KL(p_λ‖p0), nats per prompt")
     axis.set_ylabel(found.values[v])
 
@@ -108,10 +101,9 @@ def certificate(summary: "Summary", ess: np.ndarray, n_needed: np.ndarray) -> An
         left.hist(ess, bins=np.linspace(1, max(summary.n, 2), 30), color=colour)
         left.set_xlabel(f"effective sample size, of {summary.n}")
         left.set_ylabel("prompts")
-        digits = np.log10(np.clip(n_needed, 1, 1e12))
-        right.hist(
-            10**digits, bins=np.logspace(0, max(digits.max(), np.log10(summary.n)) + 0.3, 30), color=colour
-        )
+        shown = np.clip(n_needed, 1, 1e12)
+        most = np.log10(max(shown.max(), summary.n)) + 0.3
+        right.hist(shown, bins=np.logspace(0, most, 30), color=colour)
         right.axvline(summary.n, color="#333333", linestyle="--", linewidth=1)
         right.set_xscale("log")
         right.set_xlabel("samples needed (dashed: n)")

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from exptilt import lease, schemas, store
+from exptilt import ids, lease, schemas, store
 from exptilt.errors import StorageError
 
 MANIFEST = "manifest.json"
@@ -71,6 +71,14 @@ def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
         files[name] = {"rows": table.height, "bytes": len(data), "sha256": store.sha256(data)}
     store.write_json(store.join(path, MANIFEST), {"files": files, "meta": meta})
     return Entry(path=path, files=files, meta=meta)
+
+
+def keep(root: str, stage: str, name: str, table: pl.DataFrame, meta: dict[str, Any]) -> str:
+    """The path of an entry that holds `table` alone, under its content; written if it is not there."""
+    path = place(root, stage, ids.content_key(table.to_dict(as_series=False)))
+    if find(path) is None:
+        put(path, {name: table}, meta)
+    return path
 
 
 def compute_once(path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]) -> tuple[Entry, bool]:

@@ -114,9 +114,6 @@ def of_shard(samples: SamplesRef, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def put(table: pl.DataFrame, name: str, file: str, save_directory: str) -> str:
-    """The pool entry of a table of the file, under its content."""
-    key = ids.content_key(table.to_dict(as_series=False))
-    path = pool.place(save_directory, "prompts" if name == "prompts" else "imported", key)
-    if pool.find(path) is None:
-        pool.put(path, {name: table}, {"file": Path(file).name})
-    return path
+    """The pool entry of a table of the file."""
+    stage = "prompts" if name == "prompts" else "imported"
+    return pool.keep(save_directory, stage, name, table, {"file": Path(file).name})

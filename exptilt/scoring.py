@@ -44,11 +44,6 @@ class ScorePlan:
     records: int
 
     @property
-    def n_tasks(self) -> int:
-        """Tasks of a run: load, one per shard and value, save."""
-        return len(self.shards) * len(self.rewards) + 2
-
-    @property
     def opening(self) -> str:
         """What is about to happen, in one line."""
         values = ", ".join(spec.value for spec in self.rewards)
@@ -79,8 +74,7 @@ def prepare(config: Scoring) -> ScorePlan:
     found = records.read(config.file)
     _refuse_taken(found, specs, config)
     table = _table(found, config)
-    auto = plan.shard_size(table["prompt_id"].n_unique(), len(specs))
-    size = auto if config.shard_size == "auto" else config.shard_size
+    size = plan.asked_size(config.shard_size, table["prompt_id"].n_unique(), len(specs))
     plan.load_rewards(specs, device)
     return ScorePlan(
         config=config,

@@ -51,8 +51,8 @@ class Quality:
     """How good a tilt is: KL and log Z in nats per prompt, medians over prompts of the samples, the ESS and
     the largest weight; shares of prompts with an ESS under 2, with too few samples, and with a Pareto k-hat
     over 0.7, and the samples that nine tails in ten ask for (None where there are too few to say); the
-    samples that nine prompts in ten need by KL; unique
-    completions kept per prompt; what rejection accepts, 1/(n·max weight), its bound the largest weight."""
+    samples that nine prompts in ten need by KL; unique completions kept per prompt; what rejection
+    accepts, 1/(n·max weight), its bound the largest weight."""
 
     n: float
     kl: Estimate

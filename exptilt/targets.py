@@ -7,16 +7,21 @@ level), or the base level itself. `=` means at least, `<=` at most, `==` exactly
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exptilt.errors import ConfigError
-from exptilt.palette import AT_LEAST, AT_MOST, EXACTLY, Floats, Wish
+
+if TYPE_CHECKING:
+    from exptilt.palette import Wish
+
+Floats = NDArray[np.float64]
 
 NUMBER: Final = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 GRAMMAR: Final = re.compile(rf"(?P<value>.+?)\s*(?P<sign><=|>=|==|=)\s*(?P<level>keep|q{NUMBER}|\+?{NUMBER})")
-RELATIONS: Final = {"=": AT_LEAST, ">=": AT_LEAST, "<=": AT_MOST, "==": EXACTLY}
+RELATIONS: Final = {"=": ">=", ">=": ">=", "<=": "<=", "==": "=="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Target:
     @property
     def written(self) -> str:
         """The target without its value's name: =+0.3."""
-        return ("=" if self.relation == AT_LEAST else self.relation) + self.level
+        return ("=" if self.relation == ">=" else self.relation) + self.level
 
     def of(self, base: float, rewards: Floats) -> float:
         """The level in the reward's units, from the base level and all base rewards [S]."""
@@ -41,7 +46,7 @@ class Target:
         if not self.level.startswith("q"):
             return float(self.level)
         quantile = float(np.quantile(rewards, float(self.level[1:]) / 100))
-        return min(base, quantile) if self.relation == AT_MOST else max(base, quantile)
+        return min(base, quantile) if self.relation == "<=" else max(base, quantile)
 
 
 def parse(text: str) -> Target:
@@ -59,7 +64,9 @@ def _is_percent(level: str) -> bool:
     return not level.startswith("q") or 0 <= float(level[1:]) <= 100
 
 
-def wish(targets: Sequence[Target], base: Floats, rewards: Floats) -> Wish:
+def wish(targets: Sequence[Target], base: Floats, rewards: Floats) -> "Wish":
     """The wish in numbers, from base levels [V] and rewards [S, V], V the targets' order."""
+    from exptilt.palette import Wish
+
     levels = [t.of(float(base[v]), rewards[:, v]) for v, t in enumerate(targets)]
     return Wish(np.array(levels), tuple(t.relation for t in targets))

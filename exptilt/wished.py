@@ -23,9 +23,9 @@ BACK: Final = 0.95  # how much of the reachable way the answer to an infeasible 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One value: its target as written and as a number, the base level, and what λ brings: on all prompts,
-    on prompts held out while λ was sought (None where too few), and, where λ is pooled, to a resampler,
-    which normalises per prompt."""
+    """One value: its target as written and as a number, the base level, and what λ brings: on all prompts;
+    on prompts held out while λ was sought (None where they are too few, or the others alone fall short);
+    and, where λ is pooled, to a resampler, which normalises per prompt."""
 
     value: str
     target: str
@@ -223,6 +223,6 @@ def row(level: Level) -> list[str]:
         f"{level.lam:.4g}",
         str(level.base),
         str(level.level),
-        str(level.held_out) if level.held_out else "too few",
+        str(level.held_out) if level.held_out else "cannot say",
         str(level.delivered),
     ]

@@ -22,9 +22,8 @@ from tasks.run import finished, gen
 def sweep(config: Sweep) -> Frontier:
     """Look at every λ over the samples and rewards of one pool, and save those asked for."""
     plan: Plan = load_explored(config)
-    lams = [[0.0] * len(plan.recipe.rewards), *config.vectors]
     lines = [
-        [*line, explore.submit(plan.recipe, shard, line[-1], lams)]
+        [*line, explore.submit(plan.recipe, shard, line[-1])]
         for shard, line in zip(plan.shards, scored_lines(plan), strict=True)
     ]
     shards = finished(lines)

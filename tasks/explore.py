@@ -27,8 +27,8 @@ def _collect(shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) ->
     return ScoredRef(samples=samples, rewards=tuple(rewards))
 
 
-def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef, lams: Any) -> Any:
-    ref = stages.explore(recipe, scored, lams)
+def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
+    ref = stages.explore(recipe, scored)
     return done(ref, ref.cached)
 
 

@@ -204,17 +204,19 @@ def test_unsupported_data_is_a_value_error():
         TextGeneration("demo", "Wikipedia")
 
 
-def test_help_loads_neither_prefect_nor_torch():
+@pytest.mark.parametrize("flow", ["original", "mc_aligned", "score", "sweep", "palette"])
+def test_help_loads_neither_prefect_nor_torch(flow):
     code = (
         "import sys; sys.argv = ['x', '--help']\n"
         "import runpy\n"
-        "try: runpy.run_path('flows/mc_aligned.py', run_name='__main__')\n"
+        f"try: runpy.run_path('flows/{flow}.py', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('prefect', 'torch', 'transformers', 'datasets') if m in sys.modules])"
+        "print([m for m in ('prefect', 'torch', 'transformers', 'datasets', 'scipy') if m in sys.modules])"
     )
     root = Path(__file__).parent.parent
     done = subprocess.run(
         [os.sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip().endswith("[]")
-    assert "--on-long-prompt error|skip|truncate" in done.stdout
+    assert "--save-directory DIRECTORY" in done.stdout
+    assert flow == "score" or "--on-long-prompt error|skip|truncate" in done.stdout

@@ -29,8 +29,7 @@ def scored_of(plan) -> list[ScoredRef]:
 
 def swept(config: Sweep) -> frontier.Frontier:
     plan = explored.prepare(config)
-    lams = [[0.0] * len(plan.recipe.rewards), *config.vectors]
-    return frontier.frontier(plan, [stages.explore(plan.recipe, s, lams) for s in scored_of(plan)])
+    return frontier.frontier(plan, [stages.explore(plan.recipe, s) for s in scored_of(plan)])
 
 
 def answered(config: Palette) -> wished.Found:

@@ -6,16 +6,19 @@ import numpy as np
 import polars as pl
 
 from exptilt import diagnostics, ids, pool, schemas, tilt
+from exptilt.explore import Sweep
 from exptilt.plan import Recipe
 from exptilt.refs import ExploredRef, ScoredRef
 from exptilt.stages.tables import Made, by_count, digests, matrix_of
 from exptilt.vectors import Lam
 
 
-def explore(recipe: Recipe, scored: ScoredRef, lams: Sequence[Lam]) -> ExploredRef:
-    """Levels, KL and ESS of every prompt of a shard at every λ; P prompts, L λ, V values."""
+def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
+    """Levels, KL and ESS of every prompt of a shard at every λ of the sweep."""
+    config = recipe.config
+    assert isinstance(config, Sweep)
     parts = [*scored.samples.parts, *(part for ref in scored.rewards for part in ref.parts)]
-    n = recipe.config.nsamples
+    n, lams = config.nsamples, config.lams
     key = ids.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": lams})
     path = recipe.path("explored", key)
     _, cached = pool.compute_once(path, lambda: _explore(recipe, scored, lams))

@@ -39,10 +39,11 @@ def rewards_of(ref: RewardsRef, samples: SamplesRef, n: int) -> pl.DataFrame:
 
 
 def _in_order(parts: list[pl.DataFrame], samples: SamplesRef, n: int) -> pl.DataFrame:
-    table = pl.concat(parts).unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
+    table = pl.concat(parts)
     order = read(samples.shard.prompts, "prompts").select("prompt_id").with_row_index("place")
     if samples.counts:
         order = order.join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
+        table = table.unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
     else:
         order = order.with_columns(n=pl.lit(n))
     kept = table.join(order, on="prompt_id", how="left").filter(pl.col("sample_index") < pl.col("n"))

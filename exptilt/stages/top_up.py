@@ -19,7 +19,7 @@ def top_up(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     """The shard with n samples per prompt, doubled while the ESS is under min_ess, up to max_nsamples.
 
     A prompt's next samples have the seeds that a larger n would give them. To stop at a good ESS is to
-    stop at samples that show no large reward yet, which biases levels towards p0 (docs/values.md).
+    stop at samples that show no large reward yet, which biases levels towards p0 (docs/tilting.md).
     """
     config = recipe.config
     assert isinstance(config, MCAligned)
@@ -71,8 +71,8 @@ def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:
 def _shard(recipe: Recipe, whole: ShardRef, needy: list[str]) -> ShardRef:
     """The prompts `needy` of a shard as a shard of their own."""
     table = read(whole.prompts, "prompts").filter(pl.col("prompt_id").is_in(needy))
-    path = recipe.path("prompts", ids.content_key(table.to_dict(as_series=False)))
-    pool.compute_once(path, lambda: ({"prompts": table}, {"data": recipe.config.data}))
+    config = recipe.config
+    path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
     key = ids.content_key(table["prompt_id"].to_list())
     return dataclasses.replace(whole, prompts=path, key=key, n_prompts=table.height)
 
@@ -80,6 +80,4 @@ def _shard(recipe: Recipe, whole: ShardRef, needy: list[str]) -> ShardRef:
 def _put(recipe: Recipe, counts: dict[str, int]) -> str:
     """The pool entry that says how many samples each prompt has."""
     table = pl.DataFrame({"prompt_id": list(counts), "n": list(counts.values())}).cast(schemas.COUNTS)
-    path = recipe.path("counts", ids.content_key(counts))
-    pool.compute_once(path, lambda: ({"counts": table}, {}))
-    return path
+    return pool.keep(recipe.config.save_directory, "counts", "counts", table, {})
