@@ -7,12 +7,13 @@ python benchmarks/score.py --device cuda   with the real shapes: GPT-2 large twi
 
 The research code's way: float32; helpful and harmless one text at a time, coherence, humor and
 perplexity one prompt's samples at a time (perplexity text by text). Weights are random; texts without
---records are synthetic, of the lengths of real ones.
+--records are synthetic, of the lengths of real ones. Both ways take turns; their medians are compared.
 """
 
 import argparse
 import json
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -100,13 +101,26 @@ def save(folder: Path, corpus: list[str], large: bool) -> None:
         words.save_pretrained(folder / name)
 
 
-def research(name: str, folder: Path, data: Texts, device: str) -> None:
+def research(name: str, folder: Path, data: Texts, device: str) -> Callable[[], Any]:
     """One value as the research code scores it."""
     auto = {"coherence": AutoModel, "perplexity": AutoModelForCausalLM}
     chosen = auto.get(name, AutoModelForSequenceClassification)
     model = chosen.from_pretrained(folder / name, dtype=torch.float32).to(device).eval()
     words = AutoTokenizer.from_pretrained(folder / name)
-    clock(f"research {name}", lambda: RESEARCH[name](model, words, data, device), len(data[0]), device)
+    return lambda: RESEARCH[name](model, words, data, device)
+
+
+def exptilt(name: str, folder: Path, data: Texts, device: str) -> Callable[[], Any]:
+    """The same value as ours, nothing kept from one round to the next."""
+    reward: Any = load(spec(name, folder, device), device)
+    kept = getattr(getattr(reward, "classifier", None), "kept", {})
+
+    def work() -> None:
+        kept.clear()
+        reward.score(*data, [None] * len(data[0]))
+
+    reward.score(data[0][:N], data[1][:N], [None] * N)
+    return work
 
 
 def one_at_a_time(model: Any, words: Any, data: Texts, device: str) -> None:
@@ -145,18 +159,31 @@ RESEARCH = {
     "coherence": both_sides,
     "perplexity": text_by_text,
 }
-TIMES: dict[str, float] = {}
 
 
-def clock(name: str, work: Callable[[], Any], count: int, device: str) -> None:
-    """Time `work` once and print its texts per second."""
+def seconds(work: Callable[[], Any], device: str) -> float:
+    """How long `work` takes once."""
     began = time.perf_counter()
     with torch.inference_mode():
         work()
     if device != "cpu":
         torch.cuda.synchronize()
-    TIMES[name] = time.perf_counter() - began
-    print(f"{name:22} {TIMES[name]:8.2f} s {count / TIMES[name]:8.1f} texts/s", flush=True)
+    return time.perf_counter() - began
+
+
+def compare(name: str, folder: Path, data: Texts, given: argparse.Namespace) -> dict[str, float]:
+    """Median seconds of both ways for one value, run in turns."""
+    ways = {way.__name__: way(name, folder, data, given.device) for way in (research, exptilt)}
+    rounds = [{way: seconds(work, given.device) for way, work in ways.items()} for _ in range(given.rounds)]
+    found = {way: statistics.median(row[way] for row in rounds) for way in ways}
+    for way, took in found.items():
+        print(f"{way:9} {name:10} {took:8.2f} s {len(data[0]) / took:8.1f} texts/s", flush=True)
+    ratios = sorted(row["research"] / row["exptilt"] for row in rounds)
+    print(
+        f"{name}: {found['research'] / found['exptilt']:.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})",
+        flush=True,
+    )
+    return found
 
 
 def spec(name: str, folder: Path, device: str) -> RewardSpec:
@@ -179,20 +206,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--prompts", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--records")
     given = parser.parse_args()
-    data = texts(given.records, given.prompts)
-    count = len(data[0])
+    data, large = texts(given.records, given.prompts), given.device != "cpu"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save(folder, [x + y for x, y in zip(*data, strict=True)], large=given.device != "cpu")
-        for value in shapes(given.device != "cpu"):
-            research(value, folder, data, given.device)
-            reward = load(spec(value, folder, given.device), given.device)
-            reward.score(data[0][:N], data[1][:N], [None] * N)
-            clock(f"exptilt  {value}", lambda r=reward: r.score(*data, [None] * count), count, given.device)  # type: ignore[misc]
-            print(f"{value}: {TIMES[f'research {value}'] / TIMES[f'exptilt  {value}']:.1f}x", flush=True)
-    ours, theirs = (sum(t for n, t in TIMES.items() if n.startswith(who)) for who in ("exptilt", "research"))
+        save(folder, [x + y for x, y in zip(*data, strict=True)], large)
+        found = [compare(value, folder, data, given) for value in shapes(large)]
+    theirs, ours = (sum(row[way] for row in found) for way in ("research", "exptilt"))
     print(f"the set: {theirs / ours:.1f}x")
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from exptilt.engines.packed import pack
+from exptilt.engines.packed import fuse, pack
 from exptilt.errors import ModelError
 from exptilt.models import ModelRef
 
@@ -47,7 +47,7 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
-    return pack(model)
+    return fuse(pack(model))
 
 
 def _config(ref: ModelRef) -> Any:

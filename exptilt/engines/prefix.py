@@ -16,6 +16,7 @@ from exptilt.engines.batching import Budget, halving, in_batches
 from exptilt.engines.decode import Tensor, left_pad
 
 WORTH: Final = 4  # a shorter beginning is not worth a cache
+BATCHES: Final = 8  # of rows, sorted by length, that some prompts' beginnings are kept for
 Rows = Sequence[list[int]]
 Alike = tuple[list[int], int]  # places of rows that begin alike, and how many tokens they share
 
@@ -33,7 +34,7 @@ def last_logits(model: Any, rows: Rows, keys: Sequence[str], budget: Budget) -> 
     )
     shared = in_batches(
         [sum(len(rows[i]) for i in places) for places, _ in alike],
-        budget,
+        Budget(BATCHES * budget.tokens, budget.device),
         lambda at: _continued(model, rows, [alike[k] for k in at], budget),
     )
     places = [*alone, *(i for places, _ in alike for i in places)]
