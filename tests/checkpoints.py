@@ -7,6 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -29,7 +31,7 @@ def letters_tokenizer(end: str = "<e>") -> PreTrainedTokenizerFast:
 
 
 def causal(folder: Path, kind: str, positions: int = 64) -> str:
-    """A random causal language model of a kind (gpt2, llama, opt) over single letters."""
+    """A random causal language model of a kind (gpt2, llama, opt, bloom) over single letters."""
     torch.manual_seed(0)
     size = len(LETTERS) + 1
     common = {"vocab_size": size, "bos_token_id": 0, "eos_token_id": 0}
@@ -48,6 +50,9 @@ def causal(folder: Path, kind: str, positions: int = 64) -> str:
             **common,
         )
         model = OPTForCausalLM(config)
+    elif kind == "bloom":
+        config = BloomConfig(hidden_size=32, n_layer=2, n_head=2, **common)
+        model = BloomForCausalLM(config)
     else:
         config = LlamaConfig(
             hidden_size=32,

@@ -1,7 +1,10 @@
 """The transformers engine draws exactly from the model's own law, whatever shares the batch."""
 
 import itertools
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exptilt import ids, models
 from exptilt.engines.base import P0
+from exptilt.engines.decode import unfinished
 from exptilt.engines.likelihood import text_nll
 from exptilt.engines.toy import truncate
 from exptilt.engines.transformers import TransformersEngine
 from exptilt.errors import ModelError
 
 LEVEL = 1e-4
-KINDS = ["gpt2", "llama", "opt"]
+KINDS = ["gpt2", "llama", "opt", "bloom"]  # the last attends by its distance: its rows keep whole caches
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -96,7 +100,7 @@ def test_more_samples_extend_fewer(folder):
 
 
 def test_logprob_and_nll_equal_the_teacher_forced_ones(folder):
-    law = p0(folder)
+    law = p0(folder, max_new_tokens=40)
     engine = TransformersEngine(law, "cpu")
     samples = draw(law, PROMPTS, 8)
     for prompt, row in zip(PROMPTS, samples, strict=True):
@@ -143,3 +147,43 @@ def test_a_checkpoint_without_all_weights_is_refused(tmp_path):
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"base model .* lacks weights: transformer\.h\.1\.mlp\.c_fc"):
         TransformersEngine(p0(folder), "cpu")
+
+
+def test_prompts_are_shared_where_attention_is_the_plain_one(folder):
+    """Else the shared path would never be tried above, or the copies."""
+    assert TransformersEngine(p0(folder), "cpu").shared == (Path(folder).parent.name[:5] != "bloom")
+
+
+def test_a_batch_is_halved_when_memory_runs_out(tmp_path):
+    """In a process that may take 20 MB more than it has, half of the rows are drawn at once, and the same."""
+    script = """
+import resource, sys
+from pathlib import Path
+from test_engine import TransformersEngine, causal, ids, p0
+engine = TransformersEngine(p0(causal(Path(sys.argv[1]), "gpt2"), max_new_tokens=40), "cpu")
+prompts, seeds = ["abc", "fade"], ids.seeds_for(0, ["abc", "fade"], 0, 3000)
+before = engine.draw(prompts, seeds, 500)
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 20 * 2**20,) * 2)
+after = engine.draw(prompts, seeds, 6000)
+texts = [[[sample.completion for sample in row] for row in drawn] for drawn in (before, after)]
+print(engine.most < 6000, texts[0] == texts[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "letters")],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+def test_rows_that_have_ended_are_dropped_once_they_are_a_quarter():
+    ended = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [1, 0, 1, 1]], dtype=torch.bool)
+    prompts, rows = unfinished(ended)
+    assert prompts.tolist() == [1, 2]
+    assert rows.tolist() == [4, 5, 8, 9]
+    assert unfinished(ended[1:2, :3])[1].tolist() == [0, 1]
+    assert unfinished(torch.tensor([[1, 0, 0, 0, 0]], dtype=torch.bool))[1].tolist() == [0, 1, 2, 3, 4]
+    assert len(unfinished(torch.ones(2, 3, dtype=torch.bool))[1]) == 0

@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 
 from exptilt import stop
+from exptilt.engines.memory import is_exhausted
 from exptilt.engines.turns import in_turn
 
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def in_batches(
 def halving(lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]) -> list[R]:
     """What `forward` gives for every place, in the order of `lengths`.
 
-    On CUDA's out-of-memory error the batch is split and the budget halved; one text that alone does
+    Where memory runs out the batch is split and the budget halved; one text that alone does
     not fit raises it.
     """
     found: dict[int, R] = {}
@@ -59,8 +60,8 @@ def _forward(batch: list[int], budget: Budget, forward: Callable[[list[int]], Se
     stop.check()
     try:
         return dict(zip(batch, forward(batch), strict=True))
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
+    except Exception as error:
+        if len(batch) == 1 or not is_exhausted(error):
             raise
     budget.halve()
     torch.cuda.empty_cache()

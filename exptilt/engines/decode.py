@@ -4,19 +4,18 @@ Shapes: B prompts in the batch, N samples of each, R = B·N rows, T prompt posit
 V vocabulary, K kept tokens.
 """
 
-import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from exptilt import stop
 from exptilt.engines.base import P0
 from exptilt.engines.noise import uniform
+from exptilt.engines.stepper import Stepper, left_pad, shares
 
 Tensor = torch.Tensor
+KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,67 +54,6 @@ def log_norm(logits: Tensor) -> Tensor:
     return torch.cat([rows.float().logsumexp(-1) for rows in parts])
 
 
-def left_pad(ids: list[list[int]], pad: int, device: str) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask [B, T], padded on the left."""
-    width = max(map(len, ids))
-    tokens = [[pad] * (width - len(row)) + row for row in ids]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
-    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-
-
-class Stepper:
-    """Feeds a causal model its next tokens, keeping cache, mask and positions in step."""
-
-    def __init__(self, model: Any, tokens: Tensor, mask: Tensor) -> None:
-        self.model, self.mask = model, mask
-        self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-        self.positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        self.cache: Any = None
-        self.prefill_logits = self._forward(tokens, self.positions)
-        self.positions = self.positions[:, -1:]
-
-    def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        extra = {"position_ids": positions} if self.takes_positions else {}
-        out = self.model(
-            input_ids=tokens,
-            attention_mask=self.mask,
-            past_key_values=self.cache,
-            use_cache=True,
-            **extra,
-        )
-        self.cache = out.past_key_values
-        logits: Tensor = out.logits
-        return logits
-
-    def fork(self, n: int) -> None:
-        """Let every prompt's cache serve n rows."""
-        self.cache.batch_repeat_interleave(n)
-        self.mask = self.mask.repeat_interleave(n, 0)
-        self.positions = self.positions.repeat_interleave(n, 0)
-
-    def next_logits(self, token: Tensor) -> Tensor:
-        """Logits [R, V] after `token` [R]."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=1)
-        self.positions = self.positions + 1
-        return self._forward(token[:, None], self.positions)[:, -1]
-
-
-@contextmanager
-def one_token_attention(model: Any) -> Iterator[None]:
-    """Attend by plain multiplication on a CPU, where the fused kernel takes twice as long for one query;
-    not for models that share keys among heads, whose keys plain attention would copy at every step."""
-    config, before = model.config.get_text_config(), model.config._attn_implementation
-    heads = config.num_attention_heads
-    plain = model.device.type == "cpu" and (getattr(config, "num_key_value_heads", None) or heads) == heads
-    if plain:
-        model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        if plain:
-            model.set_attn_implementation(before)
-
-
 def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Raw log-likelihood [B] of each prompt's tokens after its first, from prefill logits [B, T, V]."""
     picked = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0].double()
@@ -130,36 +68,55 @@ def decode(model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, ends: list[i
     """
     n, flat = seeds.shape[1], seeds.reshape(-1)
     tokens, mask = left_pad(ids, pad, str(seeds.device))
-    stepper = Stepper(model, tokens, mask)
-    raw = prompt_likelihood(stepper.prefill_logits, tokens, mask).repeat_interleave(n)
-    logits = stepper.prefill_logits[:, -1].repeat_interleave(n, 0)
-    stepper.fork(n)
-    rows = Rows(
-        tokens=torch.full((len(flat), p0.max_new_tokens), pad, device=seeds.device),
-        counts=torch.zeros_like(flat),
-        ended=torch.zeros_like(flat, dtype=torch.bool),
-        logprob=torch.zeros_like(raw),
-        raw=raw,
-    )
+    stepper, logits = Stepper.prefill(model, tokens, mask)
+    rows = _rows(prompt_likelihood(logits, tokens, mask).repeat_interleave(n), p0.max_new_tokens, pad)
+    logits = logits[:, -1].repeat_interleave(n, 0)
     end_tokens = torch.tensor(ends, device=seeds.device, dtype=torch.long)
-    with one_token_attention(model):
+    live = torch.arange(len(flat), device=seeds.device)
+    with stepper.fork(n, shares(model)):
         for step in range(p0.max_new_tokens):
             stop.check()
-            token = _take(rows, logits, flat, step, p0, end_tokens)
-            if step + 1 == p0.max_new_tokens or bool(rows.ended.all()):
+            token = _take(rows, live, logits, flat, step, p0, end_tokens)
+            prompts, kept = unfinished(rows.ended[live].view(-1, n))
+            if step + 1 == p0.max_new_tokens or not len(kept):
                 break
-            logits = stepper.next_logits(token.masked_fill(rows.ended, pad))
+            if len(kept) < len(live):
+                stepper.select(prompts, kept)
+                live, token, n = live[kept], token[kept], len(kept) // len(prompts)
+            logits = stepper.next_logits(token.masked_fill(rows.ended[live], pad))
     return rows
 
 
-def _take(rows: Rows, logits: Tensor, seeds: Tensor, step: int, p0: P0, ends: Tensor) -> Tensor:
-    """Choose every row's token at `step` and book it on the rows that have not ended."""
-    token, logp, raw = choose(logits, seeds, step, p0)
-    alive = ~rows.ended
-    rows.logprob += torch.where(alive, logp, 0.0)
-    rows.ended |= torch.isin(token, ends)
-    going = alive & ~rows.ended
-    rows.raw += torch.where(going, raw, 0.0)
-    rows.counts += going
-    rows.tokens[:, step] = torch.where(going, token, rows.tokens[:, step])
+def _rows(raw: Tensor, steps: int, pad: int) -> Rows:
+    """Rows without tokens, their prompts' log-likelihood `raw` [R]."""
+    return Rows(
+        tokens=torch.full((len(raw), steps), pad, device=raw.device),
+        counts=torch.zeros_like(raw, dtype=torch.long),
+        ended=torch.zeros_like(raw, dtype=torch.bool),
+        logprob=torch.zeros_like(raw),
+        raw=raw,
+    )
+
+
+def unfinished(ended: Tensor) -> tuple[Tensor, Tensor]:
+    """Prompts and rows to go on with, from what has `ended` [B, N]: all, unless dropping what has ended
+    leaves at most KEPT of the rows. Every prompt keeps equally many, those that go on first."""
+    going = (~ended).sum(1)
+    prompts, most = going.nonzero()[:, 0], int(going.max())
+    if len(prompts) * most > KEPT * ended.numel():
+        prompts, most = torch.arange(len(ended), device=ended.device), ended.shape[1]
+    first = ended.int().argsort(dim=1, stable=True)[:, :most].sort(1).values
+    return prompts, (prompts[:, None] * ended.shape[1] + first[prompts]).flatten()
+
+
+def _take(rows: Rows, live: Tensor, logits: Tensor, seeds: Tensor, step: int, p0: P0, ends: Tensor) -> Tensor:
+    """Choose the token of every row in `live` at `step`, and book it on those that had not ended."""
+    token, logp, raw = choose(logits, seeds[live], step, p0)
+    before = rows.ended[live]
+    ended = before | torch.isin(token, ends)
+    rows.ended[live] = ended
+    rows.logprob[live] += logp.masked_fill(before, 0.0)
+    rows.raw[live] += raw.masked_fill(ended, 0.0)
+    rows.counts[live] += (~ended).long()
+    rows.tokens[live, step] = token.where(~ended, rows.tokens[live, step])
     return token

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from exptilt.engines.batching import Budget, halving, in_batches
-from exptilt.engines.decode import Tensor, left_pad
+from exptilt.engines.stepper import Tensor, left_pad
 
 WORTH: Final = 4  # a shorter beginning is not worth a cache
 BATCHES: Final = 8  # of rows, sorted by length, that some prompts' beginnings are kept for

@@ -4,6 +4,7 @@ The draw is exact and belongs to (prompt, seed): see decode. What batching can m
 of a logit, which changes a draw only where two candidates tie to within them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ from exptilt.engines.base import P0, Sample
 from exptilt.engines.checkpoint import causal_model, encode, load_tokenizer
 from exptilt.engines.decode import Rows, decode
 from exptilt.engines.likelihood import text_nll
+from exptilt.engines.memory import bytes_per_prompt, free_bytes, is_exhausted
+from exptilt.engines.stepper import shares
 from exptilt.engines.turns import in_turn
 
-AUTO_ROWS = {"cpu": 256, "cuda": 1024}
-PREFILL_BUDGET = {"cpu": 2**26, "cuda": 2**29}  # numbers of one prefill's logits
+AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
+Block = tuple[list[int], slice]  # places of prompts, and which of their samples
 
 
 class TransformersEngine:
@@ -30,50 +33,65 @@ class TransformersEngine:
         self.model = causal_model(p0.model, device, p0.dtype)
         self.ends = _end_tokens(self.model)
         self.pad = self.ends[0] if self.ends else 0
+        self.shared = in_turn(device, lambda: shares(self.model))
+        self.memory, self.most = free_bytes(device), math.inf
 
     @torch.inference_mode()
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
-        """See base.Engine. Prompts of like length share a batch."""
-        rows = batch_size or AUTO_ROWS[self.kind]
+        """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
         ids = encode(self.tokenizer, list(prompts))
         found: list[list[Sample]] = [[] for _ in prompts]
-        for first in range(0, seeds.shape[1], rows):
-            block = seeds[:, first : first + rows]
-            for places in self._batches(ids, rows // block.shape[1]):
-                for place, samples in self._draw_batch(places, prompts, ids, block):
-                    found[place] += samples
+        for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
+            for (places, columns), rows in self._decode(block, ids, seeds):
+                each = np.repeat(places, columns.stop - columns.start).tolist()
+                samples = self._read(rows, [prompts[i] for i in each], [ids[i] for i in each])
+                for i, sample in zip(each, samples, strict=True):
+                    found[i].append(sample)
         return found
 
-    def _batches(self, ids: list[list[int]], most: int) -> Iterator[list[int]]:
-        """Places of the prompts that go together: by length, within the rows and prefill budgets."""
-        vocabulary = self.model.config.get_text_config().vocab_size
+    def _blocks(self, ids: list[list[int]], n: int, most: int) -> Iterator[Block]:
+        """What goes together: prompts by length, in at most `most` rows and what memory holds."""
         batch: list[int] = []
         for place in sorted(range(len(ids)), key=lambda i: len(ids[i])):
-            room = PREFILL_BUDGET[self.kind] // (vocabulary * len(ids[place]))
-            if batch and len(batch) >= min(most, room):
-                yield batch
+            room = int(min(most, self.most, self._room(len(ids[place]), n)))
+            if batch and (len(batch) + 1) * n > room:
+                yield batch, slice(0, n)
                 batch = []
-            batch.append(place)
-        yield batch
+            if n > room:
+                yield from (([place], slice(k, min(k + room, n))) for k in range(0, n, room))
+            else:
+                batch.append(place)
+        if batch:
+            yield batch, slice(0, n)
 
-    def _draw_batch(
-        self,
-        places: list[int],
-        prompts: Sequence[str],
-        ids: list[list[int]],
-        seeds: NDArray[np.int64],
-    ) -> Iterator[tuple[int, list[Sample]]]:
-        n = seeds.shape[1]
-        chosen = torch.from_numpy(seeds[places]).to(self.device)
-        mine = [ids[i] for i in places]
-        rows = in_turn(
-            self.device,
-            lambda: decode(self.model, mine, chosen, self.p0, self.ends, self.pad),
-        )
-        each = [i for i in places for _ in range(n)]
-        samples = self._read(rows, [prompts[i] for i in each], [ids[i] for i in each])
-        for k, place in enumerate(places):
-            yield place, samples[k * n : (k + 1) * n]
+    def _room(self, length: int, n: int) -> float:
+        """Rows, n of a prompt, that fit in memory where prompts have `length` tokens."""
+        config, new = self.model.config.get_text_config(), self.p0.max_new_tokens
+        one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.shared)
+        return max(n * self.memory / one, 1)
+
+    def _decode(
+        self, block: Block, ids: list[list[int]], seeds: NDArray[np.int64]
+    ) -> Iterator[tuple[Block, Rows]]:
+        """The block's rows; by halves where memory runs out."""
+        places, columns = block
+        mine = torch.from_numpy(seeds[places, columns])
+        try:
+            rows = in_turn(self.device, lambda: self._rows([ids[i] for i in places], mine))
+        except Exception as error:
+            if mine.numel() == 1 or not is_exhausted(error):
+                raise
+            rows = None
+        if rows:
+            yield block, rows
+            return
+        self.most = mine.numel() // 2
+        torch.cuda.empty_cache()
+        for half in _halves(places, columns):
+            yield from self._decode(half, ids, seeds)
+
+    def _rows(self, ids: list[list[int]], seeds: torch.Tensor) -> Rows:
+        return decode(self.model, ids, seeds.to(self.device), self.p0, self.ends, self.pad)
 
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
         """The rows as samples."""
@@ -118,6 +136,14 @@ class TransformersEngine:
         for i, nll in zip(moved, rest, strict=True):
             nlls[i] = nll
         return nlls, differs
+
+
+def _halves(places: list[int], columns: slice) -> list[Block]:
+    if len(places) > 1:
+        middle = len(places) // 2
+        return [(places[:middle], columns), (places[middle:], columns)]
+    middle = (columns.start + columns.stop) // 2
+    return [(places, slice(columns.start, middle)), (places, slice(middle, columns.stop))]
 
 
 def _end_tokens(model: Any) -> list[int]:

@@ -1,0 +1,147 @@
+"""Attention of many samples to one prompt: its keys are read once for all of them, and a row keeps only
+what it adds.
+
+Shapes: B prompts, N rows of each, R = B·N, H query heads, G key heads, D their width, T prompt positions
+(left-padded), S slots for new tokens.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import torch
+from transformers import AttentionInterface, Cache
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+
+Tensor = torch.Tensor
+NAME: Final = "exptilt_fork"
+SLOTS: Final = 16  # how many a row's cache grows by
+_cache: ContextVar["ForkedCache"] = ContextVar("cache")
+
+
+class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """One layer's keys and values: [B, G, T, D] of the prompts, and [R, G, S, D] of the rows' own tokens."""
+
+    def __init__(self, prefill: Any, rows: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.prompt_keys: Tensor = prefill.keys
+        self.prompt_values: Tensor = prefill.values
+        self.own_keys, self.own_values = (_slots(x, rows) for x in (prefill.keys, prefill.values))
+        self.used = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing: the prompts came first."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Take one more token per row, [R, G, 1, D]; gives the slots."""
+        if self.used == self.own_keys.shape[2]:
+            self.own_keys, self.own_values = (
+                torch.cat([x, _slots(x, len(x))], 2) for x in (self.own_keys, self.own_values)
+            )
+        self.own_keys[:, :, self.used] = key_states[:, :, 0]
+        self.own_values[:, :, self.used] = value_states[:, :, 0]
+        self.used += 1
+        return self.own_keys, self.own_values
+
+    def get_seq_length(self) -> int:
+        """Tokens of a row, the prompt's among them."""
+        return self.prompt_keys.shape[2] + self.used
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the mask."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """None: slots are added."""
+        return -1
+
+    def select(self, prompts: Tensor, rows: Tensor) -> None:
+        """Keep some prompts and some rows."""
+        self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
+        self.own_keys, self.own_values = self.own_keys[rows], self.own_values[rows]
+
+
+class ForkedCache(Cache):
+    """The cache of a prefill of B prompts, `mask` [B, T] true where there is a token, for R rows."""
+
+    def __init__(self, prefill: Cache, mask: Tensor, n: int) -> None:
+        self.forked = [ForkedLayer(layer, len(mask) * n) for layer in prefill.layers]
+        super().__init__(layers=list(self.forked))
+        self.padding = (mask == 0)[:, None, None]
+
+    def select(self, prompts: Tensor, rows: Tensor) -> None:
+        """Keep some prompts, and of each equally many rows, in the prompts' order."""
+        self.padding = self.padding[prompts]
+        for layer in self.forked:
+            layer.select(prompts, rows)
+
+
+def _slots(like: Tensor, rows: int) -> Tensor:
+    return like.new_zeros(rows, like.shape[1], SLOTS, like.shape[3])
+
+
+def can_fork(model: Any, prefill: Cache) -> bool:
+    """Whether the model's attention is the plain one, over all that was seen."""
+    config = model.config.get_text_config()
+    plain = all(type(layer) is DynamicLayer for layer in prefill.layers)
+    return plain and model._supports_attention_backend and not getattr(config, "attn_logit_softcapping", None)
+
+
+@contextmanager
+def forked(model: Any, cache: ForkedCache) -> Iterator[None]:
+    """Let `model` attend through `cache` while the block runs."""
+    before, token = model.config._attn_implementation, _cache.set(cache)
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+        _cache.reset(token)
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Any,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """softmax(q Kᵀ · scaling) V [R, 1, H, D] for one query [R, H, 1, D] per row,
+    over its prompt and its own tokens."""
+    cache = _cache.get()
+    layer = cache.forked[module.layer_idx]
+    rows, width = len(query), query.shape[-1]
+    prompts, _, t, _ = layer.prompt_keys.shape
+    grouped = query.reshape(rows, key.shape[1], -1, width)
+    shared = _by_prompt(grouped, prompts) @ layer.prompt_keys.transpose(-1, -2)
+    shared.masked_fill_(cache.padding, -torch.inf)
+    own = grouped @ key.transpose(-1, -2)
+    own[..., layer.used :] = -torch.inf
+    scores = torch.cat([_by_row(shared, rows), own], -1).float()
+    p = (scores * (width**-0.5 if scaling is None else scaling)).softmax(-1).to(query.dtype)
+    out = _by_row(_by_prompt(p[..., :t], prompts) @ layer.prompt_values, rows) + p[..., t:] @ value
+    return out.reshape(rows, 1, query.shape[1], -1), None
+
+
+def _by_prompt(x: Tensor, prompts: int) -> Tensor:
+    """[R, G, K, X] as [B, G, N·K, X]."""
+    rows, heads, _, width = x.shape
+    return (
+        x.reshape(prompts, rows // prompts, heads, -1, width)
+        .transpose(1, 2)
+        .reshape(prompts, heads, -1, width)
+    )
+
+
+def _by_row(x: Tensor, rows: int) -> Tensor:
+    """[B, G, N·K, X] as [R, G, K, X]."""
+    prompts, heads, _, width = x.shape
+    return (
+        x.reshape(prompts, heads, rows // prompts, -1, width).transpose(1, 2).reshape(rows, heads, -1, width)
+    )
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,32 @@
+"""How much memory drawing may take, and how to know that it was too much."""
+
+from typing import Any, Final
+
+import psutil
+import torch
+
+SHARE: Final = {"cpu": 0.25, "cuda": 0.6}  # of what is free once the weights are loaded
+NO_ROOM: Final = "can't allocate memory"  # what torch says on a CPU
+
+
+def free_bytes(device: str) -> float:
+    """Bytes that drawing may take on `device` now."""
+    if device == "cpu":
+        return SHARE["cpu"] * psutil.virtual_memory().available
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return SHARE["cuda"] * (torch.cuda.mem_get_info(device)[0] + unused)
+
+
+def bytes_per_prompt(config: Any, itemsize: int, length: int, n: int, new: int, shared: bool) -> int:
+    """About what n samples of `new` tokens of one prompt of `length` tokens take while they are drawn:
+    keys and values (once for the prompt where it is `shared`), and logits with their float32 copies."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token = 2 * config.num_hidden_layers * heads * width * itemsize
+    tokens = length + n * new if shared else n * (length + new)
+    return int(token * tokens + (itemsize + 8) * config.vocab_size * (length + n))
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether `error` says that there was too little memory."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or NO_ROOM in str(error)

@@ -1,0 +1,106 @@
+"""One step per token: a causal model fed its next tokens, the prompts' cache shared by their samples."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Final, Self
+
+import torch
+
+from exptilt.engines.fork import ForkedCache, can_fork, forked
+
+Tensor = torch.Tensor
+AGREE: Final = 0.02  # of the logits' spread: above bfloat16's noise, far below another attention's
+
+
+def left_pad(ids: list[list[int]], pad: int, device: str) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [B, T], padded on the left."""
+    width = max(map(len, ids))
+    tokens = [[pad] * (width - len(row)) + row for row in ids]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
+    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
+
+
+class Stepper:
+    """Feeds a causal model its next tokens, keeping cache, mask and positions in step."""
+
+    def __init__(self, model: Any, mask: Tensor) -> None:
+        self.model, self.mask = model, mask
+        self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self.positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        self.cache: Any = None
+
+    @classmethod
+    def prefill(cls, model: Any, tokens: Tensor, mask: Tensor) -> tuple[Self, Tensor]:
+        """A stepper behind `tokens` [B, T], and their logits [B, T, V]."""
+        stepper = cls(model, mask)
+        logits = stepper._forward(tokens, stepper.positions)
+        stepper.positions = stepper.positions[:, -1:]
+        return stepper, logits
+
+    def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        extra = {"position_ids": positions} if self.takes_positions else {}
+        out = self.model(
+            input_ids=tokens,
+            attention_mask=self.mask,
+            past_key_values=self.cache,
+            use_cache=True,
+            **extra,
+        )
+        self.cache = out.past_key_values
+        logits: Tensor = out.logits
+        return logits
+
+    @contextmanager
+    def fork(self, n: int, shared: bool) -> Iterator[None]:
+        """Let every prompt's cache serve n rows while the block runs: `shared`, or copied to each of them."""
+        before, self.mask = self.mask, self.mask.repeat_interleave(n, 0)
+        self.positions = self.positions.repeat_interleave(n, 0)
+        if shared:
+            self.cache = ForkedCache(self.cache, before, n)
+            with forked(self.model, self.cache):
+                yield
+        else:
+            self.cache.batch_repeat_interleave(n)
+            yield
+
+    def select(self, prompts: Tensor, rows: Tensor) -> None:
+        """Keep some prompts, and of each equally many rows."""
+        self.mask, self.positions = self.mask[rows], self.positions[rows]
+        if isinstance(self.cache, ForkedCache):
+            self.cache.select(prompts, rows)
+        else:
+            self.cache.batch_select_indices(rows)
+
+    def next_logits(self, token: Tensor) -> Tensor:
+        """Logits [R, V] after `token` [R]."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=1)
+        self.positions = self.positions + 1
+        return self._forward(token[:, None], self.positions)[:, -1]
+
+
+@lru_cache(maxsize=16)
+def shares(model: Any) -> bool:
+    """Whether `model` gives the same logits with prompts shared among samples as with copies, by trial:
+    some models attend in a way of their own."""
+    try:
+        copied, shared = _trial(model, False), _trial(model, True)
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return False
+    return bool((shared - copied).abs().mean() <= AGREE * copied.std())
+
+
+@torch.inference_mode()
+def _trial(model: Any, shared: bool) -> Tensor:
+    """Logits after two more tokens of two rows each of two short prompts."""
+    tokens, mask = left_pad([[1, 2, 3, 1], [3, 2]], 0, str(model.device))
+    stepper, logits = Stepper.prefill(model, tokens, mask)
+    if shared and not can_fork(model, stepper.cache):
+        raise ValueError("this model's attention is not the plain one")
+    with stepper.fork(2, shared):
+        for token in ([1, 2, 3, 4], [4, 3, 2, 1]):
+            logits = stepper.next_logits(torch.tensor(token, device=model.device))
+    return logits.float()
