@@ -33,7 +33,7 @@ class TextGeneration:
         data_name: str = "demo",
         save_directory: str = "results",
     ) -> None:
-        from exptilt.models import file_name
+        from exptilt.models import file_name, full_name
         from exptilt.plan import resolve_device
         from exptilt.prompts import check_name, short_name
 
@@ -42,7 +42,7 @@ class TextGeneration:
         self.basemodel_name = basemodel_name
         self.data_name = data_name
         self.save_directory = save_directory
-        self.basemodel_filename = file_name(basemodel_name)
+        self.basemodel_filename = file_name(full_name(basemodel_name))
         stem = f"{self.basemodel_filename}-{short_name(data_name)}"
         self.file_path = f"{save_directory}/{stem}.json"
         self.top_k = 50

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from exptilt import models
 from exptilt.summary import Summary, markdown
 
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
@@ -67,13 +68,23 @@ def _front_matter(tables: list[str]) -> list[str]:
 
 def _sentence(manifest: dict[str, Any]) -> str:
     p0, config = manifest["p0"], manifest["configuration"]
-    base = f"{p0['name']} (revision {p0['revision']}, {p0['dtype']})" if "revision" in p0 else p0["name"]
+    base = _base(p0)
     if not manifest["rewards"]:
         return f"Completions y ~ p0(y|x) of {config['data']} prompts by {base}."
     return (
         f"Completions of {config['data']} prompts from p0(y|x) · exp(Σ λ r(x, y)), p0 being {base}, "
         f"resampled from {config['nsamples']} samples per prompt."
     )
+
+
+def _base(p0: dict[str, Any]) -> str:
+    """The base model, as exactly as it is known."""
+    if "revision" not in p0:
+        return str(p0["name"])
+    exact = f"revision {p0['revision']}, {p0['dtype']}"
+    if p0["revision"] == models.SERVED:
+        exact = "as the server had it, its weights not known"
+    return f"{p0['name']} ({exact}{', prompts in its chat template' if 'chat' in p0 else ''})"
 
 
 def _plain(value: Any) -> str:

@@ -107,7 +107,8 @@ class _Base(BaseModel):
 
     basemodel: str = Field(
         default="demo",
-        description="demo, gpt2, opt1.3b, llama2_chat, toy, a Hub id or a local folder",
+        description="demo, gpt2, opt1.3b, llama2_chat, toy, a Hub id, a local folder, "
+        "or a server as http://HOST:PORT/v1#MODEL",
     )
     data: str = Field(
         default="demo",
@@ -115,6 +116,9 @@ class _Base(BaseModel):
         "or a Hub data set as org/name or org/name:split",
     )
     prompt_column: str = Field(default="prompt", description="the column that holds the prompts")
+    chat: bool = Field(
+        default=False, description="put each prompt as a user's turn, by the model's chat template"
+    )
     start: int = Field(default=0, ge=0, description="first prompt of the range")
     end: int | None = Field(default=None, ge=1, description="end of the range, exclusive")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="temperature")

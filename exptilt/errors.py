@@ -17,6 +17,10 @@ class ModelError(ExptiltError, RuntimeError):
     """A model that cannot be found or loaded; the text names it and what to do."""
 
 
+class ServerError(ExptiltError, ConnectionError):
+    """A server that does not answer, or answers that it cannot now: another try may go well."""
+
+
 class RewardError(ExptiltError, ValueError):
     """A reward that is not one finite number per sample; names prompt, value and model."""
 

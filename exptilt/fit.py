@@ -1,13 +1,13 @@
 """Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
 from exptilt import ids
 from exptilt.engines.base import P0
-from exptilt.errors import ModelError, PromptError
+from exptilt.errors import ConfigError, ModelError, PromptError
 from exptilt.models import TOY
 
 
@@ -24,25 +24,35 @@ def fit(table: pl.DataFrame, p0: P0, policy: Literal["error", "skip", "truncate"
     """The prompts that leave room for max_new_tokens in the context of p0's model.
 
     Raises PromptError that names the first too long prompt where the policy is "error", and for a
-    prompt that has no tokens; ModelError where no prompt could ever fit.
+    prompt that has no tokens; ModelError where no prompt could ever fit. A server's prompts are not
+    measured: it refuses a long one itself, and other policies are a ConfigError.
     """
+    if p0.model.is_served and policy != "error":
+        raise ConfigError(f"--on-long-prompt {policy}: only the server can say how long a prompt is")
     room = _room(p0)
     if room is None:
         return Fitted(table=table, skipped=[], truncated=[])
-    from exptilt.engines.checkpoint import encode, load_tokenizer
-
-    tokenizer = load_tokenizer(p0.model)
-    tokens = encode(tokenizer, table["prompt"].to_list())
+    tokens = _tokens(p0, table["prompt"].to_list())
     _refuse_empty(table, tokens)
     long = [i for i, row in enumerate(tokens) if len(row) > room]
     if policy == "error" and long:
         raise PromptError(_too_long(table, long, len(tokens[long[0]]), room, p0))
-    return _skip(table, long) if policy == "skip" else _truncate(table, long, tokenizer, room)
+    return _skip(table, long) if policy == "skip" else _truncate(table, long, p0, room)
+
+
+def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
+    """The tokens that p0's model would see of each prompt."""
+    from exptilt.engines.chat import rendered
+    from exptilt.engines.checkpoint import encode, load_tokenizer
+
+    tokenizer = load_tokenizer(p0.model)
+    seen = rendered(tokenizer, texts) if p0.chat else texts
+    return encode(tokenizer, seen, special=not p0.chat)
 
 
 def _room(p0: P0) -> int | None:
     """Tokens that a prompt may have, or None without a limit."""
-    if p0.model.source == TOY:
+    if p0.model.source == TOY or p0.model.is_served:
         return None
     from exptilt.engines.checkpoint import context_length
 
@@ -80,21 +90,23 @@ def _skip(table: pl.DataFrame, long: list[int]) -> Fitted:
     return Fitted(table=kept, skipped=indices, truncated=[])
 
 
-def _truncate(table: pl.DataFrame, long: list[int], tokenizer: Any, room: int) -> Fitted:
+def _truncate(table: pl.DataFrame, long: list[int], p0: P0, room: int) -> Fitted:
     """Cut from the front, so that the text's end, which the completion continues, stays."""
     texts = table["prompt"].to_list()
     for i in long:
-        texts[i] = _tail(tokenizer, texts[i], room)
+        texts[i] = _tail(p0, texts[i], room)
+        if not texts[i]:
+            raise PromptError(f"prompt {table['prompt_index'][i]} fits into {p0.model.name} by no part of it")
     cut = table.with_columns(prompt=pl.Series(texts), prompt_id=pl.Series(ids.prompt_ids(texts)))
     return Fitted(table=cut, skipped=[], truncated=table["prompt_index"][long].to_list())
 
 
-def _tail(tokenizer: Any, text: str, room: int) -> str:
+def _tail(p0: P0, text: str, room: int) -> str:
     """The longest end of `text` (by characters, halving) that has at most `room` tokens."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high) // 2
-        if len(tokenizer(text[middle:], verbose=False)["input_ids"]) <= room:
+        if len(_tokens(p0, [text[middle:]])[0]) <= room:
             high = middle
         else:
             low = middle + 1

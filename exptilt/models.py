@@ -1,6 +1,7 @@
 """Which model a name means, and which exact weights it stands for."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +11,16 @@ from exptilt import demo
 from exptilt.errors import ModelError
 
 TOY: Final = "toy"
+SERVED: Final = "served"
 HUB_SECONDS: Final = 10.0
 ALIASES: Final = {
     "gpt2": "openai-community/gpt2",
     "opt1.3b": "facebook/opt-1.3b",
     "llama2_chat": "meta-llama/Llama-2-7b-chat-hf",
 }
+URL: Final = re.compile(
+    r"(?P<root>https?://(?:[\w.-]+|\[[\da-fA-F:]+\])(?::\d{1,5})?(?:/[^\s?#@]*)?)(?:#(?P<model>.*))?"
+)
 FILES_OF_A_CHECKPOINT: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "*.bin")
 
 
@@ -23,8 +28,9 @@ FILES_OF_A_CHECKPOINT: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safe
 class ModelRef:
     """A model: the name that the user gave, where it is loaded from, and its revision.
 
-    `revision` is the Hub's commit, or the blake2b of a local folder's files. The source of a local
-    folder is a path of one machine, so keys and manifests carry name and revision alone.
+    `revision` is the Hub's commit, the blake2b of a local folder's files, or SERVED. The source of a local
+    folder is a path of one machine, so keys and manifests carry name and revision alone; that of a model
+    behind a server is URL#MODEL.
     """
 
     name: str
@@ -37,6 +43,11 @@ class ModelRef:
         return {"revision": self.revision, "model": "" if self.is_local else self.source}
 
     @property
+    def is_served(self) -> bool:
+        """Whether a server draws from it; nothing is known of its weights then."""
+        return self.revision == SERVED
+
+    @property
     def is_local(self) -> bool:
         """Whether the weights lie in a local folder."""
         return self.revision.startswith("blake2b:")
@@ -44,21 +55,50 @@ class ModelRef:
 
 def file_name(model: str) -> str:
     """The last part of a model's name, with what is not a letter, a digit or -_. made '_'."""
-    last = model.rstrip("/").rsplit("/", 1)[-1]
+    last = re.split("[/#]" if is_url(model) else "/", model.rstrip("/"))[-1]
     kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in last)
     return kept[:100].lstrip(".") or "_"
 
 
 def base_model(name: str) -> ModelRef:
-    """The base model that `name` means: demo, toy, an alias, a local folder or a Hub id.
+    """The base model that `name` means: demo, toy, an alias, a local folder, a Hub id or a server's URL.
 
     Raises ModelError if there is none, or no Hub is in reach.
     """
+    if is_url(name):
+        source = full_name(name)
+        return ModelRef(name=source, source=source, revision=SERVED)
     if name == TOY:
         return ModelRef(name=TOY, source=TOY, revision="toy-1")
     if name == "demo":
         return _local(name, demo.MODEL)
     return resolve(name, ALIASES.get(name, name), "base model")
+
+
+def is_url(name: str) -> bool:
+    """Whether `name` means a model behind a server."""
+    return name.startswith(("http://", "https://"))
+
+
+def full_name(name: str) -> str:
+    """`name`, a server's URL as ROOT#MODEL; the one model that the server has where none is named.
+
+    Raises ModelError where the URL holds more than that: credentials come from the environment.
+    """
+    if not is_url(name):
+        return name
+    found = URL.fullmatch(name)
+    if not found:
+        raise ModelError(
+            "a server as base model is written http://HOST:PORT/v1#MODEL, without user, password or query; "
+            "a key is read from OPENAI_API_KEY in the environment"
+        )
+    root = found["root"].rstrip("/")
+    if found["model"]:
+        return f"{root}#{found['model']}"
+    from exptilt.engines.openai import only_model
+
+    return f"{root}#{only_model(root)}"
 
 
 def resolve(name: str, source: str, role: str) -> ModelRef:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from exptilt import card, exports, page, plot, pool, store
+from exptilt import card, exports, models, page, plot, pool, store
 from exptilt.config import MCAligned
 from exptilt.plan import Plan, Recipe
 from exptilt.provenance import made_with
@@ -178,6 +178,7 @@ def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
     """The card, then the manifest that makes the folder count, then away with files of before."""
     manifest = {
         **provenance(plan),
+        **_noted(books.shards),
         "skipped_prompts": list(plan.skipped),
         "truncated_prompts": list(plan.truncated),
         "summary": {**asdict(summary), "verdict": summary.sentence},
@@ -207,7 +208,15 @@ def _described(recipe: Recipe) -> dict[str, Any]:
     """p0 as the manifest has it; of a file's texts nobody knows it."""
     if recipe.p0 is None:
         return {"name": f"unknown (texts of {recipe.name})"}
-    return {**recipe.p0.identity, "name": recipe.p0.model.name, "device": recipe.device}
+    device = models.SERVED if recipe.p0.model.is_served else recipe.device
+    return {**recipe.p0.identity, "name": recipe.p0.model.name, "device": device}
+
+
+def _noted(shards: Sequence[Shard]) -> dict[str, Any]:
+    """Whether the server kept to its seeds, for samples that a server drew."""
+    metas = [described(part).meta for shard in shards for part in _samples(shard).parts]
+    noted = [meta["seeded"] for meta in metas if "seeded" in meta]
+    return {"seeded": all(noted)} if noted else {}
 
 
 def _remove_stale(books: _Books) -> None:

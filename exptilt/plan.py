@@ -13,6 +13,7 @@ import polars as pl
 
 from exptilt import ids, models, pool, prompts, rewards, store
 from exptilt.config import Config, MCAligned, Valued
+from exptilt.engines import base, chat
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.fit import fit
@@ -41,6 +42,14 @@ class Recipe:
     def lam(self) -> list[float]:
         """λ, one per reward; none for a run that does not tilt."""
         return list(self.config.lam) if isinstance(self.config, MCAligned) else []
+
+    @property
+    def drawn_by(self) -> str:
+        """What draws: the base model and where it is, or the file's name."""
+        if self.p0 is None:
+            return self.name
+        where = "" if self.p0.model.is_served else f" on {self.device} ({self.p0.dtype})"
+        return f"{self.p0.model.name}{where}"
 
     def path(self, stage: str, *parts: str) -> str:
         """The pool's path of `stage`."""
@@ -71,9 +80,8 @@ class Plan:
         config, recipe = self.recipe.config, self.recipe
         pairs = zip(recipe.lam, recipe.rewards, strict=False)
         tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
-        drawn = f"{config.basemodel} on {recipe.device} ({recipe.p0.dtype})" if recipe.p0 else recipe.name
         return (
-            f"{drawn}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
+            f"{recipe.drawn_by}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
             f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "")
         )
 
@@ -89,22 +97,34 @@ def prepare(config: Config) -> Plan:
     p0 = _p0(config, device)
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, device, config.dtype)
+        specs = resolve_values(config.values, p0.model, device, config.dtype, p0.chat)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
     load_rewards(specs, device)
+    recipe = Recipe(
+        config=config,
+        p0=p0,
+        rewards=specs,
+        device=device,
+        name=f"{models.file_name(p0.model.name)}-{prompts.short_name(config.data)}",
+    )
+    shards = tuple(_shards(fitted.table, config, len(specs)))
+    if p0.model.is_served:
+        _reach_server(recipe, shards)
     return Plan(
-        recipe=Recipe(
-            config=config,
-            p0=p0,
-            rewards=specs,
-            device=device,
-            name=f"{models.file_name(config.basemodel)}-{prompts.short_name(config.data)}",
-        ),
-        shards=tuple(_shards(fitted.table, config, len(specs))),
+        recipe=recipe,
+        shards=shards,
         skipped=tuple(fitted.skipped),
         truncated=tuple(fitted.truncated),
     )
+
+
+def _reach_server(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
+    """Ask the server for the model, unless the pool has all that it would draw."""
+    from exptilt.stages.generate import all_drawn
+
+    if recipe.p0 and not all_drawn(recipe, shards):
+        base.load(recipe.p0, recipe.device)
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
@@ -126,10 +146,12 @@ def resolve_device(asked: str) -> str:
     return asked
 
 
-def resolve_values(values: Sequence[str], base: ModelRef, device: str, dtype: str) -> tuple[RewardSpec, ...]:
-    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`."""
+def resolve_values(
+    values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
+) -> tuple[RewardSpec, ...]:
+    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's."""
     own = fast_dtype(device) if dtype == "auto" else dtype
-    return tuple(rewards.resolve(value, base, own, base_dtype(device, dtype)) for value in values)
+    return tuple(rewards.resolve(value, base, own, base_dtype(device, dtype), chat) for value in values)
 
 
 def base_dtype(device: str, dtype: str) -> str:
@@ -149,13 +171,15 @@ def fast_dtype(device: str) -> str:
 
 
 def _p0(config: Config, device: str) -> P0:
+    model = models.base_model(config.basemodel)
     return P0(
-        model=models.base_model(config.basemodel),
-        dtype=base_dtype(device, config.dtype),
+        model=model,
+        dtype=models.SERVED if model.is_served else base_dtype(device, config.dtype),
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
+        chat=chat.digest(model) if config.chat else "",
     )
 
 

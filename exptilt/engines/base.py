@@ -20,7 +20,10 @@ FINISH_REASONS: Final = ("stop", "length")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class P0:
-    """What defines p0: the weights, their type, and how a token is drawn from their logits."""
+    """What defines p0: the weights, their type, and how a token is drawn from their logits.
+
+    `chat` is the digest of the chat template that prompts are rendered by, "" where they go in as they are.
+    """
 
     model: ModelRef
     dtype: str
@@ -28,6 +31,7 @@ class P0:
     top_k: int
     top_p: float
     max_new_tokens: int
+    chat: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -39,6 +43,7 @@ class P0:
             "top_k": self.top_k,
             "top_p": self.top_p,
             "max_new_tokens": self.max_new_tokens,
+            **({"chat": self.chat} if self.chat else {}),
         }
 
 
@@ -61,7 +66,12 @@ class Sample(NamedTuple):
 
 
 class Engine(Protocol):
-    """Draws completions of prompts."""
+    """Draws completions of prompts.
+
+    `notes` is what is known of the draw once it is done, for the manifest of the samples.
+    """
+
+    notes: dict[str, Any]
 
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """Samples [P][N] for `prompts` [P] and `seeds` [P, N].
@@ -86,6 +96,10 @@ def _load(p0: P0, device: str) -> Engine:
         from exptilt.engines.toy import ToyEngine
 
         return ToyEngine(p0)
+    if p0.model.is_served:
+        from exptilt.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(p0)
     from exptilt.engines.transformers import TransformersEngine
 
     return TransformersEngine(p0, device)

@@ -83,7 +83,9 @@ def context_length(ref: ModelRef) -> int | None:
     return int(length) if length else None
 
 
-def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, with the tokenizer's own special tokens."""
-    ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"] if texts else []
+def encode(tokenizer: Any, texts: list[str], special: bool = True) -> list[list[int]]:
+    """Token ids of each text, with the tokenizer's own special tokens unless the text has them already."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
     return ids

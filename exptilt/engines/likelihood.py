@@ -12,9 +12,14 @@ LOGITS_BUDGET = {"cpu": 2**26, "cuda": 2**30}  # numbers of one batch's logits
 
 
 @torch.inference_mode()
-def text_nll(model: Any, tokenizer: Any, texts: Sequence[str], device: str) -> list[float | None]:
-    """Mean NLL in nats per predicted token of each text; None for a text of fewer than 2 tokens."""
-    ids = encode(tokenizer, list(texts))
+def text_nll(
+    model: Any, tokenizer: Any, texts: Sequence[str], device: str, special: bool = True
+) -> list[float | None]:
+    """Mean NLL in nats per predicted token of each text; None for a text of fewer than 2 tokens.
+
+    `special` as in encode.
+    """
+    ids = encode(tokenizer, list(texts), special)
     long = [i for i, row in enumerate(ids) if len(row) > 1]
     vocabulary = model.config.get_text_config().vocab_size
     budget = Budget(LOGITS_BUDGET[torch.device(device).type] // vocabulary, device)

@@ -6,7 +6,7 @@ the prompt and the last letter; "." ends it. top_k, top_p and temperature shape 
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class ToyEngine:
     """y ~ p0(.|x) over the strings of at most LENGTH letters."""
 
     def __init__(self, p0: P0) -> None:
-        self.p0 = p0
+        self.p0, self.notes = p0, dict[str, Any]()
         self.length = min(LENGTH, p0.max_new_tokens)
         self.tables = lru_cache(maxsize=1024)(self._tables)
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from exptilt.engines.base import P0, Sample
+from exptilt.engines.chat import rendered
 from exptilt.engines.checkpoint import causal_model, encode, load_tokenizer
 from exptilt.engines.decode import Rows, decode
 from exptilt.engines.likelihood import text_nll
@@ -29,6 +30,7 @@ class TransformersEngine:
 
     def __init__(self, p0: P0, device: str) -> None:
         self.p0, self.device, self.kind = p0, device, torch.device(device).type
+        self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(p0.model)
         self.model = causal_model(p0.model, device, p0.dtype)
         self.ends = _end_tokens(self.model)
@@ -39,7 +41,8 @@ class TransformersEngine:
     @torch.inference_mode()
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
-        ids = encode(self.tokenizer, list(prompts))
+        prompts = rendered(self.tokenizer, prompts) if self.p0.chat else prompts
+        ids = encode(self.tokenizer, list(prompts), special=not self.p0.chat)
         found: list[list[Sample]] = [[] for _ in prompts]
         for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
             for (places, columns), rows in self._decode(block, ids, seeds):
@@ -129,10 +132,11 @@ class TransformersEngine:
         nlls = [
             -total / (len(ids) - 1) if len(ids) > 1 else None for total, ids in zip(raw, drawn, strict=True)
         ]
-        again = encode(self.tokenizer, texts)
+        special = not self.p0.chat
+        again = encode(self.tokenizer, texts, special)
         differs = [a != b for a, b in zip(again, drawn, strict=True)]
         moved = [i for i, other in enumerate(differs) if other]
-        rest = text_nll(self.model, self.tokenizer, [texts[i] for i in moved], self.device)
+        rest = text_nll(self.model, self.tokenizer, [texts[i] for i in moved], self.device, special)
         for i, nll in zip(moved, rest, strict=True):
             nlls[i] = nll
         return nlls, differs

@@ -26,7 +26,8 @@ class RewardSpec:
 
     `value` is its column; `pair` puts the text as a conversation; `label` is the number or name of a
     classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
-    probability or the log of one; `dtype` is the type that the model computes in.
+    probability or the log of one; `dtype` is the type that the model computes in; `chat` is p0's, for
+    perplexity.
     """
 
     value: str
@@ -36,6 +37,7 @@ class RewardSpec:
     label: str = ""
     transform: Transform = "logit"
     dtype: str = "float32"
+    chat: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class RewardSpec:
             "label": self.label,
             "transform": self.transform,
             "dtype": self.dtype,
+            **({"chat": self.chat} if self.chat else {}),
         }
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from exptilt import demo, models
-from exptilt.errors import ConfigError
+from exptilt.errors import ConfigError, ModelError
 from exptilt.models import ModelRef
 from exptilt.rewards.base import Kind, RewardSpec, Transform
 
@@ -128,10 +128,10 @@ def expand(values: Sequence[str], basemodel: str, data: str) -> list[str]:
     return ["positive" if v == "humor" and data == "Imdb" else v for v in ALL]
 
 
-def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str) -> RewardSpec:
+def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str, chat: str = "") -> RewardSpec:
     """The reward that `value` means beside base model `base`; ModelError where it cannot be had.
 
-    Reward models compute in `dtype`, the base model (for perplexity) in `base_dtype`.
+    Reward models compute in `dtype`, the base model (for perplexity) in `base_dtype`; `chat` is p0's.
     """
     asked = parse(value)
     if FUNCTION.fullmatch(asked.source) or _plugin(asked.source):
@@ -139,7 +139,9 @@ def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str) -> RewardSp
         return RewardSpec(value=asked.column, kind="function", model=_code(asked), label=name)
     entry = CATALOGUE.get(asked.source, Entry(kind="classifier", source=asked.source))
     if entry.kind == "perplexity":
-        return RewardSpec(value=asked.column, kind="perplexity", model=base, dtype=base_dtype)
+        if base.is_served:
+            raise ModelError(f"--value {value}: perplexity needs the model's logits, which a server keeps")
+        return RewardSpec(value=asked.column, kind="perplexity", model=base, dtype=base_dtype, chat=chat)
     if entry.kind == "diversity":
         rules = ModelRef(name="diversity", source="diversity", revision="words-1")
         return RewardSpec(value=asked.column, kind="diversity", model=rules)

@@ -1,7 +1,8 @@
 """Perplexity as a reward: minus the mean token NLL of prompt + completion under the base model.
 
-The name is the research code's; the number is −log perplexity, in nats per token. It comes from the
-logits that the engine saw while it drew, and from a forward pass where the engine could not say.
+The name is the research code's; the number is −log perplexity, in nats per token, the prompt as the model
+saw it. It comes from the logits that the engine saw while it drew, and from a forward pass where the engine
+could not say.
 """
 
 from collections.abc import Sequence
@@ -22,20 +23,25 @@ class PerplexityReward:
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward."""
-        texts = [x + y for x, y in zip(prompts, completions, strict=True)]
         missing = [i for i, nll in enumerate(nlls) if nll is None]
         found = list(nlls)
-        for i, nll in zip(missing, self._forward([texts[i] for i in missing]), strict=True):
+        forward = self._forward([prompts[i] for i in missing], [completions[i] for i in missing])
+        for i, nll in zip(missing, forward, strict=True):
             if nll is None:
-                raise RewardError(f"perplexity of a text of one token is not defined: {texts[i][:60]!r}")
+                text = prompts[i] + completions[i]
+                raise RewardError(f"perplexity of a text of one token is not defined: {text[:60]!r}")
             found[i] = nll
         return Scored(-np.array(found, dtype=np.float64), recomputed=len(missing))
 
-    def _forward(self, texts: list[str]) -> list[float | None]:
-        if not texts:
+    def _forward(self, prompts: list[str], completions: list[str]) -> list[float | None]:
+        if not prompts:
             return []
+        from exptilt.engines.chat import rendered
         from exptilt.engines.checkpoint import causal_model, load_tokenizer
         from exptilt.engines.likelihood import text_nll
 
-        model = causal_model(self.spec.model, self.device, self.spec.dtype)
-        return text_nll(model, load_tokenizer(self.spec.model), texts, self.device)
+        model, chat = causal_model(self.spec.model, self.device, self.spec.dtype), bool(self.spec.chat)
+        tokenizer = load_tokenizer(self.spec.model)
+        starts = rendered(tokenizer, prompts) if chat else prompts
+        texts = [x + y for x, y in zip(starts, completions, strict=True)]
+        return text_nll(model, tokenizer, texts, self.device, special=not chat)

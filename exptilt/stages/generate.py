@@ -3,6 +3,7 @@
 import re
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from threading import Lock
 
 import numpy as np
@@ -19,9 +20,7 @@ _drawing: defaultdict[str, Lock] = defaultdict(Lock)  # one draw at a time on a 
 
 def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
     """Samples first..last-1 of every prompt of `shard` (0..n-1): what the pool has, the rest drawn now."""
-    assert recipe.p0  # a file's samples are not drawn
-    key = ids.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
-    folder, n = recipe.path("samples", key), last or recipe.config.nsamples
+    folder, n = _folder(recipe, shard), last or recipe.config.nsamples
     parts, have = _parts(folder, first, n)
     tokens, seconds = 0, 0.0
     if have < n:
@@ -31,6 +30,18 @@ def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None =
         if not cached:
             tokens, seconds = entry.meta["tokens"], entry.meta["seconds"]
     return SamplesRef(shard=shard, parts=tuple(parts), cached=tokens == 0, tokens=tokens, seconds=seconds)
+
+
+def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
+    """Whether the pool holds the n samples of every prompt, so that p0 need not be at hand."""
+    n = recipe.config.nsamples
+    return all(_parts(_folder(recipe, shard), 0, n)[1] >= n for shard in shards)
+
+
+def _folder(recipe: Recipe, shard: ShardRef) -> str:
+    assert recipe.p0  # a file's samples are not drawn
+    key = ids.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
+    return recipe.path("samples", key)
 
 
 def _parts(folder: str, have: int, n: int) -> tuple[list[str], int]:
@@ -70,4 +81,5 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     seconds = time.perf_counter() - began
     rescored = sum(sample.rescored for row in drawn for sample in row)
     meta = {"tokens": tokens, "seconds": seconds, "rescored": rescored, "p0": recipe.p0.identity}
+    meta |= engine.notes
     return {"samples": samples}, meta

@@ -1,0 +1,202 @@
+"""Completions from a server with the OpenAI API (vLLM, SGLang, transformers serve, …), a request per sample.
+
+Every sample is a request of its own with a seed of its own, so that n, shards and retries change no draw as
+far as the server heeds its seeds; whether it does is tried out before the first draw. Servers give log
+probabilities of the raw or of the truncated law and do not say of which, so `logprob` and `nll` are None.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exptilt import stop
+from exptilt.engines.base import FINISH_REASONS, P0, Sample
+from exptilt.errors import ModelError, ServerError
+
+try:
+    import openai
+except ImportError as missing:
+    raise ModelError('a server as base model needs: pip install "exptilt[openai]"') from missing
+
+IN_FLIGHT: Final = 8
+RETRIES: Final = 5  # 15 s in all, or as long as the server asks for
+SECONDS: Final = 600.0
+TRIES: Final = 8
+TRIED: Final = "Once upon a time"
+
+Law = Callable[[P0], dict[str, Any]]
+
+
+def _sampler(p0: P0) -> dict[str, Any]:
+    """What vLLM, SGLang and llama.cpp take beside the standard; unsaid, some use the model's own defaults."""
+    return {"top_k": p0.top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def _generation_config(p0: P0) -> dict[str, Any]:
+    """What transformers serve takes in its place; unsaid, it does not sample at all."""
+    names = ("temperature", "top_k", "top_p", "max_new_tokens")
+    law = {name: getattr(p0, name) for name in names}
+    return {"generation_config": json.dumps({**law, "do_sample": True, "repetition_penalty": 1.0})}
+
+
+def _standard(p0: P0) -> dict[str, Any]:
+    return {}
+
+
+LAWS: Final[tuple[Law, ...]] = (_sampler, _generation_config, _standard)
+
+
+def _key() -> str:
+    return os.environ.get("OPENAI_API_KEY") or "none"
+
+
+def _connect(root: str) -> Any:
+    """A client that tries twice, as suits the first requests."""
+    return openai.OpenAI(base_url=root, api_key=_key(), timeout=SECONDS, max_retries=1)
+
+
+def only_model(root: str) -> str:
+    """The one model that the server at `root` has; ModelError that names them where there are more."""
+    with _explained(root, f"the question which models it has (or name one: {root}#MODEL)"):
+        found = [model.id for model in getattr(_connect(root).models.list(), "data", None) or []]
+    if len(found) != 1:
+        raise ModelError(f"{root} has the models {', '.join(found) or '(none listed)'}: write {root}#MODEL")
+    return str(found[0])
+
+
+@contextlib.contextmanager
+def _explained(name: str, what: str) -> Iterator[None]:
+    """Raise what a request fails with as one line: ModelError where it was refused, ServerError else."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        later = error.status_code in (408, 409, 429) or error.status_code >= 500
+        said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {_words(error)}"
+        raise (ServerError if later else ModelError)(said) from None
+    except openai.APIConnectionError as error:
+        said = f"{type(error).__name__}: {error.__cause__ or error}"
+        raise ServerError(f"{name} does not answer {what} ({said})") from None
+    except (openai.OpenAIError, ValueError) as error:
+        raise ModelError(f"{name} does not answer {what} as an OpenAI API does: {error}") from None
+
+
+def _words(error: Any) -> str:
+    """The server's own words, in one line, without the key."""
+    body = error.body
+    said = (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error
+    return " ".join(str(said).replace(_key(), "***").split())[:300]
+
+
+class OpenAIEngine:
+    """y ~ p0(.|x) by a server."""
+
+    def __init__(self, p0: P0) -> None:
+        """Ask the server for a first token, and whether it heeds top_k.
+
+        Raises ServerError where it does not answer, ModelError where it cannot draw from `p0`.
+        """
+        self.p0, self.notes = p0, dict[str, Any]()
+        self.name = p0.model.name
+        root, _, self.model = p0.model.source.partition("#")
+        self.client = _connect(root)
+        self.law = self._find_law()
+        self._check_top_k()
+        self.client = self.client.with_options(max_retries=RETRIES)
+
+    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
+        """See base.Engine; `batch_size` requests are in flight at once."""
+        at_once = batch_size or IN_FLIGHT
+        if not self.notes:
+            self._check_seeds(at_once)
+        pairs = [(prompt, seed) for prompt, row in zip(prompts, seeds.tolist(), strict=True) for seed in row]
+        flat, n = self._draw_all(pairs, self.p0, at_once), seeds.shape[1]
+        return [flat[i : i + n] for i in range(0, len(flat), n)]
+
+    def _draw_all(self, pairs: list[tuple[str, int]], p0: P0, at_once: int) -> list[Sample]:
+        """A sample of every (prompt, seed); the first that fails ends the rest."""
+        with ThreadPoolExecutor(at_once, thread_name_prefix="request") as pool:
+            futures = [pool.submit(self._sample, prompt, seed, p0) for prompt, seed in pairs]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return [future.result() for future in futures]
+
+    def _sample(self, prompt: str, seed: int, p0: P0) -> Sample:
+        stop.check()
+        what = f"the prompt that begins {prompt[:60]!r}"
+        with _explained(self.name, what):
+            choice, usage = self._ask(prompt, seed, p0, self.law)
+        text = choice.message.content if p0.chat else choice.text
+        if text is None or choice.finish_reason not in FINISH_REASONS:
+            kept = "" if text is not None else " and gives no text (does it parse reasoning or tool calls?)"
+            raise ModelError(f"{self.name} ends {what} by {choice.finish_reason!r}{kept}")
+        ended = choice.finish_reason == "stop"  # by the end token, which is among the tokens used
+        count = max(usage.completion_tokens - ended, 0)
+        return Sample(text, count, choice.finish_reason, logprob=None, nll=None)
+
+    def _ask(self, prompt: str, seed: int, p0: P0, law: Law) -> tuple[Any, Any]:
+        """The server's choice and usage; of the seed its last 31 bits, which every server takes."""
+        settings = {
+            "model": self.model,
+            "temperature": p0.temperature,
+            "top_p": p0.top_p,
+            "max_tokens": p0.max_new_tokens,
+            "seed": seed & 0x7FFFFFFF,
+            "extra_body": law(p0),
+        }
+        if p0.chat:
+            turn = {"role": "user", "content": prompt}
+            answer = self.client.chat.completions.create(messages=[turn], **settings)
+        else:
+            answer = self.client.completions.create(prompt=prompt, **settings)
+        if not getattr(answer, "choices", None) or not getattr(answer, "usage", None):
+            raise ValueError(" ".join(str(answer).split())[:60])
+        return answer.choices[0], answer.usage
+
+    def _find_law(self) -> Law:
+        """The way in which the server takes top_k, found by asking for one token."""
+        one = dataclasses.replace(self.p0, max_new_tokens=1)
+        with _explained(self.name, "a first request"):
+            for law in LAWS[:-1]:
+                with contextlib.suppress(openai.BadRequestError, openai.UnprocessableEntityError):
+                    self._ask(TRIED, 0, one, law)
+                    return law
+            self._ask(TRIED, 0, one, _standard)
+        if self.p0.top_k:
+            raise ModelError(f"{self.name} takes no top_k: use --top-k 0")
+        return _standard
+
+    def _check_top_k(self) -> None:
+        """Refuse a server that draws several texts where only the likeliest token is kept."""
+        if self.p0.top_k and len({text for text, *_ in self._tried(1, range(3), at_once=1)}) > 1:
+            raise ModelError(f"{self.name} ignores top_k: use --top-k 0")
+
+    def _check_seeds(self, at_once: int) -> None:
+        """Warn where seeds, as many at once as in the run, do not make the draw; kept in the notes."""
+        first = self._tried(0, range(TRIES), at_once)
+        again = self._tried(0, range(TRIES)[::-1], at_once)[::-1]
+        alike = len({text for text, *_ in first}) == 1
+        self.notes = {"seeded": first == again and not alike}
+        if alike:
+            _warn(f"{self.name} gives one answer to {TRIES} seeds: it seems not to sample")
+        elif first != again:
+            advice = "; --batch-size 1 asks one by one" if at_once > 1 else ""
+            _warn(f"{self.name} gives other answers to the same seeds: a new draw is not the same{advice}")
+
+    def _tried(self, top_k: int, seeds: Sequence[int], at_once: int) -> list[Sample]:
+        """Short texts at temperature 1."""
+        p0 = dataclasses.replace(self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16)
+        return self._draw_all([(TRIED, seed) for seed in seeds], p0, at_once)
+
+
+def _warn(said: str) -> None:
+    print(f"warning: {said}", file=sys.stderr, flush=True)

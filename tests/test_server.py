@@ -1,0 +1,302 @@
+"""Base models behind a server: the laws against a real model served over HTTP, the faults of a network, and
+a whole run against `transformers serve`."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chats import chat_model
+from checkpoints import LETTERS, causal
+from completions import Small, completion, http_server, transformers_serve
+from processes import ROOT, free_port, run_flow
+from scipy import stats
+from test_engine import LEVEL, law_of
+
+from exptilt import ids, models, stop
+from exptilt.cli import command_line
+from exptilt.config import MCAligned, Original
+from exptilt.engines import base, openai
+from exptilt.engines.base import P0
+from exptilt.engines.openai import OpenAIEngine
+from exptilt.engines.transformers import TransformersEngine
+from exptilt.errors import ModelError, ServerError, Stopped
+from exptilt.plan import prepare
+from exptilt.run import run
+from tasks.launch import launch
+
+PROMPTS = ["abc", "fed cab", "a", "bad face"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    prepare.cache_clear()
+    base._load.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return causal(tmp_path_factory.mktemp("served") / "letters", "llama")
+
+
+@pytest.fixture
+def small(folder):
+    with http_server(Small(folder)) as root:
+        yield root
+
+
+def p0(name: str, **changes) -> P0:
+    settings = {"dtype": "float32", "temperature": 1.0, "top_k": 5, "top_p": 1.0, "max_new_tokens": 6}
+    return P0(model=models.base_model(name), **{**settings, **changes})
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Make a configuration of four prompts, with some settings changed."""
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt": prompt} for prompt in PROMPTS]))
+
+    def make(basemodel: str, model=Original, **settings):
+        common = {"data": str(tmp_path / "p.json"), "max_new_tokens": 6, "top_k": 5}
+        return model(
+            **{"basemodel": basemodel, **common, "save_directory": str(tmp_path / "results"), **settings}
+        )
+
+    return make
+
+
+def test_each_sample_is_the_draw_of_its_own_seed(small, folder, capsys):
+    """The served model draws what it draws here, from the last 31 bits of every seed."""
+    seeds = ids.seeds_for(0, PROMPTS, 0, 5)
+    engine = OpenAIEngine(p0(f"{small}#org/small", temperature=0.8, top_p=0.9))
+    here = TransformersEngine(p0(folder, temperature=0.8, top_p=0.9), "cpu")
+    drawn = here.draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
+    expected = [[sample._replace(logprob=None, nll=None, rescored=False) for sample in row] for row in drawn]
+    assert engine.draw(PROMPTS, seeds, 0) == expected
+    assert engine.draw(PROMPTS, seeds[:, :2], 3) == [row[:2] for row in expected]
+    assert engine.notes == {"seeded": True}
+    assert capsys.readouterr().err == ""
+
+
+def test_shards_and_n_change_no_row(small, config, tmp_path):
+    name = f"{small}#org/small"
+    rows = {}
+    for shards, n in ((1, 4), (4, 4), (1, 2)):
+        prepare.cache_clear()
+        where = str(tmp_path / f"{shards}-{n}")
+        summary = run(prepare(config(name, nsamples=n, shard_size=4 // shards, save_directory=where)))
+        assert Path(summary.json).name == "small-p.json"
+        rows[shards, n] = json.loads(Path(summary.json).read_text())
+    assert rows[1, 4] == rows[4, 4]
+    assert rows[1, 2] == [row for i, row in enumerate(rows[1, 4]) if i % 4 < 2]
+    assert {row["perplexity"] for row in rows[1, 4]} == {None}
+    said = json.loads(Path(summary.folder, "manifest.json").read_text())
+    assert said["p0"] | {"revision": "served", "model": name, "dtype": "served"} == said["p0"]
+    assert said["seeded"] is True
+    assert "as the server had it, its weights not known" in Path(summary.folder, "README.md").read_text()
+
+
+def test_the_only_model_need_not_be_named(small):
+    assert models.base_model(small).name == f"{small}#org/small"
+    assert models.file_name(models.full_name(small)) == "small"
+    assert models.file_name("http://localhost:8000/v1#gpt2") == "gpt2"
+    assert models.file_name("http://localhost:8000/v1#/data/llama/") == "llama"
+
+
+def test_a_server_that_ignores_its_seeds_is_found_out(folder, config, capsys):
+    with http_server(Small(folder, heeds=False)) as root:
+        with pytest.raises(ModelError, match="org/small ignores top_k: use --top-k 0"):
+            prepare(config(f"{root}#org/small"))
+        summary = run(prepare(config(f"{root}#org/small", top_k=0)))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "gives other answers to the same seeds: a new draw is not the same; --batch-size 1 asks" in said
+    assert json.loads(Path(summary.folder, "manifest.json").read_text())["seeded"] is False
+
+
+def test_what_was_drawn_is_tilted_without_the_server(folder, config, rewards_file):
+    settings = {"model": MCAligned, "value": f"{rewards_file}:bees", "nsamples": 4}
+    with http_server(Small(folder)) as root:
+        first = run(prepare(config(f"{root}#org/small", lam=1.0, **settings)))
+    base._load.cache_clear()
+    again = run(prepare(config(f"{root}#org/small", lam=2.0, **settings)))
+    assert (first.tokens > 0, again.tokens) == (True, 0)
+
+
+def test_a_server_that_does_not_sample_is_found_out(config, capsys):
+    with http_server(lambda path, body: (200, completion("a", 1))) as root:
+        run(prepare(config(f"{root}#m")))
+    assert "gives one answer to 8 seeds: it seems not to sample" in capsys.readouterr().err
+
+
+class Faults:
+    """Answers that go wrong `times` times, once the first ten requests of a run have passed."""
+
+    def __init__(self, status: int, times: int, said: str = "busy") -> None:
+        self.status, self.left, self.said, self.asked, self.bodies = status, times, said, 0, []
+        self.lock = threading.Lock()
+
+    def __call__(self, path: str, body: dict):
+        with self.lock:
+            self.asked += 1
+            self.bodies.append(body)
+            fails = self.asked > 10 and self.left > 0
+            self.left -= fails
+        if fails and self.status:
+            return self.status, {"error": {"message": self.said}, "headers": {"retry-after-ms": "10"}}
+        if fails:
+            time.sleep(1)
+        return 200, completion(str(body["seed"]) if body["top_k"] != 1 else "a", 1)
+
+
+@pytest.mark.parametrize(("status", "times"), [(429, 5), (503, 5), (0, 2)])
+def test_what_passes_is_tried_again_and_changes_nothing(status, times, monkeypatch):
+    """Rate limits, a server in trouble, and answers that come too late."""
+    monkeypatch.setattr(openai, "SECONDS", 0.3)
+    fault = Faults(status, times)
+    with http_server(fault) as root:
+        rows = OpenAIEngine(p0(f"{root}#m")).draw(["a"], np.arange(6)[None], 2)
+    assert fault.left == 0
+    assert [sample.completion for sample in rows[0]] == list("012345")
+
+
+def test_what_does_not_pass_is_a_failure_that_another_run_may_mend(monkeypatch):
+    with http_server(Faults(500, 1000, "out of memory")) as root:
+        engine = OpenAIEngine(p0(f"{root}#m"))
+        with pytest.raises(ServerError, match=r"#m fails at the prompt that begins .*: 500 out of memory$"):
+            engine.draw(["a"], np.arange(3)[None], 1)
+    assert issubclass(ServerError, OSError)  # so a task is tried again
+
+
+def test_a_refused_prompt_is_named_and_not_tried_again(small, config, tmp_path):
+    (tmp_path / "long.json").write_text(json.dumps([{"prompt": "ab"}, {"prompt": "long" * 30}]))
+    plan = prepare(config(f"{small}#org/small", data=str(tmp_path / "long.json")))
+    said = (
+        r"refuses the prompt that begins 'longlong\w+': 400 This model's maximum context length is 40 tokens"
+    )
+    with pytest.raises(ModelError, match=said):
+        run(plan)
+
+
+def test_a_stop_leaves_what_is_not_yet_asked():
+    fault = Faults(429, 0)
+    with http_server(fault) as root:
+        engine = OpenAIEngine(p0(f"{root}#m"))
+        engine.draw(["a"], np.arange(1)[None], 1)
+        before = fault.asked
+        stop.ask()
+        with pytest.raises(Stopped):
+            engine.draw(["a"], np.arange(500)[None], 2)
+    assert fault.asked == before
+
+
+def test_the_key_is_read_from_the_environment_and_told_to_nobody(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    fault = Faults(401, 1, "Incorrect API key: sk-secret")
+    with http_server(fault) as root:
+        engine = OpenAIEngine(p0(f"{root}#m"))
+        with pytest.raises(ModelError, match=r"401 Incorrect API key: \*\*\*$"):
+            engine.draw(["a"], np.arange(3)[None], 1)
+    assert {body["key"] for body in fault.bodies} == {"Bearer sk-secret"}
+    assert "sk-secret" not in repr(engine.p0) + repr(engine.notes)
+
+
+@pytest.fixture
+def refused(config, tmp_path, capsys, monkeypatch):
+    """The one line that a run with these arguments ends with, before it starts."""
+    config("toy")
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(name: str, *arguments: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            launch(None, command_line(MCAligned, ["--basemodel", name, "--data", "p.json", *arguments]))  # type: ignore[arg-type]
+        assert stopped.value.code == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    return refuse
+
+
+def test_what_a_server_cannot_do_is_said_before_the_run(refused, small, rewards_file):
+    own = ["--value", f"{rewards_file}:bees", "--lam", "1"]
+    name = f"{small}#org/small"
+    dead = f"http://127.0.0.1:{free_port()}/v1"
+    assert f"{dead}#m does not answer a first request (APIConnectionError: " in refused(f"{dead}#m", *own)
+    assert f"{dead} does not answer the question which models it has" in refused(dead, *own)
+    assert "refuses a first request: 404 The model `other` does not exist." in refused(f"{small}#other", *own)
+    assert "refuses a first request: 404 Not Found" in refused(f"{small}/v2#org/small", *own)
+    assert "perplexity needs the model's logits" in refused(name, "--value", "perplexity")
+    assert "only the server can say how long" in refused(name, *own, "--on-long-prompt", "skip")
+    for secret in ("me:sk-pass@127.0.0.1:1/v1#m", "127.0.0.1:1/v1?key=sk-pass#m"):
+        said = refused(f"http://{secret}", *own)
+        assert "is written http://HOST:PORT/v1#MODEL, without user, password or query" in said
+        assert "sk-pass" not in said
+
+
+def test_what_is_no_such_server_is_named(refused, rewards_file):
+    own = ["--value", f"{rewards_file}:bees"]
+    with http_server(lambda path, body: (200, {"hello": "world"})) as root:
+        assert "does not answer a first request as an OpenAI API does: " in refused(f"{root}#m", *own)
+        assert f"{root} has the models (none listed): write {root}#MODEL" in refused(root, *own)
+    assert "is written http://HOST:PORT/v1#MODEL" in refused("http://localhost:port/v1#m", *own)
+    assert "http://localhost:99999/v1#m " in refused("http://localhost:99999/v1#m", *own)
+
+
+def test_several_models_are_listed(refused, rewards_file):
+    listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in ("org/a", "org/b")]}
+    with http_server(lambda path, body: (200, dict(listed))) as root:
+        line = refused(root, "--value", f"{rewards_file}:bees")
+    assert f"{root} has the models org/a, org/b: write {root}#MODEL" in line
+
+
+def test_without_the_package_one_line_says_what_to_install():
+    code = "import sys; sys.modules['openai'] = None; import exptilt.engines.openai"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'ModelError: a server as base model needs: pip install "exptilt[openai]"' in done.stderr
+
+
+@pytest.fixture(scope="module")
+def hugging(tmp_path_factory) -> str:
+    """`transformers serve` with a small random llama that has a chat template."""
+    folder = tmp_path_factory.mktemp("hugging")
+    with transformers_serve(chat_model(folder / "letters"), folder / "log") as name:
+        yield name
+
+
+@pytest.mark.parametrize(("chat", "seen"), [("", "abc"), ("server", "fe abc cab")])
+def test_transformers_serve_draws_by_the_models_own_law(hugging, chat, seen):
+    """Both ways to ask, against the law by enumeration of the text that the model sees; asked one by one it
+    heeds the seeds."""
+    folder, n = hugging.partition("#")[2], 40
+    engine = OpenAIEngine(p0(hugging, top_k=2, max_new_tokens=2, chat=chat))
+    samples = engine.draw(["abc"], ids.seeds_for(0, ["abc"], 0, n), 1)[0]
+    assert engine.notes == {"seeded": True}
+    exact: Counter[str] = Counter()
+    for path, chance in law_of(p0(folder, top_k=2, max_new_tokens=2), seen).items():
+        exact["".join(LETTERS[token - 1] for token in path if token)] += chance
+    counts = Counter(sample.completion for sample in samples)
+    assert set(counts) <= set(exact)
+    assert len(counts) > 1
+    expected = [chance * n for chance in exact.values()]
+    assert stats.chisquare([counts[text] for text in exact], expected).pvalue > LEVEL
+
+
+def test_a_whole_run_on_transformers_serve(hugging, server, config, tmp_path):
+    config("toy")
+    arguments = ["--basemodel", hugging, "--data", "p.json", "--max-new-tokens", "3", "--batch-size", "1"]
+    env = {**server, "OPENAI_API_KEY": "sk-very-secret"}
+    done = run_flow(*arguments, env=env, cwd=tmp_path, file=ROOT / "flows" / "original.py")
+    assert done.returncode == 0, done.stderr
+    assert f"{hugging}: 4 prompts of p.json × 1 samples" in done.stderr
+    assert "warning" not in done.stderr
+    assert [r["prompt"] for r in json.loads((tmp_path / "results/letters-p.json").read_text())] == PROMPTS
+    kept = [
+        path for path in (*tmp_path.rglob("*"), *Path(server["PREFECT_HOME"]).rglob("*")) if path.is_file()
+    ]
+    assert len(kept) > 10
+    assert [path for path in kept if b"sk-very-secret" in path.read_bytes()] == []
