@@ -195,7 +195,7 @@ def test_a_stop_leaves_what_is_not_yet_asked():
 
 
 def test_the_key_is_read_from_the_environment_and_told_to_nobody(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\n")
     fault = Faults(401, 1, "Incorrect API key: sk-secret")
     with http_server(fault) as root:
         engine = OpenAIEngine(p0(f"{root}#m"))

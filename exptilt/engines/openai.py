@@ -55,7 +55,7 @@ LAWS: Final[tuple[Law, ...]] = (_sampler, _generation_config, _standard)
 
 
 def _key() -> str:
-    return os.environ.get("OPENAI_API_KEY") or "none"
+    return os.environ.get("OPENAI_API_KEY", "").strip() or "no-key"
 
 
 def _connect(root: str) -> Any:
@@ -82,16 +82,21 @@ def _explained(name: str, what: str) -> Iterator[None]:
         said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {_words(error)}"
         raise (ServerError if later else ModelError)(said) from None
     except openai.APIConnectionError as error:
-        said = f"{type(error).__name__}: {error.__cause__ or error}"
+        said = f"{type(error).__name__}: {_plain(error.__cause__ or error)}"
         raise ServerError(f"{name} does not answer {what} ({said})") from None
     except (openai.OpenAIError, ValueError) as error:
-        raise ModelError(f"{name} does not answer {what} as an OpenAI API does: {error}") from None
+        raise ModelError(f"{name} does not answer {what} as an OpenAI API does: {_plain(error)}") from None
 
 
 def _words(error: Any) -> str:
-    """The server's own words, in one line, without the key."""
+    """The server's own words."""
     body = error.body
     said = (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error
+    return _plain(said)
+
+
+def _plain(said: Any) -> str:
+    """In one line, not too long, and without the key."""
     return " ".join(str(said).replace(_key(), "***").split())[:300]
 
 
