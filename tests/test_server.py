@@ -114,7 +114,7 @@ def test_a_server_that_ignores_its_seeds_is_found_out(folder, config, capsys):
         summary = run(prepare(config(f"{root}#org/small", top_k=0)))
     said = capsys.readouterr().err
     assert said.count("warning: ") == 1
-    assert "gives other answers to the same seeds: a new draw is not the same; --batch-size 1 asks" in said
+    assert "gives other answers to 8 of 8 seeds, asked again; --batch-size 1 asks one by one" in said
     assert json.loads(Path(summary.folder, "manifest.json").read_text())["seeded"] is False
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_does_not_sample_is_found_out(config, capsys):
 
 
 class Faults:
-    """Answers that go wrong `times` times, once the first ten requests of a run have passed."""
+    """Answers that go wrong `times` times, once the first fifteen requests of a run have passed."""
 
     def __init__(self, status: int, times: int, said: str = "busy") -> None:
         self.status, self.left, self.said, self.asked, self.bodies = status, times, said, 0, []
@@ -144,7 +144,7 @@ class Faults:
         with self.lock:
             self.asked += 1
             self.bodies.append(body)
-            fails = self.asked > 10 and self.left > 0
+            fails = self.asked > 15 and self.left > 0
             self.left -= fails
         if fails and self.status:
             return self.status, {"error": {"message": self.said}, "headers": {"retry-after-ms": "10"}}
@@ -288,7 +288,8 @@ def test_transformers_serve_draws_by_the_models_own_law(hugging, chat, seen):
 
 def test_a_whole_run_on_transformers_serve(hugging, server, config, tmp_path):
     config("toy")
-    arguments = ["--basemodel", hugging, "--data", "p.json", "--max-new-tokens", "3", "--batch-size", "1"]
+    arguments = ["--basemodel", hugging, "--data", "p.json", "--max-new-tokens", "3"]
+    arguments += ["--batch-size", "1", "--shard-size", "4"]
     env = {**server, "OPENAI_API_KEY": "sk-very-secret"}
     done = run_flow(*arguments, env=env, cwd=tmp_path, file=ROOT / "flows" / "original.py")
     assert done.returncode == 0, done.stderr
