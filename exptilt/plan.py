@@ -100,7 +100,6 @@ def prepare(config: Config) -> Plan:
         specs = resolve_values(config.values, p0.model, device, config.dtype, p0.chat)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
-    load_rewards(specs, device)
     recipe = Recipe(
         config=config,
         p0=p0,
@@ -111,6 +110,7 @@ def prepare(config: Config) -> Plan:
     shards = tuple(_shards(fitted.table, config, len(specs)))
     if p0.model.is_served:
         _reach_server(recipe, shards)
+    load_rewards(specs, device)
     return Plan(
         recipe=recipe,
         shards=shards,
