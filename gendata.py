@@ -33,12 +33,12 @@ class TextGeneration:
         data_name: str = "demo",
         save_directory: str = "results",
     ) -> None:
+        from exptilt.devices import resolve
         from exptilt.models import file_name, full_name
-        from exptilt.plan import resolve_device
         from exptilt.prompts import check_name, short_name
 
         check_name(data_name)
-        self.device = resolve_device("auto")
+        self.device = resolve("auto")[0].partition(":")[0]
         self.basemodel_name = basemodel_name
         self.data_name = data_name
         self.save_directory = save_directory

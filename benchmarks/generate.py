@@ -31,13 +31,13 @@ from transformers import (
     Qwen3Config,
 )
 
+from exptilt.devices import fast_dtype
 from exptilt.engines.base import P0
 from exptilt.engines.checkpoint import causal_model
 from exptilt.engines.decode import decode
 from exptilt.engines.transformers import AUTO_ROWS
 from exptilt.ids import seeds_for
 from exptilt.models import resolve
-from exptilt.plan import fast_dtype
 
 NEW, PAD = 50, 0
 Ids = list[list[int]]

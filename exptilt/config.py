@@ -48,9 +48,11 @@ PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 def check_device(device: str) -> str:
-    """`device`, if it is written as one; ConfigError otherwise."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
+    """`device`, if it is written as one or as several different ones; ConfigError otherwise."""
+    names = device.split(",")
+    known = device == "auto" or all(re.fullmatch(r"(cpu|cuda)(:\d+)?", name) for name in names)
+    if not known or len(set(names)) != len(names):
+        raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda, or cuda:0,cuda:1")
     return device
 
 
@@ -130,10 +132,12 @@ class _Base(BaseModel):
         default="auto", description="prompts per shard; auto makes 20 to 200 shards"
     )
     batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
+    )
     dtype: Dtype = Field(
         default="auto",
-        description="the weights' type; auto is float32 on a CPU and bfloat16 elsewhere",
+        description="the weights' type; auto is bfloat16 where that is faster, else float32",
     )
     save_directory: str = Field(
         default="results", min_length=1, description="where all goes: a folder or s3://bucket/path"
@@ -215,7 +219,9 @@ class Scoring(BaseModel):
     prompt_column: str = Field(default="prompt", description="the key that holds the prompt")
     generated_column: str = Field(default="generated", description="the key that holds prompt + completion")
     shard_size: PositiveOrAuto = Field(default="auto", description="prompts per shard")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
+    )
     dtype: Dtype = Field(default="auto", description="the type that models compute in")
     save_directory: str = Field(default="results", min_length=1, description="where the pool of rewards lies")
 

@@ -25,6 +25,10 @@ class RewardError(ExptiltError, ValueError):
     """A reward that is not one finite number per sample; names prompt, value and model."""
 
 
+class DeviceError(ExptiltError, RuntimeError):
+    """Every device of the run failed; the text says of what."""
+
+
 class PaletteError(ExptiltError, ValueError):
     """Targets for which no λ was found although they are within reach; the text says how close it came."""
 

@@ -41,7 +41,7 @@ def prepare(config: Sweep | Palette) -> Plan:
             config=config.model_copy(update={"nsamples": most, "data": config.file, "basemodel": "unknown"}),
             p0=None,
             rewards=_specs(config.columns, config.file),
-            device="cpu",
+            devices=("cpu",),
             name=Path(config.file).stem,
         ),
         shards=tuple(samples.shard for samples in shards),

@@ -208,7 +208,7 @@ def _described(recipe: Recipe) -> dict[str, Any]:
     """p0 as the manifest has it; of a file's texts nobody knows it."""
     if recipe.p0 is None:
         return {"name": f"unknown (texts of {recipe.name})"}
-    device = models.SERVED if recipe.p0.model.is_served else recipe.device
+    device = models.SERVED if recipe.p0.model.is_served else ", ".join(recipe.devices)
     return {**recipe.p0.identity, "name": recipe.p0.model.name, "device": device}
 
 

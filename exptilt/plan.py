@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from exptilt import ids, models, pool, prompts, rewards, store
+from exptilt import devices, ids, models, pool, prompts, rewards, store
 from exptilt.config import Config, MCAligned, Valued
 from exptilt.engines import base, chat
 from exptilt.engines.base import P0
@@ -35,7 +35,7 @@ class Recipe:
     config: Config
     p0: P0 | None
     rewards: tuple[RewardSpec, ...]
-    device: str
+    devices: tuple[str, ...]
     name: str
 
     @property
@@ -48,7 +48,7 @@ class Recipe:
         """What draws: the base model and where it is, or the file's name."""
         if self.p0 is None:
             return self.name
-        where = "" if self.p0.model.is_served else f" on {self.device} ({self.p0.dtype})"
+        where = "" if self.p0.model.is_served else f" on {', '.join(self.devices)} ({self.p0.dtype})"
         return f"{self.p0.model.name}{where}"
 
     def path(self, stage: str, *parts: str) -> str:
@@ -93,24 +93,24 @@ def prepare(config: Config) -> Plan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     store.check_writable(config.save_directory)
-    device = resolve_device(config.device)
-    p0 = _p0(config, device)
+    found = devices.resolve(config.device)
+    p0 = _p0(config, found[0])
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, device, config.dtype, p0.chat)
+        specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
     table = _slice(prompts.load(config.data, config.prompt_column), config)
     fitted = fit(table, p0, config.on_long_prompt)
     recipe = Recipe(
         config=config,
         p0=p0,
         rewards=specs,
-        device=device,
+        devices=found,
         name=f"{models.file_name(p0.model.name)}-{prompts.short_name(config.data)}",
     )
     shards = tuple(_shards(fitted.table, config, len(specs)))
     if p0.model.is_served:
         _reach_server(recipe, shards)
-    load_rewards(specs, device)
+    load_rewards(specs, found[0])
     return Plan(
         recipe=recipe,
         shards=shards,
@@ -124,7 +124,7 @@ def _reach_server(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
     from exptilt.stages.generate import all_drawn
 
     if recipe.p0 and not all_drawn(recipe, shards):
-        base.load(recipe.p0, recipe.device)
+        base.load(recipe.p0, recipe.devices[0])
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
@@ -133,48 +133,20 @@ def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
         rewards.load(spec, device)
 
 
-def resolve_device(asked: str) -> str:
-    """The device that `asked` means here; ConfigError where this machine has no such device."""
-    import torch
-
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked.startswith("cuda"):
-        found = torch.cuda.device_count()
-        if int(asked.partition(":")[2] or 0) >= found:
-            raise ConfigError(f"--device {asked}: this machine has {found} CUDA devices")
-    return asked
-
-
 def resolve_values(
     values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
 ) -> tuple[RewardSpec, ...]:
     """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's."""
-    own = fast_dtype(device) if dtype == "auto" else dtype
-    return tuple(rewards.resolve(value, base, own, base_dtype(device, dtype), chat) for value in values)
-
-
-def base_dtype(device: str, dtype: str) -> str:
-    """The type that base models compute in: float32 on a CPU, bfloat16 elsewhere, or as asked."""
-    if dtype != "auto":
-        return dtype
-    return "float32" if device == "cpu" else "bfloat16"
-
-
-def fast_dtype(device: str) -> str:
-    """bfloat16 where the device multiplies it faster, else float32: what reward models compute in."""
-    import torch
-
-    if device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return "bfloat16"
-    return "float32"
+    own = devices.fast_dtype(device) if dtype == "auto" else dtype
+    theirs = devices.base_dtype(base, device, dtype)
+    return tuple(rewards.resolve(value, base, own, theirs, chat) for value in values)
 
 
 def _p0(config: Config, device: str) -> P0:
     model = models.base_model(config.basemodel)
     return P0(
         model=model,
-        dtype=models.SERVED if model.is_served else base_dtype(device, config.dtype),
+        dtype=models.SERVED if model.is_served else devices.base_dtype(model, device, config.dtype),
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,

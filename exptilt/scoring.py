@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from exptilt import models, plan, pool, records, store
+from exptilt import devices, models, plan, pool, records, store
 from exptilt.config import Scoring
 from exptilt.errors import ConfigError
 from exptilt.records import Records
@@ -23,9 +23,9 @@ from exptilt.summary import Estimate, estimate_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where a file's texts are scored: a device, and the pool."""
+    """Where a file's texts are scored: devices, and the pool."""
 
-    device: str
+    devices: tuple[str, ...]
     save_directory: str
 
     def path(self, stage: str, *parts: str) -> str:
@@ -68,17 +68,17 @@ def prepare(config: Scoring) -> ScorePlan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     store.check_writable(config.save_directory)
-    device = plan.resolve_device(config.device)
+    at = devices.resolve(config.device)
     base = models.base_model(config.basemodel)
-    specs = plan.resolve_values(config.values, base, device, config.dtype)
+    specs = plan.resolve_values(config.values, base, at[0], config.dtype)
     found = records.read(config.file)
     _refuse_taken(found, specs, config)
     table = _table(found, config)
     size = plan.asked_size(config.shard_size, table["prompt_id"].n_unique(), len(specs))
-    plan.load_rewards(specs, device)
+    plan.load_rewards(specs, at[0])
     return ScorePlan(
         config=config,
-        workplace=Bench(device=device, save_directory=config.save_directory),
+        workplace=Bench(devices=at, save_directory=config.save_directory),
         rewards=specs,
         shards=tuple(records.shards(table, config.file, size, config.save_directory)),
         records=len(found),

@@ -24,7 +24,7 @@ def original(config: Original) -> Summary:
     plan: Plan = load_prompts(config)
     lines: list[Line] = []
     for shard in plan.shards:
-        lines.append([generate.submit(plan.recipe, shard, wait_for=in_turn(lines))])
+        lines.append([generate.submit(plan.recipe, shard, wait_for=in_turn(plan.recipe, lines))])
     summary: Summary = merge(plan, finished(lines))
     return summary
 

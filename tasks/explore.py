@@ -60,10 +60,10 @@ def scored_lines(plan: Plan) -> Iterator[Line]:
         yield [collect.submit(ref.samples.shard, ref.samples, list(ref.rewards))]
     recipe, before = plan.recipe, list[Line]()
     for shard in () if plan.scored else plan.shards:
-        samples = generate.submit(recipe, shard, wait_for=in_turn(before))
+        samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, before))
         rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
-        before = [[samples, *rewards, collect.submit(shard, samples, rewards)]]
-        yield before[0]
+        before.append([samples, *rewards, collect.submit(shard, samples, rewards)])
+        yield before[-1]
 
 
 def tilted_lines(plan: Plan, shards: Sequence[ExploredRef]) -> list[Line]:

@@ -20,6 +20,7 @@ def _generate(recipe: Recipe, shard: ShardRef) -> Any:
 generate = step(_generate, "generate {shard.name}")
 
 
-def in_turn(lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
-    """What the next shard waits for: the device, which the shard before has until it ends, well or not."""
-    return [allow_failure(line[0]) for line in lines[-1:]]
+def in_turn(recipe: Recipe, lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
+    """What the next shard waits for: a device, which a shard before has until it ends, well or not."""
+    ahead = len(recipe.devices)
+    return [allow_failure(lines[-ahead][0])] if len(lines) >= ahead else []

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from prefect import Flow, tags
@@ -16,7 +17,8 @@ from tasks.progress import Progress
 
 Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
 TAG = "exptilt"
-WORKERS = 3  # enough to score a shard while the next is generated; more threads slow each other down
+GPUS = len(list(Path("/dev").glob("nvidia[0-9]*")))  # torch would take seconds to count them
+WORKERS = 3 * max(GPUS, 1)  # enough to score a shard while the next is drawn; more slow each other down
 
 
 def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:

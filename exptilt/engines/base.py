@@ -90,7 +90,7 @@ def load(p0: P0, device: str) -> Engine:
         return _load(p0, device)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _load(p0: P0, device: str) -> Engine:
     if p0.model.source == TOY:
         from exptilt.engines.toy import ToyEngine

@@ -59,7 +59,7 @@ def _config(ref: ModelRef) -> Any:
     return config
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
     """The causal language model at `ref`, loaded once per process for drawing and for likelihoods."""
     return load_model(AutoModelForCausalLM, ref, "base model", device, dtype)
@@ -73,6 +73,12 @@ def load_tokenizer(ref: ModelRef) -> Any:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"tokenizer of {ref.name!r} does not load: {reason}") from error
+
+
+@lru_cache(maxsize=32)
+def hidden_size(ref: ModelRef) -> int:
+    """Numbers of a hidden state of the model at `ref`."""
+    return int(AutoConfig.from_pretrained(ref.source, **_options(ref)).get_text_config().hidden_size)
 
 
 @lru_cache(maxsize=32)

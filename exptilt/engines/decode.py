@@ -35,7 +35,8 @@ def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Te
 
     Temperature, then top_k, then top_p; Gumbel-max over the kept tokens draws from softmax exactly.
     """
-    kept, tokens = logits.topk(p0.top_k or logits.shape[-1])
+    all_tokens = logits.shape[-1]
+    kept, tokens = logits.topk(min(p0.top_k or all_tokens, all_tokens))
     logp = (kept.float() / p0.temperature).log_softmax(-1)
     if p0.top_p < 1:
         p = logp.exp()

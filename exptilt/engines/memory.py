@@ -11,7 +11,7 @@ NO_ROOM: Final = "can't allocate memory"  # what torch says on a CPU
 
 def free_bytes(device: str) -> float:
     """Bytes that drawing may take on `device` now."""
-    if device == "cpu":
+    if device.startswith("cpu"):
         return SHARE["cpu"] * psutil.virtual_memory().available
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return SHARE["cuda"] * (torch.cuda.mem_get_info(device)[0] + unused)

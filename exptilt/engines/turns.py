@@ -1,4 +1,4 @@
-"""Whose turn it is on a CPU: one thread runs all models, first come, first served.
+"""Whose turn it is on a CPU: one thread a device runs all its models, first come, first served.
 
 Models that compute at once on the same cores slow each other down, and take the memory of both. A GPU
 orders the work of several threads by itself.
@@ -14,13 +14,13 @@ import torch
 R = TypeVar("R")
 
 
-@lru_cache(maxsize=1)
-def _thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+@lru_cache(maxsize=16)
+def _thread(device: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"compute-{device}")
 
 
 def in_turn(device: str, work: Callable[[], R]) -> R:
-    """What `work` gives, without gradients: on a CPU in the one computing thread, else here.
+    """What `work` gives, without gradients: on a CPU in the device's one computing thread, else here.
 
     `work` must not call in_turn itself.
     """
@@ -29,4 +29,4 @@ def in_turn(device: str, work: Callable[[], R]) -> R:
         with torch.inference_mode():
             return work()
 
-    return _thread().submit(run).result() if device == "cpu" else run()
+    return _thread(device).submit(run).result() if device.startswith("cpu") else run()

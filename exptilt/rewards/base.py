@@ -90,7 +90,7 @@ def load(spec: RewardSpec, device: str) -> Reward:
         return _load(spec, device)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _load(spec: RewardSpec, device: str) -> Reward:
     match spec.kind:
         case "file":

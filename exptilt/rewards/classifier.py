@@ -59,7 +59,7 @@ def _label(spec: RewardSpec, config: Any) -> int:
     )
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def classifier(model: ModelRef, pair: bool, dtype: str, device: str, value: str) -> "Classifier":
     """The classifier, loaded once per process; values that share it share its forward passes."""
     return Classifier(model, pair, dtype, device, value)

@@ -2,20 +2,18 @@
 
 import re
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from threading import Lock
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from exptilt import ids, pool, schemas, store
+from exptilt.devices import on_one_of
 from exptilt.engines import base
 from exptilt.plan import Recipe
 from exptilt.refs import SamplesRef, ShardRef
 from exptilt.stages.tables import Made, read
-
-_drawing: defaultdict[str, Lock] = defaultdict(Lock)  # one draw at a time on a device
 
 
 def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
@@ -58,15 +56,19 @@ def _parts(folder: str, have: int, n: int) -> tuple[list[str], int]:
 
 
 def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
-    table = read(shard.prompts, "prompts")
+    p0, table = recipe.p0, read(shard.prompts, "prompts")
+    assert p0
     prompt_ids = table["prompt_id"].to_list()
     seeds = ids.seeds_for(recipe.config.seed, prompt_ids, first, last)
-    assert recipe.p0
-    engine = base.load(recipe.p0, recipe.device)
-    began = time.perf_counter()
     batch = 0 if recipe.config.batch_size == "auto" else recipe.config.batch_size
-    with _drawing[recipe.device]:
-        drawn = engine.draw(table["prompt"].to_list(), seeds, batch)
+
+    def draw(device: str) -> tuple[list[list[base.Sample]], dict[str, Any]]:
+        engine = base.load(p0, device)
+        began = time.perf_counter()
+        found = engine.draw(table["prompt"].to_list(), seeds, batch)
+        return found, {"seconds": time.perf_counter() - began, **engine.notes}
+
+    drawn, notes = on_one_of(recipe.devices, "draw", 1, draw)
     samples = pl.DataFrame(
         [sample for row in drawn for sample in row], schema=base.Sample._fields, orient="row"
     )
@@ -78,8 +80,6 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     samples = samples.with_columns(**{k: pl.Series(v) for k, v in keys.items()})
     samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
     tokens = sum(s.n_tokens + (s.finish_reason == "stop") for row in drawn for s in row)
-    seconds = time.perf_counter() - began
     rescored = sum(sample.rescored for row in drawn for sample in row)
-    meta = {"tokens": tokens, "seconds": seconds, "rescored": rescored, "p0": recipe.p0.identity}
-    meta |= engine.notes
+    meta = {"tokens": tokens, "rescored": rescored, "p0": p0.identity, **notes}
     return {"samples": samples}, meta

@@ -1,24 +1,27 @@
 """Score: one value's rewards for a shard's samples."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import polars as pl
 
 from exptilt import ids, pool, rewards, schemas
+from exptilt.devices import on_one_of
 from exptilt.errors import RewardError
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
 from exptilt.stages.tables import Made, described, read
 
+AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
+
 
 class Workplace(Protocol):
-    """Where scoring happens: a device, and a pool."""
+    """Where scoring happens: devices, and a pool."""
 
     @property
-    def device(self) -> str:
-        """The device that models run on."""
+    def devices(self) -> tuple[str, ...]:
+        """The devices that models run on."""
         ...
 
     def path(self, stage: str, *parts: str) -> str:
@@ -50,8 +53,8 @@ def _reward(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> 
     prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
     table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
     began = time.perf_counter()
-    reward = rewards.load(spec, at.device)
-    scored = reward.score(*(table[c].to_list() for c in ("prompt", "completion", "nll")))
+    columns = [table[c].to_list() for c in ("prompt", "completion", "nll")]
+    scored = on_one_of(at.devices, "score", AT_ONCE, lambda d: rewards.load(spec, d).score(*columns))
     _refuse_not_finite(scored.rewards, table, spec)
     rows = table.select("prompt_id", "sample_index").with_columns(
         value=pl.lit(spec.value), reward=pl.Series(scored.rewards, dtype=pl.Float64)

@@ -1,0 +1,91 @@
+"""Several devices do a run's work, each with models of its own; one that fails hands its work over."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import causal
+
+from exptilt import devices, plan, run
+from exptilt.config import Original, build, check_device
+from exptilt.devices import on_one_of
+from exptilt.engines import base
+from exptilt.errors import ConfigError, DeviceError
+
+
+@pytest.fixture(autouse=True)
+def all_well():
+    yield
+    devices._failed.clear()
+
+
+def test_devices_work_at_once_each_on_one_draw():
+    together = threading.Barrier(2, timeout=20)
+    used, lock = list[str](), threading.Lock()
+
+    def draw(device: str) -> None:
+        with lock:
+            used.append(device)
+        together.wait()
+
+    threads = [
+        threading.Thread(target=on_one_of, args=(("cpu:0", "cpu:1"), "draw", 1, draw)) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(used) == ["cpu:0"] * 3 + ["cpu:1"] * 3
+
+
+def test_a_mistake_in_the_work_costs_no_device():
+    def work(device: str) -> None:
+        raise ValueError("a wrong prompt")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a wrong prompt"):
+            on_one_of(("cpu:0",), "draw", 1, work)
+
+
+def settings(tmp_path, **changes) -> Original:
+    folder = tmp_path / "letters"
+    source = str(folder) if folder.exists() else causal(folder, "gpt2")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("".join(f"{'abcdef'[i % 6]}{'fedcba'[i // 6]}\n" for i in range(24)))
+    given = {"basemodel": source, "data": str(prompts), "nsamples": 4, "max_new_tokens": 8, "shard_size": 6}
+    return build(Original, {**given, **changes})
+
+
+def test_a_failing_device_gives_its_shard_to_another_and_the_rows_stay(tmp_path, capsys):
+    """A CUDA error ends a device for the process: here the error is injected into a CPU device's model."""
+    alone = run.run(plan.prepare(settings(tmp_path, save_directory=str(tmp_path / "one"), device="cpu")))
+    config = settings(tmp_path, save_directory=str(tmp_path / "two"), device="cpu:0,cpu:1")
+    planned = plan.prepare(config)
+    engine = base.load(planned.recipe.p0, "cpu:0")
+
+    def lost(*_, **__):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore lines")
+
+    engine.model.forward = lost
+    both = run.run(planned)
+    assert engine.model is not base.load(planned.recipe.p0, "cpu:1").model
+    assert (
+        "cpu:0 failed (CUDA error: unspecified launch failure); others do its work" in capsys.readouterr().err
+    )
+    assert Path(both.json).read_bytes() == Path(alone.json).read_bytes()
+    base.load(planned.recipe.p0, "cpu:1").model.forward = lost
+    other = settings(tmp_path, save_directory=str(tmp_path / "two"), device="cpu:0,cpu:1", seed=1)
+    with pytest.raises(DeviceError, match=r"no device is left: cpu:0: CUDA error.*; cpu:1: CUDA error"):
+        run.run(plan.prepare(other))
+
+
+@pytest.mark.parametrize("written", ["cuda:x", "cpu,,cpu:1", "cpu:0,cpu:0", "auto,cpu", "gpu"])
+def test_a_device_that_is_none_is_refused(written):
+    with pytest.raises(ConfigError, match="unknown device"):
+        check_device(written)
+
+
+def test_a_device_that_is_not_here_is_named():
+    with pytest.raises(ConfigError, match=r"--device cuda:99: this machine has \d+ CUDA devices"):
+        devices.resolve("cpu,cuda:99")
