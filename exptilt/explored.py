@@ -32,7 +32,7 @@ def prepare(config: Sweep | Palette) -> Plan:
     found = records.read(config.file)
     table = records.table_of(found, config.file, config.prompt_column, config.generated_column)
     columns = {value: _numbers(found, value, config.file) for value in config.columns}
-    size = plan.asked_size(config.shard_size, table["prompt_id"].n_unique(), len(columns))
+    size = plan.shard_size(table["prompt_id"].n_unique(), config.shard_size)
     shards = records.shards(table, config.file, size, config.save_directory)
     rewarded = table.select("prompt_id", "sample_index").with_columns(**columns)
     most = int(table.group_by("prompt_id").len()["len"].max() or 1)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -21,8 +21,7 @@ from exptilt.models import ModelRef
 from exptilt.refs import ScoredRef, ShardRef
 from exptilt.rewards import RewardSpec
 
-FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 200, 64
-MOST_TASKS: Final = 900  # beyond about 1,000 a run Prefect's server falls behind
+FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 64  # with many values a run has about 1,000 tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ def prepare(config: Config) -> Plan:
         devices=found,
         name=f"{models.file_name(p0.model.name)}-{prompts.short_name(config.data)}",
     )
-    shards = tuple(_shards(fitted.table, config, len(specs)))
+    shards = tuple(_shards(fitted.table, config))
     if p0.model.is_served:
         _reach_server(recipe, shards)
     load_rewards(specs, found[0])
@@ -165,21 +164,17 @@ def _slice(table: pl.DataFrame, config: Config) -> pl.DataFrame:
     return chosen
 
 
-def shard_size(n_prompts: int, n_values: int) -> int:
-    """Prompts per shard when none is asked for: 20 to 200 shards, and under 900 tasks."""
-    tasks_per_shard = n_values + 2
-    most = min(MOST_SHARDS, MOST_TASKS // tasks_per_shard)
+def shard_size(n_prompts: int, asked: int | Literal["auto"] = "auto") -> int:
+    """Prompts per shard: as asked, or what makes 20 to 100 shards. The number of values must not count:
+    another one would find no shard of the pool."""
+    if asked != "auto":
+        return asked
     wanted = math.ceil(n_prompts / PROMPTS_PER_SHARD)
-    return math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), most))
+    return math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), MOST_SHARDS))
 
 
-def asked_size(asked: int | Literal["auto"], n_prompts: int, n_values: int) -> int:
-    """Prompts per shard: as asked, or see shard_size."""
-    return shard_size(n_prompts, n_values) if asked == "auto" else asked
-
-
-def _shards(table: pl.DataFrame, config: Config, n_values: int) -> list[ShardRef]:
-    size = asked_size(config.shard_size, table.height, n_values)
+def _shards(table: pl.DataFrame, config: Config) -> list[ShardRef]:
+    size = shard_size(table.height, config.shard_size)
     tables = list(table.iter_slices(size))
     return [_shard(t, index, len(tables), config) for index, t in enumerate(tables)]
 

@@ -74,7 +74,7 @@ def prepare(config: Scoring) -> ScorePlan:
     found = records.read(config.file)
     _refuse_taken(found, specs, config)
     table = _table(found, config)
-    size = plan.asked_size(config.shard_size, table["prompt_id"].n_unique(), len(specs))
+    size = plan.shard_size(table["prompt_id"].n_unique(), config.shard_size)
     plan.load_rewards(specs, at[0])
     return ScorePlan(
         config=config,
