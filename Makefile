@@ -1,8 +1,9 @@
 # make demo: install into .venv and draw from a tilted model.   make test: install the test tools, run the suite.
+# make soak: long runs under faults, with their figures.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test soak lint clean
 
 demo: .venv/installed
 	@echo "drawing from the tilted demo model into results/"
@@ -11,6 +12,10 @@ demo: .venv/installed
 test: .venv/tested
 	@echo "running the whole suite"
 	$(BIN)/python -m pytest
+
+soak: .venv/tested
+	@echo "running the long runs under faults"
+	$(BIN)/python -m pytest -m soak -s --timeout 1800
 
 lint: .venv/linted
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from exptilt import prompts, rewards
+from exptilt import prompts, rewards, s3
 from exptilt.errors import ConfigError
 
 
@@ -40,6 +41,11 @@ def _listed(given: Any) -> Any:
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
 Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
+Place = Annotated[str, AfterValidator(s3.check_path)]
+Endpoint = Annotated[
+    str, AfterValidator(s3.check_endpoint), WithJsonSchema({"type": "string", "pattern": s3.PATTERN})
+]
+S3_HOST: Final = "the address of an S3 that is not AWS: https://HOST:PORT of MinIO, R2, Ceph, ..."
 Positive = Annotated[int, Field(ge=1)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ResamplerName = Literal["multinomial", "systematic", "residual", "gumbel-top-k", "rejection", "best-of-n"]
@@ -112,7 +118,7 @@ class _Base(BaseModel):
         description="demo, gpt2, opt1.3b, llama2_chat, toy, a Hub id, a local folder, "
         "or a server as http://HOST:PORT/v1#MODEL",
     )
-    data: str = Field(
+    data: Place = Field(
         default="demo",
         description="demo, Anthropic-harmless, Imdb, a .json/.jsonl/.csv/.parquet/.txt file, "
         "or a Hub data set as org/name or org/name:split",
@@ -139,9 +145,10 @@ class _Base(BaseModel):
         default="auto",
         description="the weights' type; auto is bfloat16 where that is faster, else float32",
     )
-    save_directory: str = Field(
+    save_directory: Place = Field(
         default="results", min_length=1, description="where all goes: a folder or s3://bucket/path"
     )
+    endpoint_url: Endpoint = Field(default="", description=S3_HOST)
     on_long_prompt: Literal["error", "skip", "truncate"] = Field(
         default="error", description="a prompt beyond the model's context: stop, skip it, or cut it"
     )
@@ -210,12 +217,12 @@ class Scoring(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: str = Field(description="a .json, .jsonl or .parquet file of records")
+    file: Place = Field(description="a .json, .jsonl or .parquet file of records")
     value: Names = Field(default=("humor",), description="values to add, as in mc_aligned.py")
     basemodel: str = Field(
         default="demo", description="the base model: for perplexity, and demo for the demo's values"
     )
-    output: str = Field(default="", description="the file to write; if none, the input itself, once whole")
+    output: Place = Field(default="", description="the file to write; if none, the input itself, once whole")
     prompt_column: str = Field(default="prompt", description="the key that holds the prompt")
     generated_column: str = Field(default="generated", description="the key that holds prompt + completion")
     shard_size: PositiveOrAuto = Field(default="auto", description="prompts per shard")
@@ -223,7 +230,10 @@ class Scoring(BaseModel):
         default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
     )
     dtype: Dtype = Field(default="auto", description="the type that models compute in")
-    save_directory: str = Field(default="results", min_length=1, description="where the pool of rewards lies")
+    save_directory: Place = Field(
+        default="results", min_length=1, description="where the pool of rewards lies"
+    )
+    endpoint_url: Endpoint = Field(default="", description=S3_HOST)
 
     @field_validator("device")
     @classmethod
@@ -250,11 +260,16 @@ def _plain(items: Sequence[Any]) -> str:
 
 
 def build(model: type[C], settings: dict[str, Any]) -> C:
-    """The checked configuration, or a ConfigError of one line that names the flag."""
+    """The checked configuration, or a ConfigError of one line that names the flag.
+
+    Every way into a run comes through here, so its endpoint is this process's from now on.
+    """
     try:
-        return model(**settings)
+        config = model(**settings)
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
+    s3.use_endpoint(getattr(config, "endpoint_url", ""))
+    return config
 
 
 def explain(error: ValidationError) -> str:

@@ -37,6 +37,21 @@ class StorageError(ExptiltError, OSError):
     """A path that cannot be read or written; the text names it."""
 
 
+class MissingError(StorageError):
+    """A path at which there is nothing."""
+
+
+class RefusedError(StorageError):
+    """A path that stays closed until someone changes something: no space, no permission, no such bucket.
+
+    `reason` is the same for every path that the same cause closes.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class ShardsFailed(ExptiltError, RuntimeError):
     """Some shards failed; every other shard is saved and a re-run does only what is missing."""
 

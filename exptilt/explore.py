@@ -5,13 +5,13 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 from exptilt import targets, vectors
-from exptilt.config import Items, Names, Valued, check_values
+from exptilt.config import Items, Names, Place, Valued, check_values
 from exptilt.errors import ConfigError
 from exptilt.vectors import Lam
 
 
 class _Source(BaseModel):
-    file: str = Field(
+    file: Place = Field(
         default="",
         description="a scored .json, .jsonl or .parquet file whose samples and values are used",
     )

@@ -65,7 +65,7 @@ def _numbers(found: Records, value: str, file: str) -> pl.Series:
 
 def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
     """The values as the manifest names them: by the file's name and content."""
-    name, revision = Path(file).name, f"sha256:{store.sha256(Path(file).read_bytes())}"
+    name, revision = Path(file).name, f"sha256:{store.sha256(store.read_bytes(file))}"
     model = ModelRef(name=name, source=name, revision=revision)
     return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
 

@@ -16,8 +16,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from exptilt import store
-from exptilt.errors import StorageError
+from exptilt import s3, store
+from exptilt.errors import MissingError, StorageError
 
 BEAT = 5.0
 TTL = 20.0
@@ -37,35 +37,25 @@ def held(path: str) -> Iterator[None]:
     finally:
         done.set()
         heart.join()
-        with suppress(StorageError):
+        with suppress(StorageError), s3.hasty(BEAT):
             store.remove(path)
 
 
 def _acquire(path: str, token: str) -> None:
     last, since = b"", time.monotonic()
-    while not _create(path, _body(token, 0)):
+    while not store.create(path, _body(token, 0)):
         try:
             now = store.read_bytes(path)
-        except StorageError:
+        except MissingError:
             continue  # released in between: try to create it again
+        if now == _body(token, 0):
+            return  # the store had taken it, but its answer was lost
         if now != last:
             last, since = now, time.monotonic()
         if _is_dead(now) or time.monotonic() - since > TTL:
             store.write_bytes(path, _body(token, 0))
             return
         time.sleep(POLL)
-
-
-def _create(path: str, body: bytes) -> bool:
-    with store.clear_errors(path, "write"):
-        fs, inner = store.filesystem(path)
-        if store.is_local(path):
-            fs.makedirs(fs._parent(inner), exist_ok=True)
-        try:
-            fs.pipe_file(inner, body, mode="create")
-        except FileExistsError:
-            return False
-    return True
 
 
 def _body(token: str, beat: int) -> bytes:
@@ -77,7 +67,7 @@ def _beat(path: str, token: str, done: threading.Event) -> None:
     beat = 0
     while not done.wait(BEAT):
         beat += 1
-        with suppress(StorageError):  # a missed beat costs at most the lease, never the result
+        with suppress(StorageError), s3.hasty(BEAT):  # a missed beat costs the lease at most
             store.write_bytes(path, _body(token, beat))
 
 

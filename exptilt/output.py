@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from exptilt import card, exports, models, page, plot, pool, store
+from exptilt import card, exports, ids, lease, models, page, plot, pool, s3, store
 from exptilt.config import MCAligned
 from exptilt.plan import Plan, Recipe
 from exptilt.provenance import made_with
@@ -42,9 +42,16 @@ def named(plan: Plan, what: str) -> str:
 
 
 def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
-    """Write records and data set of all shards, in order, one shard in memory at a time."""
-    name = stem(plan)
-    folder = store.join(plan.recipe.config.save_directory, name)
+    """Write records and data set of all shards, in order, one shard in memory at a time.
+
+    Runs that share the storage write the same outputs one after the other.
+    """
+    name, root = stem(plan), plan.recipe.config.save_directory
+    with lease.held(f"{pool.place(root, 'merging', ids.content_key(name))}.lease"):
+        return _merge(plan, shards, store.join(root, name))
+
+
+def _merge(plan: Plan, shards: Sequence[Shard], folder: str) -> Summary:
     path = f"{folder}.json"
     store.remove(store.join(folder, pool.MANIFEST))
     books = _Books(plan, folder)
@@ -157,6 +164,7 @@ class _Books:
             skipped=len(plan.skipped),
             truncated=len(plan.truncated),
             rescored=sum(described(part).meta.get("rescored", 0) for s in drawn for part in s.parts),
+            retries=s3.take_retries(),
             json=path,
             folder=self.folder,
         )

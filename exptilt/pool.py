@@ -1,9 +1,10 @@
 """The pool: computed tables under content keys, each entry complete once its manifest is there.
 
 An entry is a folder with Parquet files and manifest.json, written last, which records rows, bytes
-and SHA-256 of every file. An entry that is missing, truncated or altered counts as absent.
+and SHA-256 of every file, and of itself. An entry that is missing, truncated or altered counts as absent.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from exptilt import ids, lease, schemas, store
-from exptilt.errors import StorageError
+from exptilt.errors import MissingError, StorageError
 
-MANIFEST = "manifest.json"
+MANIFEST, SEAL = "manifest.json", "sha256"
 Tables = dict[str, pl.DataFrame]
 
 
@@ -39,12 +40,24 @@ class Entry:
 
 
 def described(path: str) -> Entry | None:
-    """The entry at `path` as its manifest describes it, its files not looked at; None without one."""
+    """The entry at `path` as its manifest describes it, its files not looked at; None without one.
+
+    A manifest that is not as it was written counts as none. StorageError where the store cannot say.
+    """
     try:
-        manifest = store.read_json(store.join(path, MANIFEST))
-        return Entry(path=path, files=dict(manifest["files"]), meta=dict(manifest["meta"]))
-    except (StorageError, KeyError, TypeError, ValueError):
+        manifest = json.loads(store.read_bytes(store.join(path, MANIFEST)))
+        files, meta = dict(manifest["files"]), dict(manifest["meta"])
+        seal = manifest.get(SEAL, "")
+    except (MissingError, KeyError, TypeError, ValueError):
         return None
+    if seal and seal != _sealed(files, meta):
+        return None
+    return Entry(path=path, files=files, meta=meta)
+
+
+def _sealed(files: dict[str, Any], meta: dict[str, Any]) -> str:
+    """The SHA-256 of what a manifest says."""
+    return store.sha256(json.dumps([files, meta], sort_keys=True).encode())
 
 
 def find(path: str) -> Entry | None:
@@ -52,7 +65,7 @@ def find(path: str) -> Entry | None:
     entry = described(path)
     try:
         intact = entry is not None and all(_is_intact(path, n, said) for n, said in entry.files.items())
-    except (StorageError, KeyError, TypeError):
+    except (MissingError, KeyError, TypeError):
         return None
     return entry if intact else None
 
@@ -69,7 +82,7 @@ def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
         data = store.parquet_bytes(schemas.validate(name, table))
         store.write_bytes(store.join(path, f"{name}.parquet"), data)
         files[name] = {"rows": table.height, "bytes": len(data), "sha256": store.sha256(data)}
-    store.write_json(store.join(path, MANIFEST), {"files": files, "meta": meta})
+    store.write_json(store.join(path, MANIFEST), {"files": files, "meta": meta, SEAL: _sealed(files, meta)})
     return Entry(path=path, files=files, meta=meta)
 
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from exptilt import demo, ids, schemas
+from exptilt import demo, ids, schemas, store
 from exptilt.errors import ConfigError, PromptError
 
 HARMLESS: Final = "Anthropic-harmless"
 IMDB: Final = "Imdb"
 SUPPORTED: Final = (
-    "demo, Anthropic-harmless, Imdb, a .json, .jsonl, .csv, .parquet or .txt file, "
+    "demo, Anthropic-harmless, Imdb, a .json, .jsonl, .csv, .parquet or .txt file (also on s3://), "
     "or a Hub data set as org/name or org/name:split"
 )
 HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
@@ -31,7 +31,7 @@ def check_name(data: str) -> None:
     if data in ("demo", HARMLESS, IMDB):
         return
     if Path(data).suffix.lower() in READERS:
-        if not Path(data).is_file():
+        if store.is_local(data) and not Path(data).is_file():
             raise ConfigError(f"--data {data}: there is no such file")
     elif not HUB_NAME.fullmatch(data):
         raise ConfigError(f"unknown data {data!r}: supported are {SUPPORTED}")
@@ -89,7 +89,7 @@ def _from_file(data: str, column: str, reader: Callable[[str], Columns]) -> Text
     except UnicodeDecodeError as error:
         raise ConfigError(f"--data {data}: not UTF-8 at byte {error.start}") from error
     except OSError as error:
-        raise ConfigError(f"--data {data}: {error.strerror or error}") from error
+        raise ConfigError(f"--data: {error}") from error
     except (pl.exceptions.PolarsError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--data {data}: cannot be read ({reason})") from error
@@ -105,7 +105,7 @@ def _check_column(columns: list[str], data: str, column: str) -> None:
 
 
 def _utf8(path: str) -> str:
-    return Path(path).read_bytes().decode("utf-8")
+    return store.read_bytes(path).decode("utf-8")
 
 
 def _read_lines(path: str) -> Columns:
@@ -131,7 +131,7 @@ def _read_csv(path: str) -> Columns:
 
 
 def _read_parquet(path: str) -> Columns:
-    return pl.read_parquet(path).to_dict(as_series=False)
+    return pl.read_parquet(store.read_bytes(path)).to_dict(as_series=False)
 
 
 READERS: Final[dict[str, Callable[[str], Columns]]] = {

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from exptilt import ids, pool, schemas
+from exptilt import ids, pool, schemas, store
 from exptilt.errors import ConfigError, PromptError
 from exptilt.refs import SamplesRef, ShardRef
 from exptilt.stages.tables import read as pool_table
@@ -28,7 +28,7 @@ def read(file: str) -> Records:
     except KeyError:
         raise ConfigError(f"--file {file}: must end in {', '.join(READERS)}") from None
     except OSError as error:
-        raise ConfigError(f"--file {file}: {error.strerror or error}") from error
+        raise ConfigError(f"--file: {error}") from error
     except (ValueError, pl.exceptions.PolarsError) as error:
         raise ConfigError(f"--file {file}: cannot be read ({str(error).splitlines()[0]})") from error
     if not records:
@@ -37,11 +37,11 @@ def read(file: str) -> Records:
 
 
 def _json(file: str) -> Records:
-    return _checked(json.loads(Path(file).read_bytes()))
+    return _checked(json.loads(store.read_bytes(file)))
 
 
 def _jsonl(file: str) -> Records:
-    return _checked([json.loads(line) for line in Path(file).read_bytes().split(b"\n") if line.strip()])
+    return _checked([json.loads(line) for line in store.read_bytes(file).split(b"\n") if line.strip()])
 
 
 def _checked(records: Any) -> Records:
@@ -51,7 +51,7 @@ def _checked(records: Any) -> Records:
 
 
 def _parquet(file: str) -> Records:
-    return pl.read_parquet(file).to_dicts()
+    return pl.read_parquet(store.read_bytes(file)).to_dicts()
 
 
 READERS: Final = {".json": _json, ".jsonl": _jsonl, ".parquet": _parquet}

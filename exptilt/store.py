@@ -1,26 +1,35 @@
 """Reading and writing on any fsspec path (a local folder or s3://): whole files or nothing.
 
 A local file is written beside its place, flushed to disk and renamed; an S3 object appears when its
-upload completes. So a reader sees the old object, the new one or none, never a part.
+upload completes. So a reader sees the old object, the new one or none, never a part. What can pass is
+tried again (see s3).
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
 import polars as pl
 
-from exptilt.errors import StorageError
+from exptilt import s3
+from exptilt.errors import MissingError, RefusedError, StorageError
 
 PROBE = ".exptilt-write-check"
 REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")  # not OSErrors, but failures of a store
+CHECK_SECONDS = 5.0  # how long a run that begins tries a store again that does not answer
+LASTING = frozenset(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EROFS EFBIG EACCES EPERM ENOTDIR EISDIR ENAMETOOLONG".split()
+    if hasattr(errno, name)
+)
 
 
 def is_local(path: str) -> bool:
@@ -35,8 +44,9 @@ def join(root: str, *parts: str) -> str:
 
 def filesystem(path: str) -> tuple[Any, str]:
     """The fsspec file system of `path`, and the path as that file system spells it."""
-    options = {} if is_local(path) else {"use_listings_cache": False}
-    fs, inner = fsspec.core.url_to_fs(path, **options)
+    fs, inner = fsspec.core.url_to_fs(path, **(s3.options() if s3.is_s3(path) else {}))
+    if s3.is_s3(path):
+        fs.retries = 1  # see s3.patiently
     return fs, inner
 
 
@@ -47,14 +57,29 @@ def clear_errors(path: str, verb: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except FileNotFoundError as error:
-        raise StorageError(f"cannot {verb} {path}: it does not exist") from error
-    except OSError as error:
-        raise StorageError(f"cannot {verb} {path}: {error.strerror or error}") from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in REMOTE_ERRORS:
+        remote = type(error).__module__.partition(".")[0] in REMOTE_ERRORS
+        if not remote and not isinstance(error, OSError):
             raise
-        raise StorageError(f"cannot {verb} {path}: {error}") from error
+        raise _explained(path, verb, error) from error
+
+
+def _explained(path: str, verb: str, error: Exception) -> StorageError:
+    """What `error` means for the user."""
+    advice = "" if is_local(path) else s3.advice(error)
+    if isinstance(error, FileNotFoundError) and verb != "write" and not advice:
+        return MissingError(f"cannot {verb} {path}: it does not exist")
+    said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+    reason = f"{said}; {advice}" if advice else said
+    text = f"cannot {verb} {path}: {reason}"
+    return RefusedError(text, reason) if _is_lasting(path, error) else StorageError(text)
+
+
+def _is_lasting(path: str, error: Exception) -> bool:
+    """Whether `error` stays until someone changes something; a lost upload can be made anew."""
+    if is_local(path):
+        return getattr(error, "errno", None) in LASTING
+    return not s3.can_pass(error) and s3.answer(error)[0] != "NoSuchUpload"
 
 
 @contextmanager
@@ -84,14 +109,19 @@ def _writing_local(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _writing_remote(path: str) -> Iterator[IO[bytes]]:
+    """One put for a small file; else parts, each sent again where that helps, given up together."""
     fs, inner = filesystem(path)
-    f = fs.open(inner, "wb", autocommit=False)
+    f = fs.open(inner, "wb", block_size=s3.PART)
+    send = getattr(f, "_call_s3", None)
+    if send:
+        f._call_s3 = lambda *args, **kwargs: s3.patiently(lambda: send(*args, **kwargs))
     try:
         yield f
         f.close()
-        f.commit()
     except BaseException:
-        f.discard()
+        f.closed = True  # else it is completed when it is collected
+        with suppress(Exception):  # what stopped it says more
+            s3.patiently(f.discard)
         raise
 
 
@@ -105,7 +135,7 @@ def read_bytes(path: str) -> bytes:
     """The bytes at `path`; StorageError if they cannot be read."""
     with clear_errors(path, "read"):
         fs, inner = filesystem(path)
-        data: bytes = fs.cat_file(inner)
+        data: bytes = s3.patiently(lambda: fs.cat_file(inner))
         return data
 
 
@@ -114,18 +144,49 @@ def names(folder: str) -> list[str]:
     with clear_errors(folder, "list"):
         fs, inner = filesystem(folder)
         try:
-            found = fs.ls(inner, detail=False)
+            found = s3.patiently(lambda: fs.ls(inner, detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
 
 
 def remove(path: str) -> None:
-    """Remove the file or folder at `path`, if it is there."""
-    with clear_errors(path, "remove"):
+    """Remove the file at `path`, if it is there."""
+    with suppress(MissingError), clear_errors(path, "remove"):
         fs, inner = filesystem(path)
-        if fs.exists(inner):
-            fs.rm(inner, recursive=True)
+        s3.patiently(lambda: fs.rm_file(inner))
+
+
+def create(path: str, data: bytes) -> bool:
+    """Write the small file `path` unless there is one; False if there was.
+
+    A store that cannot create exclusively writes it anyway.
+    """
+    with clear_errors(path, "write"):
+        fs, inner = filesystem(path)
+        if is_local(path):
+            fs.makedirs(fs._parent(inner), exist_ok=True)
+        try:
+            s3.patiently(lambda: fs.pipe_file(inner, data, mode="create"))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            return _not_created(path, data, error)
+    return True
+
+
+def _not_created(path: str, data: bytes, error: OSError) -> bool:
+    """What a failed exclusive write means: the file was there, the store has no such write, or an error."""
+    match s3.answer(error)[1]:
+        case 409 | 412:
+            return False
+        case 501:
+            write_bytes(path, data)
+            return True
+    if is_local(path):
+        with suppress(StorageError):
+            remove(path)  # created, but without its text
+    raise error
 
 
 def write_json(path: str, value: Any) -> None:
@@ -155,9 +216,10 @@ def sha256(data: bytes) -> str:
 
 
 def check_writable(root: str) -> None:
-    """Raise StorageError at once if nothing can be written and read back under `root`."""
+    """Raise StorageError soon if nothing can be written and read back under `root`."""
     probe = join(root, f"{PROBE}-{uuid.uuid4().hex}")
-    write_bytes(probe, b"exptilt" * 1000)
-    if len(read_bytes(probe)) != 7000:
-        raise StorageError(f"cannot write {root}: what was written did not come back")
-    remove(probe)
+    with s3.hasty(CHECK_SECONDS):
+        write_bytes(probe, b"exptilt" * 1000)
+        if len(read_bytes(probe)) != 7000:
+            raise StorageError(f"cannot write {root}: what was written did not come back")
+        remove(probe)

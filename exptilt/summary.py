@@ -89,6 +89,7 @@ class Summary:
     truncated: int = 0
     rescored: int = 0
     cut: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
     json: str = ""
     folder: str = ""
 
@@ -133,6 +134,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.rescored:
         own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
         rows.append(("perplexity", own))
+    if summary.retries:
+        rows.append(("storage", f"{summary.retries:,} retries"))
     rows += [("records", summary.json), ("data set", summary.folder)]
     return [*rows, ("page", f"{summary.folder}/index.html")] if summary.quality else rows
 

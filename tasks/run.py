@@ -100,10 +100,12 @@ def _failure(line: Line) -> BaseException:
 
 
 def _listed(failures: dict[int, BaseException], total: int) -> str:
-    """One line per different error, with the shards that it hit."""
+    """One line per different error, with the shards that it hit; the first path stands for its like."""
+    said: dict[str, str] = {}
     shards: dict[str, list[str]] = {}
     for index, error in failures.items():
         first = (str(error) or type(error).__name__).splitlines()[0]
+        first = said.setdefault(getattr(error, "reason", first), first)
         shards.setdefault(first, []).append(f"{index + 1:03d}")
     return "\n".join(
         [

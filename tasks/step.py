@@ -12,6 +12,8 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
+from exptilt.errors import RefusedError
+
 RETRIES = 3
 R = TypeVar("R")
 started: set[UUID] = set()  # the task runs of this process
@@ -20,9 +22,11 @@ started: set[UUID] = set()  # the task runs of this process
 def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether a failure may be gone at the next try: input and output, memory, a lost connection.
 
-    A wrong configuration or a reward that is not finite would fail again.
+    A wrong configuration, a full disk or a reward that is not finite would fail again.
     """
     error = state.result(raise_on_failure=False)
+    if isinstance(error, RefusedError):
+        return False
     return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
 
 

@@ -1,0 +1,175 @@
+"""S3 file systems: where they answer, how long they are waited for, and what is tried again.
+
+botocore and s3fs each have a retry layer that waits on its own, counts nothing and multiplies with the
+other (one hung call: 5 × 5 × 15 s); both are off, and `patiently` is the only one.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from exptilt.errors import ConfigError
+
+ENDPOINT: Final = "AWS_ENDPOINT_URL_S3"  # botocore's own name, so that child processes have it, too
+CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
+TRIES, PAUSE = 6, 0.2  # pauses of 0.2, 0.4, … 3.2 s, each cut by a random part of its half
+PART = 16 * 2**20  # bytes of a part; stores take 10,000 parts, so 156 GiB
+PATTERN: Final = r"^(https?://[^/@?#\s]+(/[^@?#\s]*)?)?$"
+PASSING: Final = frozenset(
+    "SlowDown InternalError ServiceUnavailable RequestTimeout IncompleteBody BadDigest OperationAborted "
+    "ConditionalRequestConflict Throttling ThrottlingException RequestLimitExceeded "
+    "TooManyRequestsException XAmzContentSHA256Mismatch".split()
+)
+PASSING_STATUS: Final = frozenset({429, 500, 502, 503, 504})
+WRONG_KEYS: Final = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
+ADVICE: Final = {
+    "NoSuchBucket": "create the bucket, or check the path and --endpoint-url",
+    "AccessDenied": "these credentials may not do that; they must list, get, put and delete objects there",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch"), WRONG_KEYS),
+    **dict.fromkeys(("InvalidToken", "ExpiredToken"), WRONG_KEYS),
+    "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "PartialCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    **dict.fromkeys(
+        ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError"),
+        "is the server up, and --endpoint-url or AWS_ENDPOINT_URL right?",
+    ),
+}
+
+R = TypeVar("R")
+_patience: ContextVar[float] = ContextVar("patience", default=60.0)
+_counting = threading.Lock()
+_retries = 0
+_outside = os.environ.get(ENDPOINT, "")
+
+
+def is_s3(path: str) -> bool:
+    """Whether `path` is an object or a prefix of a bucket."""
+    return path.startswith(("s3://", "s3a://"))
+
+
+def check_endpoint(url: str) -> str:
+    """`url`, if it is empty or http(s)://host[:port]; ConfigError, which does not repeat it, otherwise."""
+    parts = urlsplit(url)
+    secret = parts.username or parts.password or parts.query or parts.fragment
+    if url and (secret or parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ConfigError(
+            "--endpoint-url and AWS_ENDPOINT_URL: give http://host:port or https://host, no credentials; "
+            "these belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return url
+
+
+def check_path(path: str) -> str:
+    """`path`, unless it is an s3:// URL with credentials in it: ConfigError, which does not repeat it."""
+    if is_s3(path) and "@" in urlsplit(path).netloc:
+        raise ConfigError(
+            "an s3:// path must not hold credentials; these belong in AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
+    return path
+
+
+def use_endpoint(url: str) -> None:
+    """Reach S3 at `url` from now on, in this process and those it starts; "" for as it was outside."""
+    os.environ[ENDPOINT] = url or _outside
+    if not os.environ[ENDPOINT]:
+        del os.environ[ENDPOINT]
+
+
+def options() -> dict[str, Any]:
+    """What s3fs is told; an endpoint that botocore would find by itself is named, so that two never mix.
+
+    Parts of one size are what R2 asks for; one transfer at a time keeps memory to a part.
+    """
+    endpoint = os.environ.get(ENDPOINT) or os.environ.get("AWS_ENDPOINT_URL", "")
+    return {
+        "endpoint_url": check_endpoint(endpoint) or None,
+        "use_listings_cache": False,
+        "fixed_upload_size": True,
+        "max_concurrency": 1,
+        "config_kwargs": {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+        },
+    }
+
+
+def patiently(operation: Callable[[], R]) -> R:
+    """What `operation` gives, tried again after an error that can pass, with growing pauses."""
+    began = time.monotonic()
+    for tried in range(TRIES):
+        try:
+            return operation()
+        except Exception as error:
+            late = time.monotonic() - began > _patience.get()
+            if late or tried == TRIES - 1 or not can_pass(error):
+                raise
+        _count()
+        time.sleep(PAUSE * 2**tried * random.uniform(0.5, 1.0))
+    raise AssertionError("a last try returns or raises")
+
+
+@contextmanager
+def hasty(seconds: float) -> Iterator[None]:
+    """In the block, begin no further try later than `seconds` after the first."""
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def _count() -> None:
+    global _retries  # noqa: PLW0603 - one number per process
+    with _counting:
+        _retries += 1
+
+
+def take_retries() -> int:
+    """How often something was tried again since this was last asked."""
+    global _retries
+    with _counting:
+        taken, _retries = _retries, 0
+    return taken
+
+
+def answer(error: BaseException | None) -> tuple[str, int]:
+    """Code and HTTP status of the store's answer behind `error`; "" and 0 where there was none."""
+    from botocore.exceptions import ClientError
+
+    while error is not None and not isinstance(error, ClientError):
+        error = error.__cause__
+    if error is None:
+        return "", 0
+    said = error.response
+    return str(said["Error"].get("Code", "")), int(said["ResponseMetadata"].get("HTTPStatusCode", 0))
+
+
+def can_pass(error: BaseException) -> bool:
+    """Whether `error` may be gone at the next try: a lost connection, a timeout, a cut body, a busy store."""
+    import aiohttp
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    code, status = answer(error)
+    if code:
+        return code in PASSING or status in PASSING_STATUS
+    lost = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.FlexibleChecksumError)
+    passing = (*lost, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
+    return isinstance(error, passing) and not isinstance(error, boto.SSLError)
+
+
+def advice(error: BaseException) -> str:
+    """What to do about `error`, where that is known; "" otherwise."""
+    code, status = answer(error)
+    if status == 403 and code not in ADVICE:
+        code = "AccessDenied"
+    return ADVICE.get(code or type(error).__name__, "")
