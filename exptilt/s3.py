@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -115,6 +115,63 @@ def patiently(operation: Callable[[], R]) -> R:
         _count()
         time.sleep(PAUSE * 2**tried * random.uniform(0.5, 1.0))
     raise AssertionError("a last try returns or raises")
+
+
+def patient_file(f: Any) -> Any:
+    """`f`, an s3fs file to be written, each of its requests tried again where that helps."""
+    send = getattr(f, "_call_s3", None)
+    if send is None:
+        return f  # another store than S3
+
+    def send_patiently(method: str, *args: Any, **kwargs: Any) -> Any:
+        tries, before = 0, _version(f) if method == "complete_multipart_upload" else None
+
+        def once() -> Any:
+            nonlocal tries
+            tries += 1
+            try:
+                return send(method, *args, **kwargs)
+            except FileNotFoundError:
+                if before is None or tries == 1 or not _is_complete(f, before):
+                    raise
+                return {}
+
+        said = patiently(once)
+        if tries > 1 and method == "create_multipart_upload":
+            with suppress(Exception):  # not every key may list uploads; a bucket's own rule clears them
+                _give_up_others(f, said["UploadId"])
+        return said
+
+    f._call_s3 = send_patiently
+    return f
+
+
+def _version(f: Any) -> tuple[Any, ...]:
+    """Size, time and ETag of the object that is there now; empty if there is none."""
+    try:
+        said = patiently(lambda: f.fs.info(f.path))
+    except FileNotFoundError:
+        return ()
+    return said["size"], said.get("LastModified"), said.get("ETag")
+
+
+def _is_complete(f: Any, before: tuple[Any, ...]) -> bool:
+    """Whether an upload that is no longer known had become the object, its answer lost."""
+    now = _version(f)
+    return now != before and now[:1] == (f.loc,)
+
+
+def _give_up_others(f: Any, kept: str) -> None:
+    """End the uploads of the file's key that were begun but whose answer was lost."""
+    found = patiently(lambda: f.fs.call_s3("list_multipart_uploads", Bucket=f.bucket, Prefix=f.key))
+    for upload in found.get("Uploads", []):
+        if upload["Key"] == f.key and upload["UploadId"] != kept:
+            _give_up(f, upload["UploadId"])
+
+
+def _give_up(f: Any, upload: str) -> None:
+    with suppress(FileNotFoundError):  # given up already, and only the answer was lost
+        patiently(lambda: f.fs.abort_mpu(f.bucket, f.key, upload))
 
 
 @contextmanager

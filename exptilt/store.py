@@ -111,10 +111,7 @@ def _writing_local(path: str) -> Iterator[IO[bytes]]:
 def _writing_remote(path: str) -> Iterator[IO[bytes]]:
     """One put for a small file; else parts, each sent again where that helps, given up together."""
     fs, inner = filesystem(path)
-    f = fs.open(inner, "wb", block_size=s3.PART)
-    send = getattr(f, "_call_s3", None)
-    if send:
-        f._call_s3 = lambda *args, **kwargs: s3.patiently(lambda: send(*args, **kwargs))
+    f = s3.patient_file(fs.open(inner, "wb", block_size=s3.PART))
     try:
         yield f
         f.close()

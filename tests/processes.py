@@ -74,7 +74,7 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+def s3_server(folder: Path, key: str = "key", secret: str = "secret-key") -> Iterator[dict[str, str]]:
     """A real S3 server over a folder with one bucket; the variables that reach it."""
     (folder / "bucket").mkdir(parents=True)
     port = free_port()
@@ -84,7 +84,7 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
         "s3",
         str(folder),
         "--auth-key",
-        "key,secret-key",
+        f"{key},{secret}",
     ]
     command += ["--addr", f"127.0.0.1:{port}"]
 
@@ -96,8 +96,8 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
         wait_until(answers)
         yield {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret-key",
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 

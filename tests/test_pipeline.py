@@ -114,7 +114,9 @@ def test_the_original_run_is_sample_0_of_the_aligned_one(toy, toy_original):
     assert first["completion"].to_list() == texts
 
 
-@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "no manifest", "empty manifest"])
+@pytest.mark.parametrize(
+    "damage", ["delete", "truncate", "flip", "no manifest", "zeroed manifest", "flipped meta"]
+)
 @pytest.mark.parametrize("stage", ["samples", "rewards", "draws", "prompts"])
 def test_a_damaged_entry_is_noticed_and_made_again(toy, stage, damage):
     config: MCAligned = toy()
@@ -142,8 +144,12 @@ def hurt(file: Path, damage: str) -> None:
             file.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
         case "no manifest":
             manifest.unlink()
-        case "empty manifest":
-            manifest.write_text("")
+        case "zeroed manifest":
+            manifest.write_bytes(b"\0" * manifest.stat().st_size)
+        case "flipped meta":
+            text = manifest.read_text()
+            place = text.index('"meta"') + 2  # a bit of a word that no table's checksum covers
+            manifest.write_text(text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :])
 
 
 def test_a_reward_that_is_not_finite_is_named(toy, rewards_file):

@@ -1,0 +1,257 @@
+"""Storage under damage: a flaky S3, two runs at once, a full disk, a disk that turns read-only."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import s3fs
+from faults import KINDS, Faults, proxy
+from processes import ROOT, s3_server
+
+from exptilt import lease, pool, prompts, records, s3, store
+from exptilt.plan import prepare
+from exptilt.run import run
+
+SMALL = {"end": 8, "shard_size": 4, "nsamples": 8}
+SEED = 3
+END = 8
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A real S3 server for this file: its folder, port and variables."""
+    folder = tmp_path_factory.mktemp("s3")
+    with s3_server(folder / "store") as env:
+        yield folder / "store" / "bucket", int(env["AWS_ENDPOINT_URL"].rsplit(":", 1)[1]), env
+
+
+@pytest.fixture
+def away(bucket, monkeypatch):
+    """Reach that server through a proxy with faults of one's choice; a hang costs half a second here."""
+    monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(s3, "PAUSE", 0.01)
+    for name, value in bucket[2].items():
+        monkeypatch.setenv(name, value)
+
+    @contextlib.contextmanager
+    def through(**how):
+        s3.take_retries()
+        with proxy(Faults(upstream=bucket[1], **how)) as faults:
+            s3.use_endpoint(faults.url)
+            try:
+                yield faults
+            finally:
+                s3.use_endpoint("")
+
+    yield through
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every table and of the records of a data set."""
+    files = [*folder.rglob("*.parquet"), folder.with_name(f"{folder.name}.json")]
+    return {str(f.relative_to(folder.parent)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def unfinished() -> list[str]:
+    """Keys of the bucket whose upload in parts was begun and neither completed nor given up."""
+    fs, _ = store.filesystem("s3://bucket")
+    try:
+        found = fs.call_s3("list_multipart_uploads", Bucket="bucket")
+    except FileNotFoundError:  # so rclone says none
+        return []
+    return [upload["Key"] for upload in found.get("Uploads", [])]
+
+
+def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, toy, tmp_path):
+    clean = run(prepare(toy(**SMALL)))
+    with away(seed=SEED, rate=0.2) as faults:
+        config = toy(**SMALL, save_directory="s3://bucket/faults", endpoint_url=faults.url)
+        summary = run(prepare(config))
+    assert set(faults.injected) == set(KINDS)
+    assert summary.retries > 0
+    said = json.loads((bucket[0] / summary.folder.removeprefix("s3://bucket/") / pool.MANIFEST).read_text())
+    assert said["summary"]["retries"] == summary.retries
+    assert clean.retries == 0
+    assert digests(bucket[0] / "faults/temp" / Path(summary.folder).name) == digests(Path(clean.folder))
+
+
+def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away):
+    data = bytes(range(256)) * (s3.PART // 128) + b"the third part"
+    with away(rate=0.6, seed=SEED) as faults:
+        store.write_bytes("s3://bucket/large", data)
+        assert store.read_bytes("s3://bucket/large") == data
+    assert unfinished() == []
+    assert len(faults.injected) > len(KINDS) / 2
+    assert any("partNumber=3" in line for line in faults.asked)
+
+
+@pytest.mark.parametrize("kind", ["lost answer", "truncated"])
+def test_an_upload_whose_beginning_was_not_heard_of_is_given_up(away, monkeypatch, kind):
+    monkeypatch.setattr(s3, "PART", 5 * 2**20)
+    with away(rate=1.0, kinds=(kind,)):
+        store.write_bytes("s3://bucket/twice", bytes(s3.PART))
+    assert store.read_bytes("s3://bucket/twice") == bytes(s3.PART)
+    assert unfinished() == []
+
+
+def test_a_write_that_is_given_up_leaves_the_old_object_and_no_parts(away, bucket, monkeypatch):
+    monkeypatch.setattr(s3, "PART", 5 * 2**20)
+    store.write_bytes("s3://bucket/kept", b"old")
+
+    def fail() -> None:
+        with store.writing("s3://bucket/kept") as f:
+            f.write(bytes(2 * s3.PART))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert store.read_bytes("s3://bucket/kept") == b"old"
+    assert unfinished() == []
+
+
+def test_what_cannot_pass_is_asked_once(away, monkeypatch):
+    with away() as faults:
+        for path in ("s3://bucket/none", "s3://no-such-bucket/x"):
+            with pytest.raises(store.StorageError, match="cannot read"):
+                store.read_bytes(path)
+        assert pool.find("s3://bucket/none") is None
+    assert faults.requests == 3
+    assert s3.take_retries() == 0
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_pool(away, monkeypatch):
+    monkeypatch.setattr(s3, "TRIES", 2)
+    with away(rate=1.0, kinds=("503",)), pytest.raises(store.StorageError, match="cannot read s3://bucket/e"):
+        pool.find("s3://bucket/entry")
+
+
+@pytest.mark.parametrize(
+    ("how", "there"), [("honoured", False), ("not implemented", True), ("as it is", True)]
+)
+def test_a_lease_works_on_every_kind_of_store(away, how, there):
+    """Only a store that honours the condition can refuse; no other may stop the run."""
+    path = f"s3://bucket/{how}.lease"
+    with away(create=how, rate=0.5, kinds=("lost answer",), seed=2):
+        assert store.create(path, b"mine") or store.read_bytes(path) == b"mine"
+        assert store.create(path, b"other") == there or how == "not implemented"
+        store.remove(path)
+        began = time.monotonic()
+        with lease.held(path):
+            pass
+    assert time.monotonic() - began < lease.TTL / 2
+
+
+def test_prompts_and_records_are_read_from_s3(away, rewards_file):
+    with away():
+        rows = [{"prompt": "a", "generated": "ab"}, {"prompt": "c", "generated": "cd"}]
+        store.write_json("s3://bucket/in/rows.json", rows)
+        store.write_bytes("s3://bucket/in/rows.parquet", store.parquet_bytes(pl.DataFrame(rows)))
+        for name in ("rows.json", "rows.parquet"):
+            prompts.check_name(f"s3://bucket/in/{name}")
+            assert prompts.load(f"s3://bucket/in/{name}", "prompt")["prompt"].to_list() == ["a", "c"]
+            assert records.read(f"s3://bucket/in/{name}") == rows
+        with pytest.raises(ValueError, match=r"cannot read s3://bucket/in/no\.json: it does not exist"):
+            prompts.load("s3://bucket/in/no.json", "prompt")
+
+
+def test_a_damaged_data_set_is_written_anew(toy):
+    config = toy(**SMALL)
+    first = run(prepare(config))
+    before = digests(Path(first.folder))
+    entries = {f: f.stat().st_mtime_ns for f in Path(config.save_directory).rglob("pool/**/*.parquet")}
+    tables = sorted(Path(first.folder).rglob("*.parquet"))
+    tables[0].unlink()
+    tables[1].write_bytes(bytes(tables[1].stat().st_size))
+    tables[2].write_bytes(tables[2].read_bytes()[:-9])
+    Path(first.json).write_text("[")
+    (Path(first.folder) / pool.MANIFEST).unlink()
+    assert digests(Path(run(prepare(config)).folder)) == before
+    assert {f: f.stat().st_mtime_ns for f in entries} == entries
+
+
+def gendata(rewards: str, folder: str, lam: float = 1.0, end: int = END) -> list[str]:
+    command = [sys.executable, str(ROOT / "gendata.py"), "--basemodel_name=toy", f"--save_directory={folder}"]
+    tilt = [f"--lam_list={lam}", f"--value_list={rewards}:bees", "--MC_nsamples=8", f"--end_index={end}"]
+    return [*command, "generate_from_MC_aligned_model", *tilt]
+
+
+def at_once(commands: list[list[str]]) -> None:
+    """Run processes at the same time; each ends well."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = [
+        subprocess.Popen(c, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for c in commands
+    ]
+    said = [process.communicate(timeout=240)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * len(running), said
+
+
+@pytest.mark.parametrize(
+    ("how", "lams"),
+    [
+        ("honoured", (1.0, 1.0)),
+        pytest.param("honoured", (1.0, 2.0), marks=pytest.mark.soak),
+        pytest.param("as it is", (1.0, 1.0), marks=pytest.mark.soak),
+        pytest.param("as it is", (1.0, 2.0), marks=pytest.mark.soak),
+    ],
+)
+def test_two_processes_at_once_on_s3_give_the_rows_of_one(away, bucket, toy, rewards_file, how, lams):
+    """Where the store can lock, a shard is generated once; where it cannot, twice, and the same."""
+    place = f"two {how} {lams}"
+    with away(create=how) as faults:
+        at_once([gendata(rewards_file, f"s3://bucket/{place}", lam) for lam in lams])
+    for lam in set(lams):
+        alone = run(prepare(toy(end=END, nsamples=8, lam=lam)))
+        assert digests(bucket[0] / place / "temp" / Path(alone.folder).name) == digests(Path(alone.folder))
+    made = [line for line in faults.asked if line.startswith("PUT") and "samples.parquet" in line]
+    drawn = [line for line in made if "/pool/" in line]
+    assert len(set(drawn)) == END
+    assert how == "as it is" or len(drawn) == END
+    assert list(bucket[0].glob(f"{place}/**/*.lease")) == []
+
+
+MOUNTED = """
+tries() { "$@" > said 2>&1; echo "code $?"; grep '^error: ' said; grep -c Traceback said; }
+mount -t tmpfs -o size=100k tmpfs disk || exit 77
+tries "$@"
+mount -o remount,size=100m disk
+(until [ $(ls disk/results/pool/rewards | wc -l) -gt 9 ]; do sleep 0.02; done
+ until mount -o remount,ro disk 2> /dev/null; do :; done) &
+tries "$@"
+wait
+find disk -name '*.parquet' | xargs sha256sum | sort > before
+mount -o remount,rw disk
+tries "$@"
+sha256sum --quiet -c before && echo kept
+cp -r disk/results out
+"""
+
+
+def test_a_disk_that_fills_up_or_turns_read_only_costs_no_finished_shard(toy, rewards_file, tmp_path):
+    (tmp_path / "disk").mkdir()
+    command = gendata(rewards_file, "disk/results", end=30)
+    script = ["sh", "-c", MOUNTED, "sh", *command]
+    alone = ["unshare", "-rm", *script] if shutil.which("unshare") else script
+    done = subprocess.run(
+        alone, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no mount of one's own is allowed here")
+    said = done.stdout.splitlines()
+    codes = ["code 2", said[1], "0", "code 2", said[4], "0", "code 0", "0", "kept"]
+    assert said == codes, done.stdout + done.stderr
+    for line, why in ((said[1], "No space left on device"), (said[4], "Read-only file system")):
+        assert line.startswith("error: cannot write disk/results/pool/")
+        assert line.endswith(why)
+    clean = run(prepare(toy(nsamples=8)))
+    assert digests(tmp_path / "out/temp" / Path(clean.folder).name) == digests(Path(clean.folder))
