@@ -18,6 +18,7 @@ from exptilt.errors import ConfigError
 
 ENDPOINT: Final = "AWS_ENDPOINT_URL_S3"  # botocore's own name, so that child processes have it, too
 CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
+SEND_SECONDS = 60.0  # for a part; aiohttp waits without end for a server that stops reading
 TRIES, PAUSE = 6, 0.2  # pauses of 0.2, 0.4, … 3.2 s, each cut by a random part of its half
 PART = 16 * 2**20  # bytes of a part; stores take 10,000 parts, so 156 GiB
 PATTERN: Final = r"^(https?://[^/@?#\s]+(/[^@?#\s]*)?)?$"
@@ -43,7 +44,7 @@ ADVICE: Final = {
 }
 
 R = TypeVar("R")
-_patience: ContextVar[float] = ContextVar("patience", default=60.0)
+_patience: ContextVar[float] = ContextVar("patience", default=90.0)
 _counting = threading.Lock()
 _retries = 0
 _outside = os.environ.get(ENDPOINT, "")
@@ -102,6 +103,15 @@ def options() -> dict[str, Any]:
     }
 
 
+def prepared(fs: Any) -> Any:
+    """`fs` without s3fs' retries and without `Expect: 100-continue`, which aiohttp awaits for ever."""
+    from botocore.handlers import add_expect_header
+
+    fs.retries = 1
+    fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
+    return fs
+
+
 def patiently(operation: Callable[[], R]) -> R:
     """What `operation` gives, tried again after an error that can pass, with growing pauses."""
     began = time.monotonic()
@@ -130,7 +140,7 @@ def patient_file(f: Any) -> Any:
             nonlocal tries
             tries += 1
             try:
-                return send(method, *args, **kwargs)
+                return send(method, *args, timeout=SEND_SECONDS, **kwargs)
             except FileNotFoundError:
                 if before is None or tries == 1 or not _is_complete(f, before):
                     raise

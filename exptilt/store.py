@@ -44,10 +44,11 @@ def join(root: str, *parts: str) -> str:
 
 def filesystem(path: str) -> tuple[Any, str]:
     """The fsspec file system of `path`, and the path as that file system spells it."""
-    fs, inner = fsspec.core.url_to_fs(path, **(s3.options() if s3.is_s3(path) else {}))
-    if s3.is_s3(path):
-        fs.retries = 1  # see s3.patiently
-    return fs, inner
+    if not s3.is_s3(path):
+        fs, inner = fsspec.core.url_to_fs(path)
+        return fs, inner
+    fs, inner = fsspec.core.url_to_fs(path, **s3.options())
+    return s3.prepared(fs), inner
 
 
 @contextmanager

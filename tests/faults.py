@@ -13,7 +13,7 @@ from typing import Literal
 
 KINDS = ("reset", "lost answer", "500", "503", "hang", "truncated", "cut upload", "slow")
 MOST_IN_A_ROW = 3  # so that a request that is tried six times gets through, whatever the seed
-SLOW_SECONDS = 0.3
+SLOW_SECONDS, HANG_SECONDS = 0.3, 100.0
 CODES = {"500": "InternalError", "503": "SlowDown", "501": "NotImplemented"}
 Create = Literal["as it is", "honoured", "not implemented"]
 
@@ -93,6 +93,12 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+async def _left(writer: asyncio.StreamWriter) -> None:
+    """Wait until the client has had enough."""
+    while not writer.transport.is_closing():
+        await asyncio.sleep(0.05)
+
+
 def _refused(status: str) -> bytes:
     code = CODES.get(status, "PreconditionFailed")
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
@@ -114,7 +120,7 @@ async def _forward(faults: Faults, head: bytes, body: bytes) -> tuple[bytes, byt
 
 
 async def _serve(faults: Faults, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+    with contextlib.suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
         while head := await _read_head(reader):
             if not await _answer(faults, head, reader, writer):
                 break
@@ -130,6 +136,9 @@ async def _answer(
     if fault == "reset":
         _reset(writer)
         return False
+    if fault == "hang":  # reads nothing more, so a large body stops on its way
+        await asyncio.wait_for(_left(writer), HANG_SECONDS)
+        return False
     if _header(head, b"expect"):
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     length = int(_header(head, b"content-length") or 0)
@@ -138,9 +147,6 @@ async def _answer(
         _reset(writer)
         return False
     body = await reader.readexactly(length)
-    if fault == "hang":
-        await reader.read()  # until the client has had enough
-        return False
     status = fault if fault in CODES else faults.refusal(method.decode(), path.decode(), head)
     if status:
         writer.write(_refused(status))

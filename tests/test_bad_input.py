@@ -1,14 +1,21 @@
 """Bad input gets one clear line and exit code 2, before a model is loaded, and harms nothing saved."""
 
+import http.server
 import json
 import os
+import re
+import socket
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import s3fs
 from checkpoints import causal
+from processes import s3_server
 
-from exptilt import prompts
+from exptilt import prompts, s3, store
 from exptilt.cli import command_line
 from exptilt.config import MCAligned, Scoring
 from exptilt.engines import base
@@ -145,13 +152,86 @@ def test_a_full_disk_is_named(refused, tmp_path):
         subprocess.run(["umount", full], check=True)
 
 
-def test_an_s3_place_out_of_reach_is_named(refused, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-secret")
-    line = refused("--save-directory", "s3://bucket/run")
+class Forbidding(http.server.BaseHTTPRequestHandler):
+    """An S3 that lets nobody write."""
+
+    def do_PUT(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """Where S3 may be: a real server, one that forbids, one that never answers, none."""
+    forbidding = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbidding)
+    threading.Thread(target=forbidding.serve_forever, daemon=True).start()
+    with s3_server(tmp_path_factory.mktemp("s3") / "store") as env, socket.create_server(("", 0)) as silent:
+        yield {
+            "real": env["AWS_ENDPOINT_URL"],
+            "forbidding": f"http://127.0.0.1:{forbidding.server_port}",
+            "silent": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "dead": "http://127.0.0.1:9",
+        }
+    forbidding.shutdown()
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+PLACES = [
+    ("real", {"AWS_SECRET_ACCESS_KEY": "secret-wrong"}, "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+    ("real", {"AWS_ACCESS_KEY_ID": "no-such-key"}, "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+    ("forbidding", {}, "Access Denied; these credentials may not do that; they must list, get, put"),
+    ("dead", {}, "is the server up, and --endpoint-url or AWS_ENDPOINT_URL right?"),
+    ("silent", {}, "is the server up, and --endpoint-url or AWS_ENDPOINT_URL right?"),
+]
+
+
+@pytest.mark.parametrize(("server", "keys", "said"), PLACES)
+def test_an_s3_place_out_of_reach_is_named_with_what_to_do(refused, servers, monkeypatch, server, keys, said):
+    for name, value in {**KEYS, **keys}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3, "READ_SECONDS", 2.0)
+    monkeypatch.setattr(store, "CHECK_SECONDS", 1.0)
+    s3fs.S3FileSystem.clear_instance_cache()
+    began = time.monotonic()
+    line = refused("--save-directory", "s3://bucket/run", "--endpoint-url", servers[server])
+    assert time.monotonic() - began < 15
     assert line.startswith("error: cannot write s3://bucket/run/")
-    assert "secret-secret" not in line
+    assert said in line
+    assert "secret-" not in line
+    s3.use_endpoint("")
+
+
+def test_a_missing_bucket_is_named(refused, servers, monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    line = refused("--save-directory", "s3://no-bucket/run", "--endpoint-url", servers["real"])
+    assert line.endswith("does not exist; create the bucket, or check the path and --endpoint-url")
+    s3.use_endpoint("")
+
+
+@pytest.mark.parametrize(
+    ("flag", "given"),
+    [
+        ("--endpoint-url", "http://user:hidden@127.0.0.1:9000"),
+        ("--endpoint-url", "http://127.0.0.1:9000?X-Amz-Signature=hidden"),
+        ("--endpoint-url", "127.0.0.1:9000"),
+        ("--save-directory", "s3://user:hidden@bucket/run"),
+        ("--data", "s3://user:hidden@bucket/rows.json"),
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(refused, flag, given):
+    line = refused(flag, given)
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in line
+    assert "hidden" not in line
+    pattern = MCAligned.model_json_schema()["properties"]["endpoint_url"]["pattern"]
+    assert flag != "--endpoint-url" or not re.match(pattern, given)
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import polars as pl
@@ -284,16 +286,46 @@ def test_two_runs_at_once_compute_a_shard_once(server, tmp_path):
     assert sum(tokens) == alone["tokens"]
 
 
-def test_s3_gives_the_same_rows_as_a_local_folder(server, tmp_path, rewards_file):
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIARECOGNISABLEKEY0",
+    "AWS_SECRET_ACCESS_KEY": "recognisable/secret+of+forty+characters0",
+    "AWS_SESSION_TOKEN": "recognisable-session-token-0123456789",
+}
+
+
+def test_s3_gives_the_same_rows_as_a_local_folder_and_no_secret_is_written_anywhere(
+    server, tmp_path, rewards_file
+):
     arguments = toy(f"{rewards_file}:bees", "--end", "40")
-    with s3_server(tmp_path / "s3") as credentials:
-        env = {**server, **credentials}
-        away = run_flow(*arguments, "--save-directory", "s3://bucket/lab/run 1", env=env, cwd=tmp_path)
+    key, secret = SECRETS["AWS_ACCESS_KEY_ID"], SECRETS["AWS_SECRET_ACCESS_KEY"]
+    with s3_server(tmp_path / "s3", key, secret) as credentials:
+        place = [
+            "--save-directory",
+            "s3://bucket/lab/run 1",
+            "--endpoint-url",
+            credentials["AWS_ENDPOINT_URL"],
+        ]
+        env = {**server, **SECRETS, "AWS_DEFAULT_REGION": "us-east-1", "PREFECT_LOGGING_LEVEL": "DEBUG"}
+        away = run_flow(*arguments, *place, env=env, cwd=tmp_path)
         assert away.returncode == 0, away.stderr
-        again = run_flow(*arguments, "--save-directory", "s3://bucket/lab/run 1", env=env, cwd=tmp_path)
+        again = run_flow(*arguments, *place, env=env, cwd=tmp_path)
     assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
     name = "temp/toy-demo_lam=1.000_val=bees_0to40.json"
     stored = tmp_path / "s3" / "bucket" / "lab" / "run 1" / name
     assert rows(stored) == rows(tmp_path / "results" / name)
     assert "nothing: every sample was in the pool" in again.stdout
-    assert not any("secret-key" in path.read_text(errors="ignore") for path in stored.parent.rglob("*.json"))
+    written = {"output": (away.stdout + away.stderr + again.stdout + again.stderr).encode()}
+    folders = (tmp_path, Path(server["PREFECT_HOME"]))
+    written |= {str(f): f.read_bytes() for folder in folders for f in folder.rglob("*") if f.is_file()}
+    assert any(name.endswith("prefect.db") for name in written)
+    found = [
+        (name, what) for name, text in written.items() for what in SECRETS if leaked(SECRETS[what], text)
+    ]
+    assert found == []
+    assert any(b"endpoint_url" in text for name, text in written.items() if "prefect.db" in name)
+
+
+def leaked(secret: str, text: bytes) -> bool:
+    """Whether `text` holds the secret as it is, or as JSON, URLs or base64 spell it."""
+    spelled = (secret, quote(secret, safe=""), json.dumps(secret)[1:-1], b64encode(secret.encode()).decode())
+    return any(form.encode() in text for form in spelled)

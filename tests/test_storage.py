@@ -37,6 +37,7 @@ def bucket(tmp_path_factory):
 def away(bucket, monkeypatch):
     """Reach that server through a proxy with faults of one's choice; a hang costs half a second here."""
     monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(s3, "SEND_SECONDS", 1.0)
     monkeypatch.setattr(s3, "PAUSE", 0.01)
     for name, value in bucket[2].items():
         monkeypatch.setenv(name, value)
@@ -92,6 +93,17 @@ def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away):
     assert unfinished() == []
     assert len(faults.injected) > len(KINDS) / 2
     assert any("partNumber=3" in line for line in faults.asked)
+
+
+def test_a_server_that_stops_reading_costs_seconds(away, monkeypatch):
+    monkeypatch.setattr(s3, "TRIES", 2)
+    began = time.monotonic()
+    with (
+        away(rate=1.0, kinds=("hang",)),
+        pytest.raises(store.StorageError, match="cannot write s3://bucket/x"),
+    ):
+        store.write_bytes("s3://bucket/x", bytes(s3.PART - 1))
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("kind", ["lost answer", "truncated"])
