@@ -107,8 +107,10 @@ def flow_command(*arguments: str, file: Path = FLOW) -> list[str]:
 
 
 def run_flow(
-    *arguments: str, env: dict[str, str], cwd: Path, file: Path = FLOW
+    *arguments: str, env: dict[str, str], cwd: Path, file: Path = FLOW, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """A flow from the command line, to its end."""
     command = flow_command(*arguments, file=file)
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+    )
