@@ -8,15 +8,13 @@ deterministic and each write is whole.
 """
 
 import json
-import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from exptilt import s3, store
+from exptilt import holder, s3, store
 from exptilt.errors import MissingError, StorageError
 
 BEAT = 5.0
@@ -59,8 +57,7 @@ def _acquire(path: str, token: str) -> None:
 
 
 def _body(token: str, beat: int) -> bytes:
-    holder = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "beat": beat}
-    return json.dumps(holder).encode()
+    return json.dumps({"token": token, "beat": beat, **holder.me()}).encode()
 
 
 def _beat(path: str, token: str, done: threading.Event) -> None:
@@ -74,19 +71,6 @@ def _beat(path: str, token: str, done: threading.Event) -> None:
 def _is_dead(body: bytes) -> bool:
     """Whether the holder was a process of this machine that no longer runs."""
     try:
-        holder = json.loads(body)
-        here = holder["host"] == socket.gethostname()
-        pid = int(holder["pid"])
-    except (ValueError, KeyError, TypeError):
+        return holder.is_dead(json.loads(body))
+    except ValueError:
         return False
-    return here and not _runs(pid)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

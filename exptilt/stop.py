@@ -1,4 +1,4 @@
-"""Stopping soon: one flag that long loops look at, set by Ctrl-C."""
+"""Stopping soon: one flag that long loops look at, set by Ctrl-C and SIGTERM."""
 
 import threading
 

@@ -2,12 +2,10 @@
 
 import contextlib
 import logging
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any, NoReturn, Protocol, cast
 from uuid import UUID
 
@@ -18,19 +16,19 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from pydantic import BaseModel
 from rich.console import Console
 
-from exptilt import stop
 from exptilt.cli import fail
 from exptilt.config import C
 from exptilt.errors import ExptiltError
 from exptilt.plan import prepare as prepare_run
 from exptilt.report import show
+from tasks.ending import ending_soon
 from tasks.run import TAG
 from tasks.server import start_server
 from tasks.step import started
 
 RECORD_SECONDS = 20.0
 PREPARE: Any = prepare_run
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 class Ready(Protocol):
@@ -43,10 +41,21 @@ class Ready(Protocol):
 
 
 def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREPARE) -> NoReturn:
-    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C).
+    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or
+    143 (SIGTERM).
 
     `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
     """
+    with ending_soon():
+        outcome = _checked_and_run(flow, config, prepare)
+    if isinstance(outcome, BaseException):
+        _trace_unforeseen(outcome)
+        fail(str(outcome) or type(outcome).__name__, FAILED)
+    show(outcome, Console())
+    sys.exit(getattr(outcome, "exit_code", 0))
+
+
+def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready]) -> Any:
     server_answers = start_server()
     try:
         plan = prepare(config)
@@ -54,15 +63,8 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREP
         server_answers()
     except ExptiltError as error:
         fail(str(error))
-    with quiet_console(), stopping_at_once():
-        outcome = _run(flow, config)
-    if isinstance(outcome, KeyboardInterrupt):
-        fail("stopped; finished shards are saved, run the same command to go on", INTERRUPTED)
-    if isinstance(outcome, BaseException):
-        _trace_unforeseen(outcome)
-        fail(str(outcome) or type(outcome).__name__, FAILED)
-    show(outcome, Console())
-    sys.exit(getattr(outcome, "exit_code", 0))
+    with quiet_console():
+        return _run(flow, config)
 
 
 def _trace_unforeseen(error: BaseException) -> None:
@@ -74,11 +76,8 @@ def _trace_unforeseen(error: BaseException) -> None:
 
 def _run(flow: Flow[..., Any], config: BaseModel) -> Any:
     """The flow's summary, or what it failed with."""
-    try:
-        with tags(TAG):
-            state = cast(State[Any], flow(**config.model_dump(), return_state=True))
-    except KeyboardInterrupt as error:
-        return error
+    with tags(TAG):
+        state = cast(State[Any], flow(**config.model_dump(), return_state=True))
     if state.is_completed() and state.state_details.flow_run_id:
         _wait_until_recorded(state.state_details.flow_run_id)
     return state.result(raise_on_failure=False)
@@ -106,18 +105,3 @@ def quiet_console() -> Iterator[None]:
     for handler in handlers:
         handler.setLevel(logging.CRITICAL + 1)
     yield
-
-
-@contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """On Ctrl-C, ask the running steps to stop before Prefect waits for them."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        stop.ask()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

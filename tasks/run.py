@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from exptilt.config import C, build
 from exptilt.errors import ShardsFailed
+from tasks.dead import sign_and_bury
+from tasks.ending import stopping_at_once
 from tasks.progress import Progress
 
 Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
@@ -30,7 +32,8 @@ def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
     def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
         def run(**settings: Any) -> Any:
-            with tags(TAG):
+            with tags(TAG), stopping_at_once():
+                sign_and_bury(TAG)
                 return body(build(model, settings))
 
         run.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
+from exptilt import stop
 from exptilt.errors import RefusedError
 
 RETRIES = 3
@@ -35,6 +36,7 @@ def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
+        stop.check()
         context = TaskRunContext.get()
         if context:
             started.add(context.task_run.id)

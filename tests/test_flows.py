@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import polars as pl
 import pytest
+from nights import slow_reward, toy
 from processes import (
     ROOT,
     flow_command,
@@ -34,22 +34,6 @@ def rows(path: Path) -> list[dict]:
 
 def manifest(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text())
-
-
-def slow_reward(folder: Path, seconds: float) -> str:
-    """A toy reward that takes its time, so that a run can be hit in the middle."""
-    text = (
-        "import time\n"
-        "def bees(prompts, completions):\n"
-        f"    time.sleep({seconds})\n"
-        "    return [float('b' in c) for c in completions]\n"
-    )
-    (folder / "slow.py").write_text(text)
-    return f"{folder / 'slow.py'}:bees"
-
-
-def toy(value: str, *more: str, lam: str = "1") -> list[str]:
-    return ["--basemodel", "toy", "--value", value, "--lam", lam, *more]
 
 
 def ask(server: dict[str, str], path: str, **query) -> list[dict]:
@@ -222,38 +206,6 @@ def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(serve
     assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
     mended = task_states(server, latest_run(server))
     assert {s for n, s in mended.items() if n.startswith("generate")} == {"Cached"}
-
-
-def hit(arguments: list[str], env: dict[str, str], folder: Path, number: signal.Signals) -> int:
-    """Start a run, send it a signal once a third of its shards are drawn, wait for its end."""
-    with process(flow_command(*arguments), env, folder / "hit.log", cwd=folder) as running:
-        wait_until(lambda: len(list(folder.glob("results/pool/rewards/*/manifest.json"))) >= 7)
-        os.kill(running.pid, number)
-        began = time.monotonic()
-        code = running.wait(timeout=60)
-        assert time.monotonic() - began < 10
-    return code
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_hit_goes_on_and_ends_as_if_it_had_not(server, tmp_path, number):
-    hurt, whole = tmp_path / "hurt", tmp_path / "whole"
-    hurt.mkdir()
-    whole.mkdir()
-    arguments = toy(slow_reward(tmp_path, 0.3))
-    code = hit(arguments, server, hurt, number)
-    assert code == (130 if number == signal.SIGINT else -signal.SIGKILL)
-    made = set(hurt.glob("results/pool/samples/*/*/manifest.json"))
-    before = {path: path.stat().st_mtime_ns for path in made}
-    assert 0 < len(made) < 20
-    assert run_flow(*arguments, env=server, cwd=hurt).returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in made} == before
-    assert run_flow(*arguments, env=server, cwd=whole).returncode == 0
-    name = "results/toy-demo_lam=1.000_val=bees"
-    assert rows(hurt / f"{name}.json") == rows(whole / f"{name}.json")
-    hashes = [{p: f["sha256"] for p, f in manifest(d / name)["files"].items()} for d in (hurt, whole)]
-    assert hashes[0] == hashes[1]
-    assert list(hurt.rglob("*.lease")) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads a process's children from /proc")

@@ -1,0 +1,71 @@
+"""A bad night: runs that are killed, evicted or cut off from their server, and what the next run finds."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from nights import again, hit, run_flow, slow_reward, tables, toy
+from test_flows import ask
+
+from exptilt import holder
+
+
+@pytest.fixture(scope="module")
+def whole(server, tmp_path_factory):
+    """A run that was left alone: its arguments, and its tables."""
+    folder = tmp_path_factory.mktemp("whole")
+    arguments = toy(slow_reward(folder, 0.1))
+    assert run_flow(*arguments, env=server, cwd=folder).returncode == 0
+    return arguments, tables(folder)
+
+
+def states_of_last(server: dict[str, str], count: int) -> list[str]:
+    return [run["state_name"] for run in ask(server, "flow_runs", sort="START_TIME_DESC", limit=count)]
+
+
+def test_a_run_that_is_killed_then_evicted_then_interrupted_ends_as_if_it_had_not(server, tmp_path, whole):
+    arguments, expected = whole
+    assert hit(arguments, server, tmp_path, signal.SIGKILL, 4)[0] == -signal.SIGKILL
+    assert states_of_last(server, 1) == ["Running"]
+    for number, shards, code in ((signal.SIGTERM, 8, 143), (signal.SIGINT, 12, 130)):
+        ended, seconds, said = hit(arguments, server, tmp_path, number, shards)
+        assert (ended, seconds < 5) == (code, True)
+        assert said.splitlines()[1:] == [
+            "error: stopped; finished shards are saved, run the same command to go on"
+        ]
+    done = again(arguments, server, tmp_path)
+    assert "shards of samples 1" in done.stdout
+    assert tables(tmp_path) == expected
+    assert states_of_last(server, 4) == ["Completed", "Crashed", "Crashed", "Crashed"]
+
+
+def test_a_step_that_does_not_notice_is_left_after_some_seconds(server, tmp_path):
+    arguments = toy(f"{tmp_path}/slow.py:stuck")
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def stuck(prompts, completions):\n"
+        "    pathlib.Path('results/pool/rewards/x').mkdir(parents=True, exist_ok=True)\n"
+        "    pathlib.Path('results/pool/rewards/x/manifest.json').touch()\n"
+        "    time.sleep(60)\n"
+    )
+    code, seconds, said = hit(arguments, server, tmp_path, signal.SIGTERM, 1)
+    assert (code, seconds < 8) == (143, True)
+    assert said.count("finished shards are saved") == 1
+
+
+def test_a_process_is_dead_only_where_that_is_sure():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        alive = holder.me() | {"pid": other.pid, "born": holder._born(other.pid)}
+        assert not holder.is_dead(alive)
+        assert holder.is_dead(alive | {"born": "1"})  # its number was given out again
+        assert not holder.is_dead(alive | {"machine": "another", "boot": "another"})
+        assert not holder.is_dead(alive | {"space": "pid:[1]"})
+        assert holder.is_dead(alive | {"boot": "before the power cut"})
+        other.kill()
+        other.stdin.close()
+        while holder._born(other.pid):  # it ends as a zombie, since nobody has waited for it yet
+            pass
+        assert holder.is_dead(alive)
+    assert holder.is_dead(alive)
+    assert not any(holder.is_dead(odd) for odd in (None, [], {}, {"pid": "x"}, alive | {"pid": None}))
