@@ -16,59 +16,59 @@ from exptilt import stop
 
 SAVED = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE = 4.0  # seconds that a step has to notice
-INTERRUPTED, TERMINATED = 130, 143
 _alone = threading.Event()  # this process is one run's, and may end with it
+_signals: list[int] = []  # that reached it
 _said = threading.Event()
-
-
-class Terminated(BaseException):
-    """SIGTERM reached this process."""
 
 
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Where a signal ends a flow's body, ask its steps to stop before Prefect waits for them."""
+    """Where a signal ends a flow's body, ask its steps to stop before Prefect waits for them.
+
+    A flow of the command line takes SIGTERM itself; elsewhere it stays with Prefect, which tells an eviction
+    from a cancellation by it.
+    """
     stop.clear()
+    if _alone.is_set():
+        signal.signal(signal.SIGTERM, _end)
     try:
         yield
-    except (KeyboardInterrupt, TerminationSignal) as error:
+    except (KeyboardInterrupt, TerminationSignal):
         stop.ask()
-        if _alone.is_set():
-            threading.Thread(target=_end_late, args=(_code(error),), daemon=True).start()
         raise
 
 
 @contextlib.contextmanager
 def ending_soon() -> Iterator[None]:
-    """End this process with one line and 130 or 143 where Ctrl-C or SIGTERM ends the block.
+    """End this process with one line and 130 (Ctrl-C) or 143 (SIGTERM) where a signal ends the block.
 
     A step that does not notice, such as a user's function, has GRACE seconds to come back.
     """
     _alone.set()
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it off
-    try:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
         yield
-    except (KeyboardInterrupt, Terminated, TerminationSignal) as error:
+    if _signals:
         _say()
-        sys.exit(_code(error))
+        sys.exit(128 + _signals[0])
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Ask for the end in every way: whatever swallows the exception, the process ends."""
+    stop.ask()
+    _signals.append(number)
+    threading.Thread(target=_end_late, daemon=True).start()
+    raise KeyboardInterrupt if number == signal.SIGINT else TerminationSignal(signal=number)
 
 
-def _code(error: BaseException) -> int:
-    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
+def _end_late() -> None:
+    time.sleep(GRACE)
+    _say()
+    os._exit(128 + _signals[0])
 
 
 def _say() -> None:
     if not _said.is_set():
         _said.set()
         print(SAVED, file=sys.stderr, flush=True)
-
-
-def _end_late(code: int) -> None:
-    time.sleep(GRACE)
-    _say()
-    os._exit(code)

@@ -25,6 +25,7 @@ from tasks.ending import ending_soon
 from tasks.run import TAG
 from tasks.server import start_server
 from tasks.step import started
+from tasks.watch import watch_server
 
 RECORD_SECONDS = 20.0
 PREPARE: Any = prepare_run
@@ -56,11 +57,12 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREP
 
 
 def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready]) -> Any:
-    server_answers = start_server()
     try:
+        server_answers = start_server()
         plan = prepare(config)
         print(plan.opening, file=sys.stderr, flush=True)
         server_answers()
+        watch_server()
     except ExptiltError as error:
         fail(str(error))
     with quiet_console():
@@ -99,9 +101,14 @@ def _wait_until_recorded(flow_run_id: UUID) -> None:
 
 @contextlib.contextmanager
 def quiet_console() -> Iterator[None]:
-    """Keep Prefect's log lines for its server: the terminal shows progress and outcome."""
+    """Keep Prefect's log lines for its server: the terminal shows progress and outcome.
+
+    Also where the server is gone, which `watch_server` says once.
+    """
+    logging.raiseExceptions = False
     loggers = [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
-    handlers = {h for log in loggers for h in log.handlers if isinstance(h, PrefectConsoleHandler)}
+    handlers: set[logging.Handler] = set(logging.getLogger("prefect._internal").handlers)
+    handlers |= {h for log in loggers for h in log.handlers if isinstance(h, PrefectConsoleHandler)}
     for handler in handlers:
         handler.setLevel(logging.CRITICAL + 1)
     yield

@@ -18,17 +18,20 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
 from exptilt.errors import StorageError
+from tasks.watch import check_server
 
 START_SECONDS = 120.0
 ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 def start_server() -> Callable[[], None]:
-    """Start a server unless one is configured; gives a function that waits until it answers.
+    """Start a server unless one is configured and answers; gives a function that waits until it answers.
 
-    It is left to end with this process, since Prefect sends its last log lines at exit.
+    Raises ConfigError where the configured one does not. Ours is left to end with this process, since
+    Prefect sends its last log lines at exit.
     """
     if get_current_settings().api.url:
+        check_server()
         return lambda: None
     port = _free_port()
     command = [sys.executable, "-m", "tasks.server", str(port)]

@@ -1,11 +1,14 @@
 """A bad night: runs that are killed, evicted or cut off from their server, and what the next run finds."""
 
+import contextlib
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from nights import again, hit, run_flow, slow_reward, tables, toy
+from nights import again, hit, scored, slow_reward, tables, toy
+from processes import flow_command, prefect_server, process, run_flow, wait_until
 from test_flows import ask
 
 from exptilt import holder
@@ -52,6 +55,37 @@ def test_a_step_that_does_not_notice_is_left_after_some_seconds(server, tmp_path
     code, seconds, said = hit(arguments, server, tmp_path, signal.SIGTERM, 1)
     assert (code, seconds < 8) == (143, True)
     assert said.count("finished shards are saved") == 1
+
+
+def test_a_server_that_does_not_answer_or_refuses_us_is_named_before_anything_starts(tmp_path, clean):
+    said = refused({**clean, "PREFECT_API_URL": "http://someone:secret@127.0.0.1:9/api"}, tmp_path)
+    assert "no Prefect server answers at PREFECT_API_URL=http://127.0.0.1:9/api" in said
+    assert "secret" not in said
+
+
+def refused(env: dict[str, str], folder: Path) -> str:
+    done = run_flow("--basemodel", "toy", env=env, cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    return done.stderr
+
+
+def test_a_server_lost_in_the_middle_ends_the_run_with_one_line(server, tmp_path, whole):
+    (tmp_path / "home").mkdir()
+    arguments, expected = whole
+    hurried = "import runpy, sys, tasks.watch; tasks.watch.LOST, sys.argv = 3, sys.argv[1:]\n"
+    hurried += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", hurried, *flow_command(*arguments)[1:]]
+    with contextlib.ExitStack() as lost, contextlib.ExitStack() as stack:
+        env = lost.enter_context(prefect_server(tmp_path / "home"))
+        running = stack.enter_context(process(command, env, tmp_path / "log", cwd=tmp_path))
+        wait_until(lambda: scored(tmp_path) >= 4)
+        lost.close()
+        assert running.wait(timeout=20) == 1
+    said = (tmp_path / "log").read_text()
+    assert said.count("\n") == 2
+    assert "has not answered for 3 s; finished shards are saved" in said
+    again(arguments, server, tmp_path)
+    assert tables(tmp_path) == expected
 
 
 def test_a_process_is_dead_only_where_that_is_sure():
