@@ -79,7 +79,13 @@ class _Valued(BaseModel):
     nsamples: Positive = Field(default=32, description="samples drawn from p0 per prompt (n)")
 
 
-class _Tilt(BaseModel):
+class _Lenient(BaseModel):
+    allow_missing: bool = Field(
+        default=False, description="leave out and record prompts that the model or a value fails at"
+    )
+
+
+class _Tilt(_Lenient):
     lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
     ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
     min_ess: float = Field(
@@ -171,7 +177,7 @@ class _Base(BaseModel):
         return self
 
 
-class Original(_Base):
+class Original(_Base, _Lenient):
     """Draw completions y ~ p0(.|x)."""
 
     nsamples: Positive = Field(default=1, description="completions per prompt")

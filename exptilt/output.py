@@ -13,6 +13,8 @@ import polars as pl
 
 from exptilt import card, exports, ids, lease, models, page, plot, pool, s3, store
 from exptilt.config import MCAligned
+from exptilt.errors import ShardsFailed
+from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Plan, Recipe
 from exptilt.provenance import made_with
 from exptilt.quality import Totals
@@ -20,7 +22,8 @@ from exptilt.refs import DrawsRef, SamplesRef
 from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
 from exptilt.summary import Summary
 
-Shard = SamplesRef | DrawsRef
+Shard = SamplesRef | DrawsRef | NothingLeft  # the last where all its prompts are left out
+Made = SamplesRef | DrawsRef
 
 
 def stem(plan: Plan) -> str:
@@ -44,18 +47,23 @@ def named(plan: Plan, what: str) -> str:
 def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
     """Write records and data set of all shards, in order, one shard in memory at a time.
 
-    Runs that share the storage write the same outputs one after the other.
+    Runs that share the storage write the same outputs one after the other. Raises ShardsFailed where nothing
+    is left to write.
     """
+    made = [shard for shard in shards if not isinstance(shard, NothingLeft)]
+    gone = [missing for shard in shards if isinstance(shard, NothingLeft) for missing in shard.missing]
+    if not made:
+        raise ShardsFailed(f"every prompt failed; the first: {gone[0]}")
     name, root = stem(plan), plan.recipe.config.save_directory
     with lease.held(f"{pool.place(root, 'merging', ids.content_key(name))}.lease"):
-        return _merge(plan, shards, store.join(root, name))
+        return _merge(plan, made, gone, store.join(root, name))
 
 
-def _merge(plan: Plan, shards: Sequence[Shard], folder: str) -> Summary:
+def _merge(plan: Plan, made: Sequence[Shard], gone: list[Missing], folder: str) -> Summary:
     path = f"{folder}.json"
     store.remove(store.join(folder, pool.MANIFEST))
-    books = _Books(plan, folder)
-    ordered = sorted(shards, key=lambda s: _samples(s).shard.index)
+    books = _Books(plan, folder, gone)
+    ordered = sorted(made, key=lambda s: _samples(s).shard.index)
     with store.writing(path) as f:
         _write_records(f, (row for shard in ordered for row in books.enter(shard)))
     summary = books.summary(path)
@@ -63,7 +71,7 @@ def _merge(plan: Plan, shards: Sequence[Shard], folder: str) -> Summary:
     return summary
 
 
-def _samples(shard: Shard) -> SamplesRef:
+def _samples(shard: Made) -> SamplesRef:
     return shard.samples if isinstance(shard, DrawsRef) else shard
 
 
@@ -79,14 +87,14 @@ def _write_records(f: Any, records: Iterator[dict[str, Any]]) -> None:
 class _Books:
     """Enters shard after shard: writes its tables, keeps the totals that the summary needs."""
 
-    def __init__(self, plan: Plan, folder: str) -> None:
-        self.plan, self.folder = plan, folder
+    def __init__(self, plan: Plan, folder: str, missing: list[Missing]) -> None:
+        self.plan, self.folder, self.missing = plan, folder, missing
         self.files: dict[str, dict[str, Any]] = {}
         self.totals = Totals(plan.recipe)
         self.samples = self.kept = self.pairs = 0
-        self.shards: list[Shard] = []
+        self.shards: list[Made] = []
 
-    def enter(self, shard: Shard) -> list[dict[str, Any]]:
+    def enter(self, shard: Made) -> list[dict[str, Any]]:
         """Write the shard's tables; its records, in order."""
         samples, n = _samples(shard), self.plan.recipe.config.nsamples
         tables = {
@@ -103,6 +111,7 @@ class _Books:
         for name, table in {"records": records, **tables}.items():
             self._write(name, samples, table)
         self.shards.append(shard)
+        self.missing += samples.missing
         self.samples += tables["samples"].height
         self.kept += records.height
         return records.drop("prompt_id").to_dicts()
@@ -152,7 +161,8 @@ class _Books:
         plan, drawn = self.plan, [_samples(s) for s in self.shards]
         summary = Summary(
             title=stem(plan),
-            prompts=plan.n_prompts,
+            prompts=plan.n_prompts - len(self.missing),
+            missing=sorted(self.missing, key=lambda prompt: prompt.prompt_index),
             samples=self.samples,
             kept=self.kept,
             pairs=self.pairs if "pairs" in getattr(plan.recipe.config, "export", ()) else None,

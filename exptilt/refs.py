@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from exptilt.narrow import Missing
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRef:
@@ -24,7 +26,8 @@ class SamplesRef:
     """A shard's samples: pool entries that together hold sample indices 0 to n-1 or more.
 
     `tokens` and `seconds` are what this run spent to draw; 0 where all was there. `counts` is the entry
-    that says how many samples each prompt has, where prompts differ.
+    that says how many samples each prompt has, where prompts differ; `missing` are prompts that are left
+    out, which the shard no longer has.
     """
 
     shard: ShardRef
@@ -33,16 +36,19 @@ class SamplesRef:
     tokens: int
     seconds: float
     counts: str = ""
+    missing: tuple[Missing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardsRef:
-    """One value's rewards for a shard's samples, one pool entry per entry of samples."""
+    """One value's rewards for a shard's samples, one pool entry per entry of samples; none where it has
+    none for the prompts `missing`, which are to be left out."""
 
     value: str
     parts: tuple[str, ...]
     cached: bool
     seconds: float
+    missing: tuple[Missing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from exptilt import output, stages
+from exptilt.narrow import NothingLeft
 from exptilt.output import Shard
 from exptilt.plan import Plan, Recipe
 from exptilt.refs import ShardRef
@@ -15,8 +16,11 @@ def run(plan: Plan, shards: Iterable[ShardRef] | None = None) -> Summary:
 
 
 def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
-    samples = stages.generate(recipe, shard)
-    if not recipe.rewards:
-        return samples
-    scored = [stages.score(recipe, samples, spec) for spec in recipe.rewards]
-    return stages.resample(recipe, samples, scored)
+    try:
+        samples = stages.generate(recipe, shard)
+        if not recipe.rewards:
+            return samples
+        scored = [stages.score(recipe, samples, spec) for spec in recipe.rewards]
+        return stages.resample(recipe, samples, scored)
+    except NothingLeft as error:
+        return error

@@ -27,6 +27,7 @@ class Bench:
 
     devices: tuple[str, ...]
     save_directory: str
+    allow_missing: bool = False  # every record of a file gets its number
 
     def path(self, stage: str, *parts: str) -> str:
         """The pool's path of `stage`."""

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from exptilt import certificate
+from exptilt.narrow import Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Summary:
     reused: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     truncated: int = 0
+    missing: list[Missing] = field(default_factory=list)
     rescored: int = 0
     cut: dict[str, int] = field(default_factory=dict)
     retries: int = 0
@@ -128,6 +130,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.quality:
         rows += _quality(summary.quality, summary.n)
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
+    rows += [("left out", str(prompt)) for prompt in summary.missing]
     left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
     rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
     rows += [("too long", f"{n:,} texts cut for {value}") for value, n in summary.cut.items() if n]

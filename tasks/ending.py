@@ -45,10 +45,15 @@ def ending_soon() -> Iterator[None]:
     A step that does not notice, such as a user's function, has GRACE seconds to come back.
     """
     _alone.set()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
-    with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
+    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
         yield
+    except (KeyboardInterrupt, TerminationSignal):
+        pass
+    finally:
+        _alone.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if _signals:
         _say()
         sys.exit(128 + _signals[0])

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from exptilt.config import C, build
 from exptilt.errors import ShardsFailed
+from exptilt.narrow import NothingLeft
 from tasks.dead import sign_and_bury
 from tasks.ending import stopping_at_once
 from tasks.progress import Progress
@@ -75,7 +76,8 @@ def _listed_plainly(given: Any) -> str:
 def finished(lines: Sequence[Line]) -> list[Any]:
     """Wait for every shard; each line is a shard's futures in order. Gives the last ones' results.
 
-    Raises ShardsFailed, which lists every shard that failed, once all have ended.
+    A shard of which nothing is left, where prompts may be left out, gives NothingLeft. Raises ShardsFailed,
+    which lists every shard that failed, once all have ended.
     """
     with Progress(len(lines)) as progress:
         for _ in as_completed([line[-1] for line in lines]):
@@ -83,9 +85,10 @@ def finished(lines: Sequence[Line]) -> list[Any]:
     for future in (future for line in lines for future in line):
         future.wait()  # else its state is what the server has heard so far
     failures = {i: _failure(line) for i, line in enumerate(lines) if not _is_done(line)}
-    if failures:
+    left_out = {i: error for i, error in failures.items() if isinstance(error, NothingLeft)}
+    if len(left_out) < len(failures) or len(left_out) == len(lines):
         raise ShardsFailed(_listed(failures, len(lines))) from next(iter(failures.values()))
-    return [line[-1].result() for line in lines]
+    return [left_out[i] if i in left_out else line[-1].result() for i, line in enumerate(lines)]
 
 
 def _is_done(line: Line) -> bool:

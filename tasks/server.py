@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import httpx
 from prefect.context import refresh_global_settings_context
@@ -24,6 +25,7 @@ START_SECONDS = 120.0
 ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
+@lru_cache(maxsize=1)
 def start_server() -> Callable[[], None]:
     """Start a server unless one is configured and answers; gives a function that waits until it answers.
 

@@ -43,6 +43,7 @@ class TransformersEngine:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
         prompts = rendered(self.tokenizer, prompts) if self.p0.chat else prompts
         ids = encode(self.tokenizer, list(prompts), special=not self.p0.chat)
+        _refuse_unknown(self.model, ids)
         found: list[list[Sample]] = [[] for _ in prompts]
         for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
             for (places, columns), rows in self._decode(block, ids, seeds):
@@ -148,6 +149,14 @@ def _halves(places: list[int], columns: slice) -> list[Block]:
         return [(places[:middle], columns), (places[middle:], columns)]
     middle = (columns.start + columns.stop) // 2
     return [(places, slice(columns.start, middle)), (places, slice(middle, columns.stop))]
+
+
+def _refuse_unknown(model: Any, ids: list[list[int]]) -> None:
+    """Raise IndexError for a token that the model has no embedding for, which would end a GPU's process."""
+    size = model.get_input_embeddings().weight.shape[0]
+    most = max(map(max, ids))
+    if most >= size:
+        raise IndexError(f"token {most} of the tokenizer is beyond the model's {size} embeddings")
 
 
 def _end_tokens(model: Any) -> list[int]:

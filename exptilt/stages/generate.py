@@ -2,28 +2,45 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from exptilt import ids, pool, schemas, store
+from exptilt import ids, narrow, pool, schemas, store
 from exptilt.devices import on_one_of
 from exptilt.engines import base
+from exptilt.errors import StorageError
+from exptilt.narrow import PromptsFailed
 from exptilt.plan import Recipe
 from exptilt.refs import SamplesRef, ShardRef
+from exptilt.stages.shards import part_of, without
 from exptilt.stages.tables import Made, read
 
 
 def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
-    """Samples first..last-1 of every prompt of `shard` (0..n-1): what the pool has, the rest drawn now."""
+    """Samples first..last-1 of every prompt of `shard` (0..n-1): what the pool has, the rest drawn now.
+
+    Raises PromptsFailed where the engine fails at some prompts; with allow_missing they are left out.
+    """
+    try:
+        return _generate(recipe, shard, first, last)
+    except PromptsFailed as error:
+        if not recipe.allow_missing:
+            raise
+        kept = without(recipe, shard, error.missing)
+        return replace(_generate(recipe, kept, first, last), missing=error.missing)
+
+
+def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> SamplesRef:
     folder, n = _folder(recipe, shard), last or recipe.config.nsamples
     parts, have = _parts(folder, first, n)
     tokens, seconds = 0, 0.0
     if have < n:
         path = store.join(folder, f"{have}-{n}")
-        entry, cached = pool.compute_once(path, lambda: _draw(recipe, shard, have, n))
+        entry, cached = pool.compute_once(path, lambda: _made(recipe, shard, have, n))
         parts.append(path)
         if not cached:
             tokens, seconds = entry.meta["tokens"], entry.meta["seconds"]
@@ -53,6 +70,53 @@ def _parts(folder: str, have: int, n: int) -> tuple[list[str], int]:
             parts.append(path)
             have = -last
     return parts, have
+
+
+def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
+    """A shard's draw; where it fails, by halves of its prompts, each kept in the pool.
+
+    Raises PromptsFailed that names the prompts it fails at alone. What was drawn of the others is then an
+    entry too, and the next try takes up there: it knows the prompts that failed by a note in the folder.
+    """
+    rows = read(shard.prompts, "prompts").to_dicts()
+    note = store.join(_folder(recipe, shard), f"{first}-{last}.failed.json")
+
+    def work(part: Sequence[dict[str, Any]]) -> Made:
+        if len(part) == shard.n_prompts:
+            return _draw(recipe, shard, first, last)
+        return _kept(recipe, part_of(recipe, shard, part), first, last, _draw)
+
+    before = _noted(note)
+    made, failed = narrow.narrowed(rows, work, lambda row: row["prompt_id"] in before)
+    if not failed:
+        return _joined(made)
+    store.write_json(note, [row["prompt_id"] for row, _ in failed])
+    missing = [narrow.missing(row, "drawing", error) for row, error in failed]
+    if made:
+        kept = without(recipe, shard, missing)
+        _kept(recipe, kept, first, last, lambda *_: _joined(made))
+    raise PromptsFailed(missing) from failed[0][1]
+
+
+def _kept(recipe: Recipe, shard: ShardRef, first: int, last: int, draw: Callable[..., Made]) -> Made:
+    """The pool's entry of a part of a shard."""
+    path = store.join(_folder(recipe, shard), f"{first}-{last}")
+    entry, _ = pool.compute_once(path, lambda: draw(recipe, shard, first, last))
+    return {"samples": entry.table("samples")}, entry.meta
+
+
+def _noted(note: str) -> set[str]:
+    """The ids of prompts that failed before; none where there is no such note."""
+    try:
+        return set(map(str, store.read_json(note)))
+    except (StorageError, TypeError):
+        return set()
+
+
+def _joined(made: Sequence[Made]) -> Made:
+    """Parts of a shard, in order, as one entry."""
+    counts = {name: sum(meta[name] for _, meta in made) for name in ("tokens", "seconds", "rescored")}
+    return {"samples": pl.concat([tables["samples"] for tables, _ in made])}, {**made[0][1], **counts}
 
 
 def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:

@@ -13,6 +13,7 @@ from exptilt.engines.noise import uniform
 from exptilt.plan import Recipe
 from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
 from exptilt.resamplers import RESAMPLERS, Picks
+from exptilt.stages.score import agreed
 from exptilt.stages.tables import Made, by_count, digests, matrix_of
 from exptilt.stages.top_up import top_up
 
@@ -21,9 +22,10 @@ def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) 
     """Draws and diagnostics of a shard at the recipe's λ, its samples topped up where that was asked for."""
     config = recipe.config
     assert isinstance(config, MCAligned)
+    whole = agreed(recipe, samples, scored)
     if config.min_ess:
-        topped = top_up(recipe, samples, scored)
-        samples, scored = topped.samples, topped.rewards
+        whole = top_up(recipe, whole.samples, whole.rewards)
+    samples, scored = whole.samples, whole.rewards
     parts = [*samples.parts, *(part for ref in scored for part in ref.parts)]
     parts += [samples.counts] if samples.counts else []
     key = ids.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})

@@ -1,17 +1,23 @@
 """Score: one value's rewards for a shard's samples."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
 import polars as pl
 
-from exptilt import ids, pool, rewards, schemas
+from exptilt import ids, narrow, pool, rewards, schemas
 from exptilt.devices import on_one_of
 from exptilt.errors import RewardError
-from exptilt.refs import RewardsRef, SamplesRef
+from exptilt.narrow import PromptsFailed
+from exptilt.plan import Recipe
+from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
 from exptilt.rewards import RewardSpec
-from exptilt.stages.tables import Made, described, read
+from exptilt.rewards.base import Reward
+from exptilt.stages.shards import without
+from exptilt.stages.tables import Made, described, read, samples_of
 
 AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
 
@@ -24,15 +30,29 @@ class Workplace(Protocol):
         """The devices that models run on."""
         ...
 
+    @property
+    def allow_missing(self) -> bool:
+        """Whether prompts that fail may be left out."""
+        ...
+
     def path(self, stage: str, *parts: str) -> str:
         """The pool's path of `stage`."""
         ...
 
 
 def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
-    """The rewards of one value for a shard's samples; RewardError where one is not finite."""
+    """The rewards of one value for a shard's samples; RewardError where one is not finite.
+
+    Raises PromptsFailed where the value fails at some prompts; with allow_missing it names them in the
+    reference instead, and those with a reward that is not finite (see agreed).
+    """
     began = time.perf_counter()
-    done = [_score_part(at, samples, part, spec) for part in samples.parts]
+    try:
+        done = [_score_part(at, samples, part, spec) for part in samples.parts]
+    except PromptsFailed as error:
+        if not at.allow_missing:
+            raise
+        return RewardsRef(value=spec.value, parts=(), cached=False, seconds=0.0, missing=error.missing)
     return RewardsRef(
         value=spec.value,
         parts=tuple(path for path, _ in done),
@@ -53,8 +73,9 @@ def _reward(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> 
     prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
     table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
     began = time.perf_counter()
-    columns = [table[c].to_list() for c in ("prompt", "completion", "nll")]
-    scored = on_one_of(at.devices, "score", AT_ONCE, lambda d: rewards.load(spec, d).score(*columns))
+    scored = on_one_of(at.devices, "score", AT_ONCE, lambda d: _scored(rewards.load(spec, d), table, spec))
+    if at.allow_missing:
+        _name_not_finite(scored.rewards, table, spec)
     _refuse_not_finite(scored.rewards, table, spec)
     rows = table.select("prompt_id", "sample_index").with_columns(
         value=pl.lit(spec.value), reward=pl.Series(scored.rewards, dtype=pl.Float64)
@@ -66,6 +87,49 @@ def _reward(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> 
         "seconds": time.perf_counter() - began,
     }
     return {"rewards": rows.cast(schemas.REWARDS)}, meta
+
+
+def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Scored:
+    """The rewards of all rows; where scoring fails, of halves of the prompts, to name those it fails at."""
+    groups = table.partition_by("prompt_id", maintain_order=True)
+
+    def work(part: Sequence[pl.DataFrame]) -> rewards.Scored:
+        rows = pl.concat(part)
+        return reward.score(*(rows[c].to_list() for c in ("prompt", "completion", "nll")))
+
+    made, failed = narrow.narrowed(groups, work)
+    if failed:
+        verb = f"value {spec.value!r}"
+        missing = [narrow.missing(rows.row(0, named=True), verb, error) for rows, error in failed]
+        raise PromptsFailed(missing) from failed[0][1]
+    numbers = np.concatenate([part.rewards for part in made])
+    return rewards.Scored(numbers, sum(p.cut for p in made), sum(p.recomputed for p in made))
+
+
+def _name_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:
+    """Raise PromptsFailed for the prompts that have a reward that is not finite."""
+    bad = table.filter(pl.Series(~np.isfinite(numbers))).unique("prompt_id", maintain_order=True)
+    error = RewardError("a reward that is not finite")
+    if bad.height:
+        rows = bad.iter_rows(named=True)
+        raise PromptsFailed([narrow.missing(row, f"value {spec.value!r}", error) for row in rows])
+
+
+def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> ScoredRef:
+    """The shard with all its rewards, without the prompts that a value failed at.
+
+    The others are drawn already; they are an entry of their own, which every value scores anew.
+    """
+    missing = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
+    if not missing:
+        return ScoredRef(samples=samples, rewards=tuple(scored))
+    kept = without(recipe, samples.shard, missing)
+    n = recipe.config.nsamples
+    only = replace(samples, shard=kept, missing=(*samples.missing, *missing))
+    table = samples_of(only, n)
+    path = pool.keep(recipe.config.save_directory, "samples", "samples", table, {"of": list(samples.parts)})
+    only = replace(only, parts=(path,))
+    return ScoredRef(samples=only, rewards=tuple(score(recipe, only, spec) for spec in recipe.rewards))
 
 
 def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:

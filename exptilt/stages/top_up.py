@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from exptilt import diagnostics, ids, pool, schemas, tilt
+from exptilt import diagnostics, pool, schemas, tilt
 from exptilt.config import MCAligned
 from exptilt.plan import Recipe
-from exptilt.refs import RewardsRef, SamplesRef, ScoredRef, ShardRef
+from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
 from exptilt.stages.generate import generate
 from exptilt.stages.score import score
+from exptilt.stages.shards import some
 from exptilt.stages.tables import by_count, matrix_of, read
 
 
@@ -50,7 +51,7 @@ def _needy(recipe: Recipe, have: ScoredRef, least: float, n: int) -> list[str]:
 
 def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: int) -> ScoredRef:
     """Draw and score samples first..last-1 of the prompts `needy`."""
-    drawn = generate(recipe, _shard(recipe, have.samples.shard, needy), first, last)
+    drawn = generate(recipe, some(recipe, have.samples.shard, needy), first, last)
     scored = [score(recipe, drawn, spec) for spec in recipe.rewards]
     samples = dataclasses.replace(
         have.samples,
@@ -66,15 +67,6 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
 def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:
     parts, seconds = (*first.parts, *more.parts), first.seconds + more.seconds
     return dataclasses.replace(first, parts=parts, cached=first.cached and more.cached, seconds=seconds)
-
-
-def _shard(recipe: Recipe, whole: ShardRef, needy: list[str]) -> ShardRef:
-    """The prompts `needy` of a shard as a shard of their own."""
-    table = read(whole.prompts, "prompts").filter(pl.col("prompt_id").is_in(needy))
-    config = recipe.config
-    path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
-    key = ids.content_key(table["prompt_id"].to_list())
-    return dataclasses.replace(whole, prompts=path, key=key, n_prompts=table.height)
 
 
 def _put(recipe: Recipe, counts: dict[str, int]) -> str:

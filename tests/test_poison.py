@@ -1,0 +1,150 @@
+"""A prompt that always fails: it is named or left out on record, and costs the others nothing."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from checkpoints import causal, letters_tokenizer
+from processes import run_flow
+
+from exptilt.config import MCAligned, Original
+from exptilt.engines.transformers import TransformersEngine
+from exptilt.errors import ExptiltError
+from exptilt.narrow import MOST, PromptsFailed, narrowed
+from exptilt.plan import prepare
+from exptilt.run import run
+
+TEXTS = ["abc", "fed", "bad Ω", "cab", "face", "dead", "beef", "a"]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory) -> str:
+    """A model whose tokenizer was given a token that its embedding has no row for."""
+    folder = tmp_path_factory.mktemp("grown")
+    causal(folder, "gpt2")
+    tokenizer = letters_tokenizer()
+    tokenizer.add_tokens(["Ω"])
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def settings(grown, tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt": text} for text in TEXTS]))
+    common = {
+        "basemodel": grown,
+        "data": str(tmp_path / "p.json"),
+        "shard_size": 8,
+        "max_new_tokens": 6,
+        "top_k": 5,
+    }
+    return {**common, "save_directory": str(tmp_path / "results"), "dtype": "float32"}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The prompts of every draw that ends well."""
+    seen, draw = [], TransformersEngine.draw
+
+    def watched(self, prompts, seeds, batch_size):
+        found = draw(self, prompts, seeds, batch_size)
+        seen.append(list(prompts))
+        return found
+
+    monkeypatch.setattr(TransformersEngine, "draw", watched)
+    return seen
+
+
+def go(config):
+    prepare.cache_clear()
+    return run(prepare(config))
+
+
+def test_a_prompt_that_the_model_cannot_take_is_named_and_the_others_are_drawn_once(settings, drawn):
+    config = Original(**settings, nsamples=3)
+    said = r"prompt 2 \('bad Ω'\): drawing failed with IndexError: token 8 .* beyond the model's 8 embeddings"
+    with pytest.raises(PromptsFailed, match=said):
+        go(config)
+    assert sorted(text for batch in drawn for text in batch) == sorted(set(TEXTS) - {"bad Ω"})
+    drawn.clear()
+    with pytest.raises(PromptsFailed, match=said):
+        go(config)
+    summary = go(replace_flag(config))
+    assert drawn == []
+    assert (summary.prompts, summary.samples, [m.prompt_index for m in summary.missing]) == (7, 21, [2])
+    manifest = json.loads((Path(summary.folder) / "manifest.json").read_text())
+    assert manifest["summary"]["missing"][0]["prompt"] == "bad Ω"
+    assert "left out: prompt 2 ('bad Ω'): drawing failed" in (Path(summary.folder) / "README.md").read_text()
+
+
+def replace_flag(config):
+    return config.model_copy(update={"allow_missing": True})
+
+
+def test_the_samples_of_the_others_are_those_of_a_run_without_it(settings, tmp_path):
+    left = go(replace_flag(Original(**settings, nsamples=3)))
+    rest = [{"prompt": text} for text in TEXTS if text != "bad Ω"]
+    (tmp_path / "rest.json").write_text(json.dumps(rest))
+    alone = Original(**{**settings, "data": str(tmp_path / "rest.json")}, nsamples=3)
+    columns = ["prompt_id", "sample_index", "completion", "seed"]
+    found = [pl.read_parquet(f"{go_.folder}/samples/*.parquet").select(columns) for go_ in (left, go(alone))]
+    assert found[0].equals(found[1])
+
+
+REWARD = (
+    "def picky(prompts, completions):\n"
+    "    if any('{bad}' in p for p in prompts): raise KeyError('no such film')\n"
+    "    return [float(len(c)) for c in completions]\n"
+    "def odd(prompts, completions):\n"
+    "    return [float('nan') if '{bad}' in p else 1.0 for p in prompts]\n"
+)
+
+
+@pytest.mark.parametrize("shard_size", [1, 10])
+def test_a_reward_that_fails_at_a_prompt_leaves_it_out_if_asked(toy, tmp_path, shard_size):
+    first = prepare(toy()).shards[0]
+    bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
+    (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
+    value = (f"{tmp_path}/own.py:picky", f"{tmp_path}/own.py:odd")
+    config: MCAligned = toy(value=value, lam=(0.1, 1.0), shard_size=shard_size)
+    with pytest.raises(PromptsFailed, match=r"prompt 0 .*value 'picky' failed with KeyError"):
+        go(config)
+    summary = go(replace_flag(config))
+    assert (summary.prompts, summary.kept, [m.prompt_index for m in summary.missing]) == (29, 29, [0])
+    rows = json.loads(Path(summary.json).read_text())
+    assert bad not in {row["prompt"] for row in rows}
+    assert go(replace_flag(config)).missing == summary.missing
+
+
+def test_the_flow_says_so_too(server, tmp_path):
+    (tmp_path / "own.py").write_text(REWARD.replace("{bad}", "Park"))
+    arguments = ["--basemodel", "toy", "--value", "own.py:odd", "--lam", "1", "--shard-size", "80"]
+    done = run_flow(*arguments, "--allow-missing", "--end", "80", env=server, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "left out    prompt " in done.stdout
+
+
+def test_a_failure_at_all_prompts_is_raised_as_it_came_and_soon():
+    tried = []
+
+    def broken(part):
+        tried.append(part)
+        raise RuntimeError("the device is gone")
+
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        narrowed(range(1024), broken)
+    assert len(tried) < 30 + MOST
+
+
+@pytest.mark.parametrize("error", [OSError("later"), ExptiltError("on purpose")])
+def test_what_may_pass_and_what_is_meant_is_not_narrowed(error):
+    tried = []
+
+    def once(part):
+        tried.append(part)
+        raise error
+
+    with pytest.raises(type(error)):
+        narrowed(range(8), once)
+    assert len(tried) == 1
