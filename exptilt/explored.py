@@ -14,9 +14,9 @@ from exptilt.errors import ConfigError
 from exptilt.explore import Palette, Sweep
 from exptilt.models import ModelRef
 from exptilt.plan import Plan, Recipe
-from exptilt.records import Records
 from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
 from exptilt.rewards import RewardSpec
+from exptilt.untrusted import Records
 from exptilt.vectors import Lam
 
 

@@ -57,7 +57,7 @@ def file_name(model: str) -> str:
     """The last part of a model's name, with what is not a letter, a digit or -_. made '_'."""
     last = re.split("[/#]" if is_url(model) else "/", model.rstrip("/"))[-1]
     kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in last)
-    return kept[:100].lstrip(".") or "_"
+    return kept.encode(errors="replace")[:100].decode(errors="ignore").lstrip(".") or "_"
 
 
 def base_model(name: str) -> ModelRef:
@@ -103,10 +103,20 @@ def full_name(name: str) -> str:
 
 def resolve(name: str, source: str, role: str) -> ModelRef:
     """The checkpoint at `source`, a local folder or a Hub id; `role` names it in errors."""
-    folder = Path(source).expanduser()
+    folder = _folder(source)
     if folder.is_dir():
         return _local(name, folder, role)
     return ModelRef(name=name, source=source, revision=_hub_revision(source, role))
+
+
+def _folder(source: str) -> Path:
+    """The path that `source` may be; a name that no path can have is none."""
+    try:
+        folder = Path(source).expanduser()
+        folder.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return Path("/dev/null")
+    return folder
 
 
 def _local(name: str, folder: Path, role: str = "base model") -> ModelRef:

@@ -109,7 +109,7 @@ def prepare(config: Config) -> Plan:
         p0=p0,
         rewards=specs,
         devices=found,
-        name=f"{models.file_name(p0.model.name)}-{prompts.short_name(config.data)}",
+        name=f"{models.file_name(p0.model.name)}-{models.file_name(prompts.short_name(config.data))}",
     )
     shards = tuple(_shards(fitted.table, config))
     if p0.model.is_served:

@@ -46,7 +46,7 @@ def described(path: str) -> Entry | None:
     """
     try:
         manifest = json.loads(store.read_bytes(store.join(path, MANIFEST)))
-        files, meta = dict(manifest["files"]), dict(manifest["meta"])
+        files, meta = _files(manifest["files"]), dict(manifest["meta"])
         seal = manifest.get(SEAL, "")
     except (MissingError, KeyError, TypeError, ValueError):
         return None
@@ -58,6 +58,15 @@ def described(path: str) -> Entry | None:
 def _sealed(files: dict[str, Any], meta: dict[str, Any]) -> str:
     """The SHA-256 of what a manifest says."""
     return store.sha256(json.dumps([files, meta], sort_keys=True).encode())
+
+
+def _files(said: Any) -> dict[str, dict[str, Any]]:
+    """The files of a manifest; ValueError unless each is a table that we know, with its SHA-256."""
+    files = dict(said)
+    for name, file in files.items():
+        if name not in schemas.TABLES or not isinstance(file["sha256"], str):
+            raise ValueError(f"no table of a pool: {name!r}")
+    return files
 
 
 def find(path: str) -> Entry | None:
@@ -72,7 +81,7 @@ def find(path: str) -> Entry | None:
 
 def _is_intact(path: str, name: str, said: dict[str, Any]) -> bool:
     data = store.read_bytes(store.join(path, f"{name}.parquet"))
-    return name in schemas.TABLES and store.sha256(data) == said["sha256"]
+    return bool(store.sha256(data) == said["sha256"])
 
 
 def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:

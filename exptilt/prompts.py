@@ -1,6 +1,5 @@
 """The prompt sources: demo, Anthropic-harmless, Imdb, a local file, a Hub data set."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from exptilt import demo, ids, schemas, store
+from exptilt import demo, ids, schemas, store, untrusted
 from exptilt.errors import ConfigError, PromptError
 
 HARMLESS: Final = "Anthropic-harmless"
@@ -67,6 +66,8 @@ def _checked(text: Any, index: int, data: str) -> str:
     if not isinstance(text, str):
         kind = "missing" if text is None else f"not text but {type(text).__name__}"
         raise PromptError(f"--data {data}: prompt {index} is {kind}")
+    if not untrusted.is_text(text):
+        raise PromptError(f"--data {data}: prompt {index} holds half a character (a lone surrogate)")
     if not text.strip():
         raise PromptError(f"--data {data}: prompt {index} is empty")
     return text
@@ -90,9 +91,8 @@ def _from_file(data: str, column: str, reader: Callable[[str], Columns]) -> Text
         raise ConfigError(f"--data {data}: not UTF-8 at byte {error.start}") from error
     except OSError as error:
         raise ConfigError(f"--data: {error}") from error
-    except (pl.exceptions.PolarsError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--data {data}: cannot be read ({reason})") from error
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise ConfigError(f"--data {data}: cannot be read ({untrusted.first_line(error)})") from error
     if columns:
         _check_column(list(columns), data, column)
     return iter(columns.get(column, []))
@@ -113,15 +113,16 @@ def _read_lines(path: str) -> Columns:
 
 
 def _read_json(path: str) -> Columns:
-    return _columns(json.loads(_utf8(path)))
+    return _columns(untrusted.json_value(_utf8(path)))
 
 
 def _read_jsonl(path: str) -> Columns:
-    return _columns([json.loads(line) for line in _utf8(path).split("\n") if line.strip()])
+    return _columns([untrusted.json_value(line) for line in _utf8(path).split("\n") if line.strip()])
 
 
-def _columns(records: list[dict[str, Any]]) -> Columns:
+def _columns(found: Any) -> Columns:
     """Records as columns, types as they are: a number must not pass for text."""
+    records = untrusted.records(found)
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}
 
@@ -131,7 +132,7 @@ def _read_csv(path: str) -> Columns:
 
 
 def _read_parquet(path: str) -> Columns:
-    return pl.read_parquet(store.read_bytes(path)).to_dict(as_series=False)
+    return _columns(untrusted.parquet_records(store.read_bytes(path)))
 
 
 READERS: Final[dict[str, Callable[[str], Columns]]] = {

@@ -4,19 +4,18 @@ The records of one prompt are its samples, in the file's order, so a file is a p
 unknown.
 """
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from exptilt import ids, pool, schemas, store
+from exptilt import ids, pool, schemas, store, untrusted
 from exptilt.errors import ConfigError, PromptError
 from exptilt.refs import SamplesRef, ShardRef
 from exptilt.stages.tables import read as pool_table
+from exptilt.untrusted import Records, is_text
 
-Records = list[dict[str, Any]]
 TIDIED: Final = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed")
 
@@ -29,29 +28,24 @@ def read(file: str) -> Records:
         raise ConfigError(f"--file {file}: must end in {', '.join(READERS)}") from None
     except OSError as error:
         raise ConfigError(f"--file: {error}") from error
-    except (ValueError, pl.exceptions.PolarsError) as error:
-        raise ConfigError(f"--file {file}: cannot be read ({str(error).splitlines()[0]})") from error
+    except ValueError as error:
+        raise ConfigError(f"--file {file}: cannot be read ({untrusted.first_line(error)})") from error
     if not records:
         raise ConfigError(f"--file {file}: it holds no records")
     return records
 
 
 def _json(file: str) -> Records:
-    return _checked(json.loads(store.read_bytes(file)))
+    return untrusted.records(untrusted.json_value(store.read_bytes(file)))
 
 
 def _jsonl(file: str) -> Records:
-    return _checked([json.loads(line) for line in store.read_bytes(file).split(b"\n") if line.strip()])
-
-
-def _checked(records: Any) -> Records:
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError("not a list of records")
-    return records
+    lines = store.read_bytes(file).split(b"\n")
+    return untrusted.records([untrusted.json_value(line) for line in lines if line.strip()])
 
 
 def _parquet(file: str) -> Records:
-    return pl.read_parquet(store.read_bytes(file)).to_dicts()
+    return untrusted.parquet_records(store.read_bytes(file))
 
 
 READERS: Final = {".json": _json, ".jsonl": _jsonl, ".parquet": _parquet}
@@ -69,7 +63,7 @@ def table_of(records: Records, file: str, prompt_column: str, generated_column: 
         prompt, text = record.get(prompt_column), record.get(generated_column)
         if isinstance(prompt, str) and isinstance(text, str) and not text.startswith(prompt):
             prompt = _tidied(prompt)
-        if not isinstance(prompt, str) or not isinstance(text, str) or not text.startswith(prompt):
+        if not is_text(prompt) or not is_text(text) or not text.startswith(prompt):
             raise PromptError(
                 f"--file {file}: record {number} needs {prompt_column!r} and {generated_column!r}, "
                 "a text that begins with it"

@@ -14,11 +14,11 @@ import polars as pl
 from exptilt import devices, models, plan, pool, records, store
 from exptilt.config import Scoring
 from exptilt.errors import ConfigError
-from exptilt.records import Records
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
 from exptilt.stages.tables import read
 from exptilt.summary import Estimate, estimate_of
+from exptilt.untrusted import Records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
