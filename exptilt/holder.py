@@ -20,6 +20,22 @@ def me() -> dict[str, Any]:
     return {**_here(), "pid": os.getpid(), "born": _born(os.getpid())}
 
 
+def token() -> str:
+    """This process as a part of a file's name."""
+    said = me()
+    return "_".join([said["machine"], said["boot"][:8], said["space"][5:-1], str(said["pid"]), said["born"]])
+
+
+def token_is_dead(text: str) -> bool:
+    """Whether the process of a token has died for sure."""
+    here, parts = token().split("_"), text.split("_")
+    if len(parts) != len(here) or parts[0] != here[0] or not parts[3].isdecimal():
+        return False
+    if parts[1] != here[1]:
+        return True
+    return parts[2] == here[2] and not (_runs(int(parts[3])) and _born(int(parts[3])) == parts[4])
+
+
 def is_dead(holder: Any) -> bool:
     """Whether `holder`, as `me` described it, has died for sure: it was on this machine and is no more."""
     try:

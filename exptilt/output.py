@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from exptilt import card, exports, ids, lease, models, page, plot, pool, s3, store
+from exptilt import card, exports, ids, lease, leftovers, models, page, plot, pool, s3, store
 from exptilt.config import MCAligned
 from exptilt.errors import ShardsFailed
 from exptilt.narrow import Missing, NothingLeft
@@ -68,7 +68,21 @@ def _merge(plan: Plan, made: Sequence[Shard], gone: list[Missing], folder: str) 
         _write_records(f, (row for shard in ordered for row in books.enter(shard)))
     summary = books.summary(path)
     _finish(plan, books, summary)
+    leftovers.sweep(_places(plan, books))
     return summary
+
+
+def _places(plan: Plan, books: "_Books") -> Iterator[str]:
+    """Every folder that a run of `plan` writes to."""
+    root = plan.recipe.config.save_directory
+    yield from (root, books.folder, books.folder.rpartition("/")[0])
+    yield from (store.join(books.folder, file).rpartition("/")[0] for file in books.files)
+    for shard in books.shards:
+        samples = _samples(shard)
+        scored = [] if isinstance(shard, SamplesRef) else [part for r in shard.rewards for part in r.parts]
+        drawn = [] if isinstance(shard, SamplesRef) else [shard.path]
+        for path in (samples.shard.prompts, *samples.parts, *scored, *drawn):
+            yield from (path, path.rpartition("/")[0])
 
 
 def _samples(shard: Made) -> SamplesRef:

@@ -19,10 +19,10 @@ from typing import IO, Any
 import fsspec
 import polars as pl
 
-from exptilt import s3
+from exptilt import holder, s3
 from exptilt.errors import MissingError, RefusedError, StorageError
 
-PROBE = ".exptilt-write-check"
+PROBE = "exptilt-write-check"
 REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")  # not OSErrors, but failures of a store
 CHECK_SECONDS = 5.0  # how long a run that begins tries a store again that does not answer
 LASTING = frozenset(
@@ -97,7 +97,7 @@ def writing(path: str) -> Iterator[IO[bytes]]:
 def _writing_local(path: str) -> Iterator[IO[bytes]]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{target.name[:100]}.{uuid.uuid4().hex}.tmp"
+    partial = target.parent / temporary(target.name)
     try:
         with partial.open("wb") as f:
             yield f
@@ -106,6 +106,12 @@ def _writing_local(path: str) -> Iterator[IO[bytes]]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def temporary(name: str) -> str:
+    """The name of a file that is to become `name`: it says whose it is, see leftovers."""
+    short = name.encode()[:80].decode(errors="ignore")
+    return f".{short}.{holder.token()}.{uuid.uuid4().hex}.tmp"
 
 
 @contextmanager
@@ -197,7 +203,7 @@ def read_json(path: str) -> Any:
     data = read_bytes(path)
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"cannot read {path}: it is not JSON ({error})") from error
 
 
@@ -215,7 +221,7 @@ def sha256(data: bytes) -> str:
 
 def check_writable(root: str) -> None:
     """Raise StorageError soon if nothing can be written and read back under `root`."""
-    probe = join(root, f"{PROBE}-{uuid.uuid4().hex}")
+    probe = join(root, temporary(PROBE))
     with s3.hasty(CHECK_SECONDS):
         write_bytes(probe, b"exptilt" * 1000)
         if len(read_bytes(probe)) != 7000:

@@ -25,7 +25,7 @@ from tasks.ending import ending_soon
 from tasks.run import TAG
 from tasks.server import start_server
 from tasks.step import started
-from tasks.watch import watch_server
+from tasks.watch import lost, server_is_there, watch_server
 
 RECORD_SECONDS = 20.0
 PREPARE: Any = prepare_run
@@ -66,7 +66,12 @@ def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Rea
     except ExptiltError as error:
         fail(str(error))
     with quiet_console():
-        return _run(flow, config)
+        try:
+            return _run(flow, config)
+        except Exception:
+            if not server_is_there():
+                fail(lost(), FAILED)
+            raise
 
 
 def _trace_unforeseen(error: BaseException) -> None:

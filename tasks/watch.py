@@ -46,20 +46,24 @@ def _watch() -> None:
     last = time.monotonic()
     while time.monotonic() - last < LOST:
         time.sleep(min(EVERY, LOST / 3))
-        if _answers():
+        if server_is_there():
             last = time.monotonic()
     stop.ask()
     time.sleep(GRACE)  # steps put away what they hold
-    print(
-        f"error: the Prefect server at {_address()} has not answered for {LOST:.0f} s; finished shards are "
-        "saved, run the same command to go on",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"error: {lost()}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
-def _answers() -> bool:
+def lost() -> str:
+    """What there is to say of a server that is gone."""
+    return (
+        f"the Prefect server at {_address()} does not answer any more; finished shards are saved, run the "
+        "same command to go on"
+    )
+
+
+def server_is_there() -> bool:
+    """Whether the server answers now."""
     try:
         return _ask("/health") < 500
     except httpx.HTTPError:

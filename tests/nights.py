@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from processes import flow_command, process, run_flow, wait_until
 
 NAME = "toy-demo_lam=1.000_val=bees"
 TRACES = (".tmp", ".lease")
+HURRIED = (
+    "import runpy, sys, tasks.watch; tasks.watch.LOST, sys.argv = 3, sys.argv[1:]\n"
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)  # a flow that gives a lost server up after 3 s
 
 
 def slow_reward(folder: Path, seconds: float) -> str:
@@ -45,6 +50,11 @@ def hit(
         began = time.monotonic()
         code = running.wait(timeout=60)
         return code, time.monotonic() - began, (folder / "hit.log").read_text()
+
+
+def hurried(arguments: list[str]) -> list[str]:
+    """The command of a run that gives a lost server up after 3 s."""
+    return [sys.executable, "-c", HURRIED, *flow_command(*arguments)[1:]]
 
 
 def complete(folder: Path) -> dict[str, tuple[int, int]]:
