@@ -59,7 +59,7 @@ def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
         return _merge(plan, made, gone, store.join(root, name))
 
 
-def _merge(plan: Plan, made: Sequence[Shard], gone: list[Missing], folder: str) -> Summary:
+def _merge(plan: Plan, made: Sequence[Made], gone: list[Missing], folder: str) -> Summary:
     path = f"{folder}.json"
     store.remove(store.join(folder, pool.MANIFEST))
     books = _Books(plan, folder, gone)
@@ -75,7 +75,7 @@ def _merge(plan: Plan, made: Sequence[Shard], gone: list[Missing], folder: str) 
 def _places(plan: Plan, books: "_Books") -> Iterator[str]:
     """Every folder that a run of `plan` writes to."""
     root = plan.recipe.config.save_directory
-    yield from (root, books.folder, books.folder.rpartition("/")[0])
+    yield from (root, pool.place(root, "merging"), books.folder, books.folder.rpartition("/")[0])
     yield from (store.join(books.folder, file).rpartition("/")[0] for file in books.files)
     for shard in books.shards:
         samples = _samples(shard)
@@ -244,7 +244,7 @@ def _described(recipe: Recipe) -> dict[str, Any]:
     return {**recipe.p0.identity, "name": recipe.p0.model.name, "device": device}
 
 
-def _noted(shards: Sequence[Shard]) -> dict[str, Any]:
+def _noted(shards: Sequence[Made]) -> dict[str, Any]:
     """Whether the server kept to its seeds, for samples that a server drew."""
     metas = [described(part).meta for shard in shards for part in _samples(shard).parts]
     noted = [meta["seeded"] for meta in metas if "seeded" in meta]
