@@ -12,9 +12,9 @@ from prefect.settings import get_current_settings
 from exptilt import stop
 from exptilt.errors import ConfigError
 
-ASK_SECONDS = 5.0
+ASK_SECONDS = 10.0
 EVERY = 5.0  # seconds between looks
-LOST = 30.0  # seconds without an answer after which a run ends; a server that is restarted is back by then
+LOST = 60.0  # seconds without an answer after which a run ends; a server that is restarted is back by then
 GRACE = 2.0
 
 

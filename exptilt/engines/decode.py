@@ -44,15 +44,15 @@ def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Te
     noise = -torch.log(-torch.log(uniform(seeds[:, None], step, tokens)))
     pick = (logp + noise).argmax(-1, keepdim=True)
     token = tokens.gather(-1, pick)
-    raw = kept.gather(-1, pick)[:, 0].float() - log_norm(logits)
-    return token[:, 0], logp.gather(-1, pick)[:, 0].double(), raw.double()
+    return token[:, 0], logp.gather(-1, pick)[:, 0].double(), log_likelihood(logits, token).double()
 
 
-def log_norm(logits: Tensor) -> Tensor:
-    """log Σ_v exp(logits_v) [R] in float32, on a CPU a few rows at a time, which its caches hold."""
-    at_once = 16 if logits.device.type == "cpu" else len(logits)
-    parts = torch.split(logits, at_once)
-    return torch.cat([rows.float().logsumexp(-1) for rows in parts])
+def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log softmax(logits) [R] at `tokens` [R, 1] in float32, on a CPU a few rows at a time, which its caches
+    hold."""
+    at_once = 8 if logits.device.type == "cpu" else len(logits)
+    parts = zip(torch.split(logits, at_once), torch.split(tokens, at_once), strict=True)
+    return torch.cat([rows.float().log_softmax(-1).gather(-1, chosen)[:, 0] for rows, chosen in parts])
 
 
 def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:

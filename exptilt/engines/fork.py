@@ -115,33 +115,27 @@ def attend(
     layer = cache.forked[module.layer_idx]
     rows, width = len(query), query.shape[-1]
     prompts, _, t, _ = layer.prompt_keys.shape
+    scale = width**-0.5 if scaling is None else scaling
     grouped = query.reshape(rows, key.shape[1], -1, width)
     shared = _by_prompt(grouped, prompts) @ layer.prompt_keys.transpose(-1, -2)
     shared.masked_fill_(cache.padding, -torch.inf)
     own = grouped @ key.transpose(-1, -2)
     own[..., layer.used :] = -torch.inf
-    scores = torch.cat([_by_row(shared, rows), own], -1).float()
-    p = (scores * (width**-0.5 if scaling is None else scaling)).softmax(-1).to(query.dtype)
-    out = _by_row(_by_prompt(p[..., :t], prompts) @ layer.prompt_values, rows) + p[..., t:] @ value
+    scores = torch.cat([_by_row(shared, rows), own.unflatten(0, (prompts, -1))], -1)
+    p = (scores.float() * scale).softmax(-1).to(query.dtype).flatten(0, 1)
+    out = _by_row(_by_prompt(p[..., :t], prompts) @ layer.prompt_values, rows)
+    out = out + (p[..., t:] @ value).unflatten(0, (prompts, -1))
     return out.reshape(rows, 1, query.shape[1], -1), None
 
 
 def _by_prompt(x: Tensor, prompts: int) -> Tensor:
     """[R, G, K, X] as [B, G, N·K, X]."""
-    rows, heads, _, width = x.shape
-    return (
-        x.reshape(prompts, rows // prompts, heads, -1, width)
-        .transpose(1, 2)
-        .reshape(prompts, heads, -1, width)
-    )
+    return x.unflatten(0, (prompts, -1)).transpose(1, 2).flatten(2, 3)
 
 
 def _by_row(x: Tensor, rows: int) -> Tensor:
-    """[B, G, N·K, X] as [R, G, K, X]."""
-    prompts, heads, _, width = x.shape
-    return (
-        x.reshape(prompts, heads, rows // prompts, -1, width).transpose(1, 2).reshape(rows, heads, -1, width)
-    )
+    """[B, G, N·K, X] as [B, N, G, K, X]."""
+    return x.unflatten(2, (rows // len(x), -1)).transpose(1, 2)
 
 
 AttentionInterface.register(NAME, attend)
