@@ -11,7 +11,7 @@ demo: .venv/installed
 
 test: .venv/tested
 	@echo "running the whole suite"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 soak: .venv/tested
 	@echo "running the long runs under faults"

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from exptilt import ids, lease, schemas, store
+from exptilt import ids, lease, schemas, store, untrusted
 from exptilt.errors import MissingError, StorageError
 
 MANIFEST, SEAL = "manifest.json", "sha256"
@@ -45,7 +45,7 @@ def described(path: str) -> Entry | None:
     A manifest that is not as it was written counts as none. StorageError where the store cannot say.
     """
     try:
-        manifest = json.loads(store.read_bytes(store.join(path, MANIFEST)))
+        manifest = untrusted.json_value(store.read_bytes(store.join(path, MANIFEST)))
         files, meta = _files(manifest["files"]), dict(manifest["meta"])
         seal = manifest.get(SEAL, "")
     except (MissingError, KeyError, TypeError, ValueError):

@@ -100,7 +100,7 @@ def _from_file(data: str, column: str, reader: Callable[[str], Columns]) -> Text
 
 def _check_column(columns: list[str], data: str, column: str) -> None:
     if column not in columns:
-        found = ", ".join(columns)
+        found = ", ".join(name if name.isprintable() else repr(name) for name in columns)
         raise ConfigError(f"--data {data}: no column {column!r}; its columns are {found} (--prompt-column)")
 
 

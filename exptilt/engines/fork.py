@@ -121,21 +121,22 @@ def attend(
     shared.masked_fill_(cache.padding, -torch.inf)
     own = grouped @ key.transpose(-1, -2)
     own[..., layer.used :] = -torch.inf
-    scores = torch.cat([_by_row(shared, rows), own.unflatten(0, (prompts, -1))], -1)
+    scores = torch.cat([_by_row(shared, rows), own.view(prompts, -1, *own.shape[1:])], -1)
     p = (scores.float() * scale).softmax(-1).to(query.dtype).flatten(0, 1)
-    out = _by_row(_by_prompt(p[..., :t], prompts) @ layer.prompt_values, rows)
-    out = out + (p[..., t:] @ value).unflatten(0, (prompts, -1))
+    out, more = _by_prompt(p[..., :t], prompts) @ layer.prompt_values, p[..., t:] @ value
+    out = _by_row(out, rows) + more.view(prompts, -1, *more.shape[1:])
     return out.reshape(rows, 1, query.shape[1], -1), None
 
 
 def _by_prompt(x: Tensor, prompts: int) -> Tensor:
     """[R, G, K, X] as [B, G, N·K, X]."""
-    return x.unflatten(0, (prompts, -1)).transpose(1, 2).flatten(2, 3)
+    return x.view(prompts, -1, *x.shape[1:]).transpose(1, 2).flatten(2, 3)
 
 
 def _by_row(x: Tensor, rows: int) -> Tensor:
     """[B, G, N·K, X] as [B, N, G, K, X]."""
-    return x.unflatten(2, (rows // len(x), -1)).transpose(1, 2)
+    prompts, heads, _, width = x.shape
+    return x.view(prompts, heads, rows // prompts, -1, width).transpose(1, 2)
 
 
 AttentionInterface.register(NAME, attend)
