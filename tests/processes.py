@@ -55,8 +55,8 @@ def process(
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server with an empty home; the environment that reaches it."""
+def prefect_server(home: Path, **more: str) -> Iterator[dict[str, str]]:
+    """A Prefect server with an empty home and `more` settings; the environment that reaches it."""
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     env = environment(home, PREFECT_SERVER_API_PORT=str(port), DO_NOT_TRACK="1")
@@ -68,7 +68,7 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
         except httpx.HTTPError:
             return False
 
-    with process(command, env, home / "server.log"):
+    with process(command, {**env, **more}, home / "server.log"):
         wait_until(answers)
         yield {**env, "PREFECT_API_URL": api}
 
