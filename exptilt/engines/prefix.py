@@ -81,7 +81,7 @@ class _Beginnings:
         tokens, self.mask = left_pad(list(rows), 0, device)
         self.lengths = self.mask.sum(-1)
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
-        self.layers = _run(model, tokens, self.mask, positions, DynamicCache()).past_key_values.layers
+        self.layers = _run(model, tokens, self.mask, positions, DynamicCache()).cache.layers
 
     def select(self, places: Tensor) -> DynamicCache:
         """The beginnings at `places` [B], one per row of a batch."""
@@ -113,5 +113,5 @@ def _run(model: Any, tokens: Tensor, mask: Tensor, positions: Tensor, cache: Dyn
     inner = model.base_model
     takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
     extra = {"position_ids": positions} if takes_positions else {}
-    caching = {"past_key_values": cache, "use_cache": cache is not None}
+    caching = {"cache": cache, "use_cache": cache is not None}
     return inner(input_ids=tokens, attention_mask=mask, **caching, **extra)

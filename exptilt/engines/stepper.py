@@ -44,11 +44,11 @@ class Stepper:
         out = self.model(
             input_ids=tokens,
             attention_mask=self.mask,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
             **extra,
         )
-        self.cache = out.past_key_values
+        self.cache = out.cache
         logits: Tensor = out.logits
         return logits
 
