@@ -114,7 +114,9 @@ def main() -> None:
     import fire
 
     from exptilt.cli import fail
+    from exptilt.process import set_up
 
+    set_up()
     try:
         fire.Fire(TextGeneration)
     except ExptiltError as error:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from exptilt.config import C, build
 from exptilt.errors import ConfigError
+from exptilt.process import set_up
 
 BAD_INPUT = 2
 
@@ -27,6 +28,7 @@ def command_line(model: type[C], argv: list[str] | None = None) -> C:
 
     Flags win over --config FILE.toml, which wins over the defaults.
     """
+    set_up()
     arguments = _glue(sys.argv[1:] if argv is None else argv)
     given = vars(_parser(model).parse_args(arguments))
     try:

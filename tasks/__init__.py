@@ -5,9 +5,10 @@ up with hundreds of tasks; without them finished tasks stay Running in its datab
 """
 
 import os
-import sys
 
-sys.setswitchinterval(0.0002)  # at 5 ms, a thread that drives a model waits for Prefect's at every operation
+from exptilt.process import set_up
+
+set_up()
 for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",

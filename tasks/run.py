@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from prefect import Flow, tags
+from prefect import Flow
+from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel
@@ -33,7 +34,7 @@ def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
     def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
         def run(**settings: Any) -> Any:
-            with tags(TAG), stopping_at_once():
+            with TagsContext(current_tags=set()), stopping_at_once():
                 sign_and_bury(TAG)
                 return body(build(model, settings))
 
