@@ -1,28 +1,37 @@
-"""What a killed run left in a local folder: temporary files and leases, removed once their process is dead
-for sure. A temporary file has its process in its name, a lease in its text; a live one's are left alone."""
+"""What a killed run left behind: temporary files and leases, removed once their process is dead for sure.
 
-import json
-from collections.abc import Iterable, Iterator
+A temporary file has its process in its name, a lease in its text; a live one's, and another machine's, are
+left alone.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+from typing import Final
 
 from exptilt import holder, store
+from exptilt.errors import StorageError
+
+AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
 
 
 def sweep(folders: Iterable[str]) -> None:
-    """Remove the leftovers of dead processes directly in `folders`, where these are local."""
-    for folder in sorted(set(folders)):
-        if store.is_local(folder):
-            for path in _leftovers(Path(folder)):
-                path.unlink(missing_ok=True)
+    """Remove the leftovers of dead processes directly in `folders`; a store that fails is left as it is."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(_sweep, sorted(set(folders))))
 
 
-def _leftovers(folder: Path) -> Iterator[Path]:
-    for path in folder.glob(".*.tmp"):
-        parts = path.name.rsplit(".", 3)
-        if len(parts) == 4 and holder.token_is_dead(parts[1]):
-            yield path
-    for path in folder.glob("*.lease"):
-        with suppress(OSError, ValueError, RecursionError):
-            if holder.is_dead(json.loads(path.read_bytes())):
-                yield path
+def _sweep(folder: str) -> None:
+    with suppress(StorageError):
+        for name in store.names(folder):
+            path = store.join(folder, name)
+            if _is_left(path, name):
+                store.remove(path)
+
+
+def _is_left(path: str, name: str) -> bool:
+    if name.endswith(".lease"):
+        with suppress(StorageError):
+            return holder.is_dead(store.read_json(path))
+    parts = name.rsplit(".", 3)
+    return len(parts) == 4 and parts[3] == "tmp" and holder.token_is_dead(parts[1])

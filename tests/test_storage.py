@@ -15,8 +15,9 @@ import pytest
 import s3fs
 from faults import KINDS, Faults, proxy
 from processes import ROOT, s3_server
+from test_pipeline import hurt
 
-from exptilt import lease, pool, prompts, records, s3, store
+from exptilt import holder, lease, pool, prompts, records, s3, store
 from exptilt.plan import prepare
 from exptilt.run import run
 
@@ -131,7 +132,7 @@ def test_a_write_that_is_given_up_leaves_the_old_object_and_no_parts(away, bucke
 
 
 def test_what_cannot_pass_is_asked_once(away, monkeypatch):
-    with away() as faults:
+    with away(rate=0.0) as faults:
         for path in ("s3://bucket/none", "s3://no-such-bucket/x"):
             with pytest.raises(store.StorageError, match="cannot read"):
                 store.read_bytes(path)
@@ -173,6 +174,53 @@ def test_prompts_and_records_are_read_from_s3(away, rewards_file):
             assert records.read(f"s3://bucket/in/{name}") == rows
         with pytest.raises(ValueError, match=r"cannot read s3://bucket/in/no\.json: it does not exist"):
             prompts.load("s3://bucket/in/no.json", "prompt")
+
+
+DAMAGE = ("delete", "truncate", "flip", "no manifest", "zeroed manifest", "flipped meta")
+
+
+@pytest.mark.parametrize(
+    ("damage", "stage"), [*zip(DAMAGE, ("samples", "rewards", "draws") * 2, strict=True)]
+)
+def test_a_damaged_entry_on_s3_is_made_again(away, bucket, toy, tmp_path, damage, stage):
+    with away(rate=0.0) as faults:
+        url = f"s3://bucket/{damage} {stage}".replace(" ", "-")
+        config = toy(**SMALL, save_directory=url, endpoint_url=faults.url)
+        place = bucket[0] / url.removeprefix("s3://bucket/")
+        before = digests(Path(place, "temp", Path(run(prepare(config)).folder).name))
+        file = min((place / "pool" / stage).rglob("*.parquet"))
+        entry = f"{url}/{file.parent.relative_to(place)}"
+        copy = shutil.copytree(file.parent, tmp_path / "copy")
+        hurt(copy / file.name, damage)
+        for name in store.names(entry):
+            if (copy / name).exists():
+                store.write_bytes(f"{entry}/{name}", (copy / name).read_bytes())
+            else:
+                store.remove(f"{entry}/{name}")
+        assert pool.find(entry) is None
+        again = run(prepare(config))
+        assert pool.find(entry) is not None
+    assert digests(Path(place, "temp", Path(again.folder).name)) == before
+    assert again.reused["samples"] == 2 - (stage == "samples")
+
+
+def test_what_a_dead_process_left_on_s3_is_removed_and_nothing_else(away, bucket, toy):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        dead = holder.me() | {"pid": other.pid, "born": holder._born(other.pid)}
+    theirs = "_".join([*holder.token().split("_")[:3], str(dead["pid"]), dead["born"]])
+    with away(rate=0.0) as faults:
+        url = "s3://bucket/left"
+        summary = run(prepare(toy(**SMALL, save_directory=url, endpoint_url=faults.url)))
+        shard = min((bucket[0] / "left/pool/rewards").iterdir()).name
+        kept = {"pool/rewards/live.lease": holder.me(), "pool/rewards/far.lease": dead | {"machine": "far"}}
+        left = {f"pool/rewards/{shard}.lease": dead, f".probe.{theirs}.0.tmp": {}}
+        for name, body in {**kept, **left}.items():
+            store.write_json(f"{url}/{name}", body)
+        run(prepare(toy(**SMALL, lam=2.0, save_directory=url, endpoint_url=faults.url)))
+    found = {str(p.relative_to(bucket[0] / "left")) for p in (bucket[0] / "left").rglob("*")}
+    assert set(kept) <= found
+    assert not set(left) & found
+    assert summary.folder.startswith(url)
 
 
 def test_a_damaged_data_set_is_written_anew(toy):
