@@ -34,14 +34,14 @@ def missing(row: dict[str, Any], verb: str, error: Exception) -> Missing:
 
 
 class PromptsFailed(PromptError):
-    """Prompts at which an engine or a reward fails, named."""
+    """Prompts at which an engine or a reward fails, named; and what was drawn of the others meanwhile."""
 
-    def __init__(self, prompts: Sequence[Missing]) -> None:
-        self.missing = tuple(prompts)
+    def __init__(self, prompts: Sequence[Missing], tokens: int = 0, seconds: float = 0.0) -> None:
+        self.missing, self.tokens, self.seconds = tuple(prompts), tokens, seconds
         super().__init__("; ".join(map(str, prompts)))
 
-    def __reduce__(self) -> tuple[type["PromptsFailed"], tuple[tuple[Missing, ...]]]:
-        return type(self), (self.missing,)
+    def __reduce__(self) -> tuple[type["PromptsFailed"], tuple[tuple[Missing, ...], int, float]]:
+        return type(self), (self.missing, self.tokens, self.seconds)
 
 
 class NothingLeft(PromptsFailed):

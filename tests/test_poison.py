@@ -84,6 +84,9 @@ def replace_flag(config):
 
 def test_the_samples_of_the_others_are_those_of_a_run_without_it(settings, tmp_path):
     left = go(replace_flag(Original(**settings, nsamples=3)))
+    again = go(replace_flag(Original(**settings, nsamples=3)))
+    assert (left.reused["samples"], again.reused["samples"], again.tokens) == (0, 1, 0)
+    assert left.tokens >= left.samples
     rest = [{"prompt": text} for text in TEXTS if text != "bad Ω"]
     (tmp_path / "rest.json").write_text(json.dumps(rest))
     alone = Original(**{**settings, "data": str(tmp_path / "rest.json")}, nsamples=3)

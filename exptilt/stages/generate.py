@@ -31,7 +31,13 @@ def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None =
         if not recipe.allow_missing:
             raise
         kept = without(recipe, shard, error.missing)
-        return replace(_generate(recipe, kept, first, last), missing=error.missing)
+        return replace(
+            _generate(recipe, kept, first, last),
+            missing=error.missing,
+            tokens=error.tokens,
+            seconds=error.seconds,
+            cached=error.tokens == 0,
+        )
 
 
 def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> SamplesRef:
@@ -95,14 +101,16 @@ def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     if made:
         kept = without(recipe, shard, missing)
         _kept(recipe, kept, first, last, lambda *_: _joined(made))
-    raise PromptsFailed(missing) from failed[0][1]
+    spent = {name: sum(meta[name] for _, meta in made) for name in ("tokens", "seconds")}
+    raise PromptsFailed(missing, **spent) from failed[0][1]
 
 
 def _kept(recipe: Recipe, shard: ShardRef, first: int, last: int, draw: Callable[..., Made]) -> Made:
-    """The pool's entry of a part of a shard."""
+    """The pool's entry of a part of a shard; one that was there cost nothing."""
     path = store.join(_folder(recipe, shard), f"{first}-{last}")
-    entry, _ = pool.compute_once(path, lambda: draw(recipe, shard, first, last))
-    return {"samples": entry.table("samples")}, entry.meta
+    entry, cached = pool.compute_once(path, lambda: draw(recipe, shard, first, last))
+    cost = {"tokens": 0, "seconds": 0.0} if cached else {}
+    return {"samples": entry.table("samples")}, {**entry.meta, **cost}
 
 
 def _noted(note: str) -> set[str]:

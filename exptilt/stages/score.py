@@ -91,16 +91,19 @@ def _reward(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> 
 
 def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Scored:
     """The rewards of all rows; where scoring fails, of halves of the prompts, to name those it fails at."""
-    groups = table.partition_by("prompt_id", maintain_order=True)
+    prompt_ids = table["prompt_id"].unique(maintain_order=True).to_list()
 
-    def work(part: Sequence[pl.DataFrame]) -> rewards.Scored:
-        rows = pl.concat(part)
+    def of(part: Sequence[str]) -> pl.DataFrame:
+        return table if len(part) == len(prompt_ids) else table.filter(pl.col("prompt_id").is_in(part))
+
+    def work(part: Sequence[str]) -> rewards.Scored:
+        rows = of(part)
         return reward.score(*(rows[c].to_list() for c in ("prompt", "completion", "nll")))
 
-    made, failed = narrow.narrowed(groups, work)
+    made, failed = narrow.narrowed(prompt_ids, work)
     if failed:
         verb = f"value {spec.value!r}"
-        missing = [narrow.missing(rows.row(0, named=True), verb, error) for rows, error in failed]
+        missing = [narrow.missing(of([name]).row(0, named=True), verb, error) for name, error in failed]
         raise PromptsFailed(missing) from failed[0][1]
     numbers = np.concatenate([part.rewards for part in made])
     return rewards.Scored(numbers, sum(p.cut for p in made), sum(p.recomputed for p in made))
