@@ -21,7 +21,8 @@ from exptilt.models import ModelRef
 from exptilt.refs import ScoredRef, ShardRef
 from exptilt.rewards import RewardSpec
 
-FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 64  # with many values a run has about 1,000 tasks
+FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
+LARGEST_SHARD = 5_000  # prompts; memory holds a shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,12 +171,12 @@ def _slice(table: pl.DataFrame, config: Config) -> pl.DataFrame:
 
 
 def shard_size(n_prompts: int, asked: int | Literal["auto"] = "auto") -> int:
-    """Prompts per shard: as asked, or what makes 20 to 100 shards. The number of values must not count:
-    another one would find no shard of the pool."""
+    """Prompts per shard: as asked, or what makes 20 to 100 shards of at most 5,000 prompts. The number of
+    values must not count: another one would find no shard of the pool."""
     if asked != "auto":
         return asked
     wanted = math.ceil(n_prompts / PROMPTS_PER_SHARD)
-    return math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), MOST_SHARDS))
+    return min(math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), MOST_SHARDS)), LARGEST_SHARD)
 
 
 def _shards(table: pl.DataFrame, config: Config) -> list[ShardRef]:
