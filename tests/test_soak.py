@@ -27,9 +27,9 @@ def whole(server, tmp_path_factory):
     return arguments, tables(folder), time.monotonic() - began
 
 
-def moments(name: str, seconds: float) -> list[float]:
+def moments(name: str, seconds: float, count: int = MOMENTS) -> list[float]:
     dice = random.Random(f"{SEED} {name}")
-    return [dice.uniform(0.0, seconds) for _ in range(MOMENTS)]
+    return [dice.uniform(0.0, seconds) for _ in range(count)]
 
 
 def running(server: dict[str, str]) -> list[str]:
@@ -98,8 +98,11 @@ def test_a_server_killed_at_any_moment(tmp_path, whole):
     said("kill -9 of the server", costs, kept)
 
 
-def test_a_worker_killed_at_any_moment(server, tmp_path, whole):
-    """Its flow goes on without it; a run of the same settings beside it computes nothing twice."""
+@pytest.mark.parametrize(
+    ("number", "count"), [(signal.SIGKILL, MOMENTS), (signal.SIGTERM, max(1, MOMENTS // 4))]
+)
+def test_a_worker_struck_at_any_moment(server, tmp_path, whole, number, count):
+    """Killed, its flow goes on without it; a run of the same settings beside it computes nothing twice."""
     arguments, expected, alone = whole
     prefect = [sys.executable, "-m", "prefect"]
 
@@ -110,7 +113,7 @@ def test_a_worker_killed_at_any_moment(server, tmp_path, whole):
     say("work-pool", "create", "exptilt", "--type", "process", "--overwrite")
     say("--no-prompt", "deploy", "--all")
     costs, kept = [], []
-    for turn, moment in enumerate(moments("worker", alone)):
+    for turn, moment in enumerate(moments(f"worker {number.name}", alone, count)):
         folder = tmp_path / str(turn)
         folder.mkdir()
         settings = dict(zip((a.strip("-") for a in arguments[::2]), arguments[1::2], strict=True))
@@ -123,11 +126,11 @@ def test_a_worker_killed_at_any_moment(server, tmp_path, whole):
         wait_until(lambda: bool(running(server)))
         began = time.monotonic()
         time.sleep(moment / 2)
-        worker.kill()
-        worker.wait()
+        worker.send_signal(number)
+        worker.wait(timeout=60)
         kept.append(scored(folder))
         again(arguments, server, folder)
         costs.append((time.monotonic() - began) / alone - 1)
         wait_until(lambda: running(server) == [])
         assert tables(folder) == expected
-    said("kill -9 of the worker", costs, kept)
+    said(f"kill -{number.name} of the worker", costs, kept)
