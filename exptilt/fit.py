@@ -1,14 +1,18 @@
 """Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from exptilt import ids
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError, ModelError, PromptError
 from exptilt.models import TOY
+
+BLOCK: Final = 10_000  # prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +36,19 @@ def fit(table: pl.DataFrame, p0: P0, policy: Literal["error", "skip", "truncate"
     room = _room(p0)
     if room is None:
         return Fitted(table=table, skipped=[], truncated=[])
-    tokens = _tokens(p0, table["prompt"].to_list())
-    _refuse_empty(table, tokens)
-    long = [i for i, row in enumerate(tokens) if len(row) > room]
+    lengths = _lengths(p0, table)
+    _refuse_empty(table, lengths)
+    long = np.flatnonzero(lengths > room).tolist()
     if policy == "error" and long:
-        raise PromptError(_too_long(table, long, len(tokens[long[0]]), room, p0))
+        raise PromptError(_too_long(table, long, int(lengths[long[0]]), room, p0))
     return _skip(table, long) if policy == "skip" else _truncate(table, long, p0, room)
+
+
+def _lengths(p0: P0, table: pl.DataFrame) -> NDArray[np.int64]:
+    """How many tokens each prompt has; a block of them is held at a time."""
+    blocks = table.iter_slices(BLOCK)
+    found = (len(row) for block in blocks for row in _tokens(p0, block["prompt"].to_list()))
+    return np.fromiter(found, dtype=np.int64, count=table.height)
 
 
 def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
@@ -67,10 +78,9 @@ def _room(p0: P0) -> int | None:
     return length - p0.max_new_tokens
 
 
-def _refuse_empty(table: pl.DataFrame, tokens: list[list[int]]) -> None:
-    for index, row in zip(table["prompt_index"], tokens, strict=True):
-        if not row:
-            raise PromptError(f"prompt {index} has no tokens")
+def _refuse_empty(table: pl.DataFrame, lengths: NDArray[np.int64]) -> None:
+    if not lengths.all():
+        raise PromptError(f"prompt {table['prompt_index'][int(lengths.argmin())]} has no tokens")
 
 
 def _too_long(table: pl.DataFrame, long: list[int], tokens: int, room: int, p0: P0) -> str:
@@ -97,7 +107,7 @@ def _truncate(table: pl.DataFrame, long: list[int], p0: P0, room: int) -> Fitted
         texts[i] = _tail(p0, texts[i], room)
         if not texts[i]:
             raise PromptError(f"prompt {table['prompt_index'][i]} fits into {p0.model.name} by no part of it")
-    cut = table.with_columns(prompt=pl.Series(texts), prompt_id=pl.Series(ids.prompt_ids(texts)))
+    cut = table.with_columns(prompt=pl.Series(texts), prompt_id=ids.prompt_ids(texts))
     return Fitted(table=cut, skipped=[], truncated=table["prompt_index"][long].to_list())
 
 

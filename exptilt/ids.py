@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 KEY_BYTES = 16
+BLOCK = 10_000
 
 
 def content_key(value: Any) -> str:
@@ -21,14 +23,18 @@ def content_key(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
 
 
-def prompt_ids(prompts: Iterable[str]) -> list[str]:
+def prompt_ids(prompts: Iterable[str]) -> pl.Series:
     """One id per prompt, by text; the k-th repetition of a text gets an id (and draws) of its own."""
-    seen: Counter[str] = Counter()
-    ids = []
-    for prompt in prompts:
-        ids.append(content_key([prompt, seen[prompt]]))
-        seen[prompt] += 1
-    return ids
+    texts, seen = pl.Series("prompt", prompts, dtype=pl.String), Counter[str]()
+    rows = texts.to_frame().with_columns(repeats=texts.is_duplicated())
+
+    def name(text: str, repeats: bool) -> str:
+        key = content_key([text, seen[text]])
+        seen.update([text] if repeats else [])
+        return key
+
+    parts = rows.iter_slices(BLOCK)
+    return pl.concat([pl.Series([name(*row) for row in part.iter_rows()]) for part in parts])
 
 
 def seed_for(run_seed: int, prompt_id: str, sample_index: int | str) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,19 +48,18 @@ def load(data: str, column: str) -> pl.DataFrame:
 
     Raises ConfigError where the source cannot be read, PromptError that names a bad prompt.
     """
-    texts = [_checked(text, index, data) for index, text in enumerate(_texts(data, column))]
-    if not texts:
+    checked = (_checked(text, index, data) for index, text in enumerate(_texts(data, column)))
+    blocks = [pl.Series(block) for block in iter(lambda: list(islice(checked, ids.BLOCK)), [])]
+    if not blocks:
         raise ConfigError(f"--data {data}: it holds no prompts")
-    table = pl.DataFrame(
-        {
-            "prompt_id": ids.prompt_ids(texts),
-            "prompt_index": range(len(texts)),
-            "prompt": texts,
-            "source": [short_name(data)] * len(texts),
-        },
-        schema=schemas.PROMPTS,
+    texts = pl.concat(blocks)
+    table = pl.select(
+        prompt_id=ids.prompt_ids(texts),
+        prompt_index=pl.int_range(len(texts)),
+        prompt=texts,
+        source=pl.lit(short_name(data)),
     )
-    return schemas.validate("prompts", table)
+    return schemas.validate("prompts", table.cast(schemas.PROMPTS))
 
 
 def _checked(text: Any, index: int, data: str) -> str:
