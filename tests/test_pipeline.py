@@ -1,6 +1,10 @@
 """Laws of a whole run on the toy engine: what is kept follows p_λ, and layout changes nothing."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 from scipy import stats
 from test_tilt import bernoulli_law
 
-from exptilt import pool
+from exptilt import holder, pool
 from exptilt.config import MCAligned
 from exptilt.engines.toy import ToyEngine
 from exptilt.errors import RewardError
@@ -18,6 +22,7 @@ from exptilt.run import run
 from exptilt.summary import Summary
 
 LEVEL = 1e-4
+FUTURE = 4_000_000_000  # seconds: the year 2096
 
 
 def go(config) -> Summary:
@@ -130,6 +135,24 @@ def test_a_damaged_entry_is_noticed_and_made_again(toy, stage, damage):
     assert pool.find(str(file.parent)) is not None
     if stage == "samples":
         assert after.reused["samples"] == after.shards - 1
+
+
+def test_a_clock_that_was_moved_backwards_changes_nothing(toy, monkeypatch):
+    before = go(toy())
+    pool_files = [p for p in Path(toy().save_directory).rglob("*") if p.is_file()]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as dead:
+        held = holder.me() | {"pid": dead.pid, "born": holder._born(dead.pid)}
+    entry = min((Path(toy().save_directory) / "pool/samples").rglob("samples.parquet")).parent
+    hurt(entry / "samples.parquet", "delete")
+    entry.with_name(f"{entry.name}.lease").write_text(json.dumps(held))
+    for file in pool_files:
+        if file.exists():
+            os.utime(file, (FUTURE, FUTURE))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    after = go(toy())
+    assert records(after) == records(before)
+    assert after.reused == {"samples": after.shards - 1, "bees": after.shards}
 
 
 def hurt(file: Path, damage: str) -> None:
