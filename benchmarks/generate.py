@@ -203,7 +203,7 @@ def main() -> None:
     """Measure every way and print figures and ratios, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--n", type=int, nargs="+", default=[32, 50])
     parser.add_argument("--ways", nargs="+", default=list(WAYS))
     given = parser.parse_args()
