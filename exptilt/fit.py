@@ -1,7 +1,7 @@
 """Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -11,8 +11,6 @@ from exptilt import ids
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError, ModelError, PromptError
 from exptilt.models import TOY
-
-BLOCK: Final = 10_000  # prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +44,7 @@ def fit(table: pl.DataFrame, p0: P0, policy: Literal["error", "skip", "truncate"
 
 def _lengths(p0: P0, table: pl.DataFrame) -> NDArray[np.int64]:
     """How many tokens each prompt has; a block of them is held at a time."""
-    blocks = table.iter_slices(BLOCK)
+    blocks = table.iter_slices(ids.BLOCK)
     found = (len(row) for block in blocks for row in _tokens(p0, block["prompt"].to_list()))
     return np.fromiter(found, dtype=np.int64, count=table.height)
 

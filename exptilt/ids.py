@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 KEY_BYTES = 16
-BLOCK = 10_000
+BLOCK = 10_000  # prompts that are held as Python objects at a time
 
 
 def content_key(value: Any) -> str:
@@ -23,15 +23,21 @@ def content_key(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
 
 
+def prompt_id(prompt: str, repetition: int = 0) -> str:
+    """The id of a text; its k-th repetition in a source has another."""
+    return content_key([prompt, repetition])
+
+
 def prompt_ids(prompts: Iterable[str]) -> pl.Series:
     """One id per prompt, by text; the k-th repetition of a text gets an id (and draws) of its own."""
     texts, seen = pl.Series("prompt", prompts, dtype=pl.String), Counter[str]()
     rows = texts.to_frame().with_columns(repeats=texts.is_duplicated())
 
     def name(text: str, repeats: bool) -> str:
-        key = content_key([text, seen[text]])
-        seen.update([text] if repeats else [])
-        return key
+        repetition = seen[text]
+        if repeats:
+            seen[text] += 1
+        return prompt_id(text, repetition)
 
     parts = rows.iter_slices(BLOCK)
     return pl.concat([pl.Series([name(*row) for row in part.iter_rows()]) for part in parts])

@@ -9,20 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
-from exptilt import holder, store
+from exptilt import holder, s3, store
 from exptilt.errors import StorageError
 
 AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
 
 
 def sweep(folders: Iterable[str]) -> None:
-    """Remove the leftovers of dead processes directly in `folders`; a store that fails is left as it is."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(_sweep, sorted(set(folders))))
+    """Remove the leftovers of dead processes directly in `folders`; a store that fails ends it."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        with suppress(StorageError):
+            list(pool.map(_sweep, sorted(set(folders))))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _sweep(folder: str) -> None:
-    with suppress(StorageError):
+    with s3.hasty(store.CHECK_SECONDS):
         for name in store.names(folder):
             path = store.join(folder, name)
             if _is_left(path, name):

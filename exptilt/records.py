@@ -68,7 +68,7 @@ def table_of(records: Records, file: str, prompt_column: str, generated_column: 
                 f"--file {file}: record {number} needs {prompt_column!r} and {generated_column!r}, "
                 "a text that begins with it"
             )
-        rows.append((ids.prompt_ids([prompt])[0], prompt, seen[prompt], text[len(prompt) :]))
+        rows.append((ids.prompt_id(prompt), prompt, seen[prompt], text[len(prompt) :]))
         seen[prompt] += 1
     return pl.DataFrame(rows, schema=["prompt_id", "prompt", "sample_index", "completion"], orient="row")
 

@@ -85,14 +85,14 @@ def _trace_unforeseen(error: BaseException) -> None:
 
 def _run(flow: Flow[..., Any], config: BaseModel) -> Any:
     """The flow's summary, or what it failed with."""
-    with tags(TAG), heartbeats_if_asked():
+    with tags(TAG), _heartbeats_if_asked():
         state = cast(State[Any], flow(**config.model_dump(), return_state=True))
     if state.state_details.flow_run_id:
         _wait_until_recorded(state.state_details.flow_run_id)
     return state.result(raise_on_failure=False)
 
 
-def heartbeats_if_asked() -> contextlib.AbstractContextManager[Any]:
+def _heartbeats_if_asked() -> contextlib.AbstractContextManager[Any]:
     """Send heartbeats only where a setting asks for them: stopping them takes a run up to a second."""
     asked = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
     return temporary_settings({} if asked else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

@@ -34,7 +34,7 @@ def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
     def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
         def run(**settings: Any) -> Any:
-            with TagsContext(current_tags=set()), stopping_at_once():
+            with TagsContext(current_tags=set()), stopping_at_once():  # a task's tag asks for a slot
                 sign_and_bury(TAG)
                 return body(build(model, settings))
 
@@ -80,16 +80,20 @@ def finished(lines: Sequence[Line]) -> list[Any]:
     A shard of which nothing is left, where prompts may be left out, gives NothingLeft. Raises ShardsFailed,
     which lists every shard that failed, once all have ended.
     """
-    with Progress(len(lines)) as progress:
-        for _ in as_completed([line[-1] for line in lines]):
-            progress.advance()
-    for future in (future for line in lines for future in line):
-        future.wait()  # else its state is what the server has heard so far
+    _wait(lines)
     failures = {i: _failure(line) for i, line in enumerate(lines) if not _is_done(line)}
     left_out = {i: error for i, error in failures.items() if isinstance(error, NothingLeft)}
     if len(left_out) < len(failures) or len(left_out) == len(lines):
         raise ShardsFailed(_listed(failures, len(lines))) from next(iter(failures.values()))
     return [left_out[i] if i in left_out else line[-1].result() for i, line in enumerate(lines)]
+
+
+def _wait(lines: Sequence[Line]) -> None:
+    with Progress(len(lines)) as progress:
+        for _ in as_completed([line[-1] for line in lines]):
+            progress.advance()
+    for future in (future for line in lines for future in line):
+        future.wait()  # else its state is what the server has heard so far
 
 
 def _is_done(line: Line) -> bool:

@@ -19,7 +19,6 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
 from exptilt.errors import StorageError
-from exptilt.process import set_up
 from tasks.watch import check_server
 
 START_SECONDS = 120.0
@@ -71,7 +70,6 @@ def main() -> None:
     """Serve on the port that is given."""
     import uvicorn
 
-    set_up()
     os.nice(10)  # it answers while the models leave a core free
     threading.Thread(target=_end_with_parent, daemon=True).start()
     app = "prefect.server.api.server:create_app"

@@ -22,6 +22,7 @@ from exptilt.run import run
 from exptilt.summary import Summary
 
 LEVEL = 1e-4
+DAMAGE = ("delete", "truncate", "flip", "no manifest", "zeroed manifest", "flipped meta")
 FUTURE = 4_000_000_000  # seconds: the year 2096
 
 
@@ -119,9 +120,7 @@ def test_the_original_run_is_sample_0_of_the_aligned_one(toy, toy_original):
     assert first["completion"].to_list() == texts
 
 
-@pytest.mark.parametrize(
-    "damage", ["delete", "truncate", "flip", "no manifest", "zeroed manifest", "flipped meta"]
-)
+@pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("stage", ["samples", "rewards", "draws", "prompts"])
 def test_a_damaged_entry_is_noticed_and_made_again(toy, stage, damage):
     config: MCAligned = toy()

@@ -15,7 +15,7 @@ import pytest
 import s3fs
 from faults import KINDS, Faults, proxy
 from processes import ROOT, s3_server
-from test_pipeline import hurt
+from test_pipeline import DAMAGE, hurt
 
 from exptilt import holder, lease, pool, prompts, records, s3, store
 from exptilt.plan import prepare
@@ -132,7 +132,7 @@ def test_a_write_that_is_given_up_leaves_the_old_object_and_no_parts(away, bucke
 
 
 def test_what_cannot_pass_is_asked_once(away, monkeypatch):
-    with away(rate=0.0) as faults:
+    with away() as faults:
         for path in ("s3://bucket/none", "s3://no-such-bucket/x"):
             with pytest.raises(store.StorageError, match="cannot read"):
                 store.read_bytes(path)
@@ -176,9 +176,6 @@ def test_prompts_and_records_are_read_from_s3(away, rewards_file):
             prompts.load("s3://bucket/in/no.json", "prompt")
 
 
-DAMAGE = ("delete", "truncate", "flip", "no manifest", "zeroed manifest", "flipped meta")
-
-
 @pytest.mark.parametrize(
     ("damage", "stage"), [*zip(DAMAGE, ("samples", "rewards", "draws") * 2, strict=True)]
 )
@@ -210,7 +207,7 @@ def test_what_a_dead_process_left_on_s3_is_removed_and_nothing_else(away, bucket
     theirs = "_".join([*holder.token().split("_")[:3], str(dead["pid"]), dead["born"]])
     with away(rate=0.0) as faults:
         url = "s3://bucket/left"
-        summary = run(prepare(toy(**SMALL, save_directory=url, endpoint_url=faults.url)))
+        run(prepare(toy(**SMALL, save_directory=url, endpoint_url=faults.url)))
         shard = min((bucket[0] / "left/pool/rewards").iterdir()).name
         kept = {"pool/rewards/live.lease": holder.me(), "pool/rewards/far.lease": dead | {"machine": "far"}}
         left = {f"pool/rewards/{shard}.lease": dead, f".probe.{theirs}.0.tmp": {}}
@@ -220,7 +217,6 @@ def test_what_a_dead_process_left_on_s3_is_removed_and_nothing_else(away, bucket
     found = {str(p.relative_to(bucket[0] / "left")) for p in (bucket[0] / "left").rglob("*")}
     assert set(kept) <= found
     assert not set(left) & found
-    assert summary.folder.startswith(url)
 
 
 def test_a_damaged_data_set_is_written_anew(toy):

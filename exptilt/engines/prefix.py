@@ -6,7 +6,7 @@ their own attend to that cache. The numbers are those of each text alone.
 
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -27,19 +27,30 @@ def last_logits(model: Any, rows: Rows, keys: Sequence[str], budget: Budget) -> 
     lengths = [shared_length([rows[i] for i in places]) for places in sets]
     alone = [i for places, length in zip(sets, lengths, strict=True) if not length for i in places]
     alike = [(places, length) for places, length in zip(sets, lengths, strict=True) if length]
-    own = in_batches(
-        [len(rows[i]) for i in alone],
-        budget,
-        lambda at: _logits(model, [rows[alone[k]] for k in at], budget.device),
-    )
-    shared = in_batches(
-        [sum(len(rows[i]) for i in places) for places, _ in alike],
-        Budget(BATCHES * budget.tokens, budget.device),
-        lambda at: _continued(model, rows, [alike[k] for k in at], budget),
-    )
     places = [*alone, *(i for places, _ in alike for i in places)]
-    found = dict(zip(places, [*own, *itertools.chain.from_iterable(shared)], strict=True))
+    logits = [*_own(model, [rows[i] for i in alone], budget), *_shared(model, rows, alike, budget)]
+    found = dict(zip(places, logits, strict=True))
     return [found[i] for i in range(len(rows))]
+
+
+def _own(model: Any, rows: Rows, budget: Budget) -> list[list[float]]:
+    """Logits of rows that share no beginning."""
+
+    def forward(at: list[int]) -> list[list[float]]:
+        return _logits(model, [rows[i] for i in at], budget.device)
+
+    return in_batches([len(row) for row in rows], budget, forward)
+
+
+def _shared(model: Any, rows: Rows, alike: list[Alike], budget: Budget) -> Iterator[list[float]]:
+    """Logits of rows that begin alike, in the order of `alike`."""
+
+    def forward(at: list[int]) -> list[list[list[float]]]:
+        return _continued(model, rows, [alike[k] for k in at], budget)
+
+    lengths = [sum(len(rows[i]) for i in places) for places, _ in alike]
+    found = in_batches(lengths, Budget(BATCHES * budget.tokens, budget.device), forward)
+    return itertools.chain.from_iterable(found)
 
 
 def _together(keys: Sequence[str]) -> list[list[int]]:
