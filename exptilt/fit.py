@@ -1,5 +1,6 @@
 """Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,31 +23,42 @@ class Fitted:
     truncated: list[int]
 
 
-def fit(table: pl.DataFrame, p0: P0, policy: Literal["error", "skip", "truncate"]) -> Fitted:
-    """The prompts that leave room for max_new_tokens in the context of p0's model.
+def fit(
+    tables: Iterable[pl.DataFrame], p0: P0, policy: Literal["error", "skip", "truncate"]
+) -> Iterator[Fitted]:
+    """The prompts that leave room for max_new_tokens in the context of p0's model, table by table.
 
-    Raises PromptError that names the first too long prompt where the policy is "error", and for a
-    prompt that has no tokens; ModelError where no prompt could ever fit. A server's prompts are not
-    measured: it refuses a long one itself, and other policies are a ConfigError.
+    Raises PromptError for a prompt that has no tokens, and at the end for too long ones, the first named and
+    all counted, where the policy is "error", or where none is left; ModelError where no prompt could ever
+    fit. A server's prompts are not measured: it refuses a long one itself, and other policies are a
+    ConfigError.
     """
     if p0.model.is_served and policy != "error":
         raise ConfigError(f"--on-long-prompt {policy}: only the server can say how long a prompt is")
     room = _room(p0)
     if room is None:
-        return Fitted(table=table, skipped=[], truncated=[])
-    lengths = _lengths(p0, table)
-    _refuse_empty(table, lengths)
-    long = np.flatnonzero(lengths > room).tolist()
-    if policy == "error" and long:
-        raise PromptError(_too_long(table, long, int(lengths[long[0]]), room, p0))
-    return _skip(table, long) if policy == "skip" else _truncate(table, long, p0, room)
+        yield from (Fitted(table=table, skipped=[], truncated=[]) for table in tables)
+        return
+    refused, kept = dict[int, int](), 0
+    for table in tables:
+        lengths = _lengths(p0, table)
+        fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
+        if policy == "error":
+            refused |= zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
+        kept += fitted.table.height
+        yield fitted
+    if refused:
+        raise PromptError(_too_long(refused, room, p0))
+    if not kept:
+        raise PromptError("every prompt is too long for the model: none is left to run")
 
 
 def _lengths(p0: P0, table: pl.DataFrame) -> NDArray[np.int64]:
-    """How many tokens each prompt has; a block of them is held at a time."""
-    blocks = table.iter_slices(ids.BLOCK)
-    found = (len(row) for block in blocks for row in _tokens(p0, block["prompt"].to_list()))
-    return np.fromiter(found, dtype=np.int64, count=table.height)
+    """How many tokens each prompt has; PromptError for one without."""
+    lengths = np.array([len(row) for row in _tokens(p0, table["prompt"].to_list())], dtype=np.int64)
+    if not lengths.all():
+        raise PromptError(f"prompt {table['prompt_index'][int(lengths.argmin())]} has no tokens")
+    return lengths
 
 
 def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
@@ -76,36 +88,32 @@ def _room(p0: P0) -> int | None:
     return length - p0.max_new_tokens
 
 
-def _refuse_empty(table: pl.DataFrame, lengths: NDArray[np.int64]) -> None:
-    if not lengths.all():
-        raise PromptError(f"prompt {table['prompt_index'][int(lengths.argmin())]} has no tokens")
-
-
-def _too_long(table: pl.DataFrame, long: list[int], tokens: int, room: int, p0: P0) -> str:
-    index = table["prompt_index"][long[0]]
+def _too_long(refused: dict[int, int], room: int, p0: P0) -> str:
+    index, tokens = next(iter(refused.items()))
     return (
         f"prompt {index} has {tokens} tokens, {p0.model.name} has room for {room} beside "
-        f"{p0.max_new_tokens} new ones; {len(long)} such in all: "
+        f"{p0.max_new_tokens} new ones; {len(refused)} such in all: "
         "use --on-long-prompt skip or truncate"
     )
 
 
-def _skip(table: pl.DataFrame, long: list[int]) -> Fitted:
-    indices = table["prompt_index"][long].to_list()
-    kept = table.filter(~pl.col("prompt_index").is_in(indices))
-    if kept.is_empty():
-        raise PromptError("every prompt is too long for the model: none is left to run")
-    return Fitted(table=kept, skipped=indices, truncated=[])
+def _without(table: pl.DataFrame, lengths: NDArray[np.int64], room: int) -> Fitted:
+    long = pl.Series(lengths > room)
+    return Fitted(
+        table=table.filter(~long), skipped=table["prompt_index"].filter(long).to_list(), truncated=[]
+    )
 
 
-def _truncate(table: pl.DataFrame, long: list[int], p0: P0, room: int) -> Fitted:
+def _cut(table: pl.DataFrame, lengths: NDArray[np.int64], p0: P0, room: int) -> Fitted:
     """Cut from the front, so that the text's end, which the completion continues, stays."""
-    texts = table["prompt"].to_list()
+    texts, names = table["prompt"].to_list(), table["prompt_id"].to_list()
+    long = np.flatnonzero(lengths > room).tolist()
     for i in long:
         texts[i] = _tail(p0, texts[i], room)
+        names[i] = ids.content_key([texts[i], names[i]])
         if not texts[i]:
             raise PromptError(f"prompt {table['prompt_index'][i]} fits into {p0.model.name} by no part of it")
-    cut = table.with_columns(prompt=pl.Series(texts), prompt_id=ids.prompt_ids(texts))
+    cut = table.with_columns(prompt=pl.Series(texts), prompt_id=pl.Series(names))
     return Fitted(table=cut, skipped=[], truncated=table["prompt_index"][long].to_list())
 
 

@@ -5,12 +5,10 @@ Python's own hash() changes with every process, so nothing here uses it.
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 KEY_BYTES = 16
@@ -28,19 +26,35 @@ def prompt_id(prompt: str, repetition: int = 0) -> str:
     return content_key([prompt, repetition])
 
 
-def prompt_ids(prompts: Iterable[str]) -> pl.Series:
-    """One id per prompt, by text; the k-th repetition of a text gets an id (and draws) of its own."""
-    texts, seen = pl.Series("prompt", prompts, dtype=pl.String), Counter[str]()
-    rows = texts.to_frame().with_columns(repeats=texts.is_duplicated())
+def with_ids(blocks: Iterable[list[str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Blocks of prompts, each with its ids; the k-th repetition of a text gets an id (and draws) of its own.
 
-    def name(text: str, repeats: bool) -> str:
-        repetition = seen[text]
-        if repeats:
-            seen[text] += 1
-        return prompt_id(text, repetition)
+    Memory holds 16 bytes per different text: 8 of its id (which, were two to share them, would count as
+    repetitions of one), and how often it was seen.
+    """
+    seen, times = np.array([2**64 - 1], dtype=np.uint64), np.array([0])
+    for texts in blocks:
+        found = [prompt_id(text) for text in texts]
+        keys = np.array([int(name[:16], 16) for name in found], dtype=np.uint64)
+        new, which, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        at = np.searchsorted(seen, new)
+        known = seen[at] == new
+        repetitions = np.where(known, times[at], 0)[which] + _ranks(which, counts)
+        times[at[known]] += counts[known]
+        seen = np.insert(seen, at[~known], new[~known])
+        times = np.insert(times, at[~known], counts[~known])
+        for i in np.flatnonzero(repetitions):
+            found[i] = prompt_id(texts[i], int(repetitions[i]))
+        yield texts, found
 
-    parts = rows.iter_slices(BLOCK)
-    return pl.concat([pl.Series([name(*row) for row in part.iter_rows()]) for part in parts])
+
+def _ranks(which: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many equal numbers stand before each of `which`, where k occurs counts[k] times."""
+    ranks = np.empty(len(which), dtype=np.int64)
+    ranks[np.argsort(which, kind="stable")] = np.arange(len(which)) - np.repeat(
+        np.cumsum(counts) - counts, counts
+    )
+    return ranks
 
 
 def seed_for(run_seed: int, prompt_id: str, sample_index: int | str) -> int:

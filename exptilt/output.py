@@ -115,13 +115,14 @@ class _Books:
             "prompts": read(samples.shard.prompts, "prompts"),
             "samples": samples_of(samples, n),
         }
-        wide = tables["samples"].join(tables["prompts"], on="prompt_id", maintain_order="left")
-        wide = wide.with_columns(generated=pl.col("prompt") + pl.col("completion"), perplexity=-pl.col("nll"))
+        rows = tables["samples"].with_columns(perplexity=-pl.col("nll"))
         columns = ["prompt", "generated", "perplexity"]
         if isinstance(shard, DrawsRef):
-            wide = self._tilted(shard, wide, tables)
+            rows = self._tilted(shard, rows, tables)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
-        records = wide.select("prompt_id", *dict.fromkeys(columns))
+        rows = _with_prompts(rows, tables["prompts"])
+        rows = rows.with_columns(generated=pl.col("prompt") + pl.col("completion"))
+        records = rows.select("prompt_id", *dict.fromkeys(columns))
         for name, table in {"records": records, **tables}.items():
             self._write(name, samples, table)
         self.shards.append(shard)
@@ -130,32 +131,34 @@ class _Books:
         self.kept += records.height
         return records.drop("prompt_id").to_dicts()
 
-    def _tilted(self, shard: DrawsRef, wide: pl.DataFrame, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    def _tilted(self, shard: DrawsRef, rows: pl.DataFrame, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
         """The drawn rows with their rewards, weight and ess; the tilt's tables go to `tables`."""
         recipe = self.plan.recipe
         for scored in shard.rewards:
             table = rewards_of(scored, shard.samples, recipe.config.nsamples)
             tables[f"rewards/{scored.value}"] = table
-            wide = wide.with_columns(table["reward"].alias(scored.value))
+            rows = rows.with_columns(table["reward"].alias(scored.value))
         tables |= {name: draws_of(shard, name) for name in ("draws", "diagnostics", "levels")}
         self.totals.enter(tables["diagnostics"], tables["levels"])
         drawn = (
             tables["draws"]
-            .join(wide, on=["prompt_id", "sample_index"], maintain_order="left")
+            .join(rows, on=["prompt_id", "sample_index"], maintain_order="left")
             .join(tables["diagnostics"], on="prompt_id", maintain_order="left")
         )
-        tables |= self._exports(wide, drawn, [scored.value for scored in shard.rewards])
+        tables |= self._exports(rows, drawn, tables["prompts"])
         return drawn
 
-    def _exports(self, wide: pl.DataFrame, drawn: pl.DataFrame, values: list[str]) -> dict[str, pl.DataFrame]:
+    def _exports(self, rows: pl.DataFrame, drawn: pl.DataFrame, prompts: pl.DataFrame) -> dict[str, Any]:
         """The tables for training that were asked for."""
-        config = self.plan.recipe.config
-        assert isinstance(config, MCAligned)
-        if not config.export:
+        recipe = self.plan.recipe
+        assert isinstance(recipe.config, MCAligned)
+        if not recipe.config.export:
             return {}
+        values = [spec.value for spec in recipe.rewards]
         columns = ["prompt_id", "sample_index", "prompt", "completion", *values]
-        weighted = exports.with_weights(wide.select(columns), values, self.plan.recipe.lam)
-        made = exports.tables(config.export, weighted, drawn, config.min_margin)
+        weighted = exports.with_weights(_with_prompts(rows, prompts).select(columns), values, recipe.lam)
+        kept = _with_prompts(drawn, prompts)
+        made = exports.tables(recipe.config.export, weighted, kept, recipe.config.min_margin)
         self.pairs += made["pairs"].height if "pairs" in made else 0
         return made
 
@@ -204,6 +207,10 @@ class _Books:
             mine = [s.rewards[i] for s in tilted]
             summary.reused[spec.value] = sum(ref.cached for ref in mine)
             summary.cut[spec.value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in ref.parts)
+
+
+def _with_prompts(rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(prompts, on="prompt_id", maintain_order="left")
 
 
 def _finish(plan: Plan, books: _Books, summary: Summary) -> None:

@@ -4,7 +4,7 @@ Checked in this order: storage, models' names, prompts, their lengths, and that 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -20,6 +20,7 @@ from exptilt.fit import fit
 from exptilt.models import ModelRef
 from exptilt.refs import ScoredRef, ShardRef
 from exptilt.rewards import RewardSpec
+from exptilt.spool import Spool
 
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
 LARGEST_SHARD = 5_000  # prompts; memory holds a shard
@@ -103,8 +104,7 @@ def prepare(config: Config) -> Plan:
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
         specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
-    table = _slice(prompts.load(config.data, config.prompt_column), config)
-    fitted = fit(table, p0, config.on_long_prompt)
+    chosen, skipped, truncated = _chosen(config, p0)
     recipe = Recipe(
         config=config,
         p0=p0,
@@ -112,15 +112,15 @@ def prepare(config: Config) -> Plan:
         devices=found,
         name=f"{models.file_name(p0.model.name)}-{models.file_name(prompts.short_name(config.data))}",
     )
-    shards = tuple(_shards(fitted.table, config))
+    shards = tuple(_shards(chosen, config))
     if p0.model.is_served:
         _reach_server(recipe, shards)
     load_rewards(specs, found[0])
     return Plan(
         recipe=recipe,
         shards=shards,
-        skipped=tuple(fitted.skipped),
-        truncated=tuple(fitted.truncated),
+        skipped=tuple(skipped),
+        truncated=tuple(truncated),
     )
 
 
@@ -160,14 +160,31 @@ def _p0(config: Config, device: str) -> P0:
     )
 
 
-def _slice(table: pl.DataFrame, config: Config) -> pl.DataFrame:
-    chosen = table[config.start : config.end]
-    if chosen.is_empty():
+def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int]]:
+    """The prompts of a run, and the indices of those left out and of those cut."""
+    chosen, skipped, truncated = Spool(), list[int](), list[int]()
+    found = _slice(prompts.tables(config.data, config.prompt_column), config)
+    for fitted in fit(found, p0, config.on_long_prompt):
+        chosen.append(fitted.table)
+        skipped += fitted.skipped
+        truncated += fitted.truncated
+    return chosen, skipped, truncated
+
+
+def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:
+    """The prompts start..end-1."""
+    total = 0
+    for table in tables:
+        part = table[max(config.start - total, 0) : config.end and config.end - total]
+        total += table.height
+        if part.height:
+            yield part
+        if config.end is not None and total >= config.end:
+            break
+    if total <= config.start:
         raise ConfigError(
-            f"the range --start {config.start} --end {config.end} is empty: "
-            f"{config.data} has {table.height} prompts"
+            f"the range --start {config.start} --end {config.end} is empty: {config.data} has {total} prompts"
         )
-    return chosen
 
 
 def shard_size(n_prompts: int, asked: int | Literal["auto"] = "auto") -> int:
@@ -179,10 +196,10 @@ def shard_size(n_prompts: int, asked: int | Literal["auto"] = "auto") -> int:
     return min(math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), MOST_SHARDS)), LARGEST_SHARD)
 
 
-def _shards(table: pl.DataFrame, config: Config) -> list[ShardRef]:
-    size = shard_size(table.height, config.shard_size)
-    tables = list(table.iter_slices(size))
-    return [_shard(t, index, len(tables), config) for index, t in enumerate(tables)]
+def _shards(chosen: Spool, config: Config) -> Iterator[ShardRef]:
+    size = shard_size(chosen.height, config.shard_size)
+    of = math.ceil(chosen.height / size)
+    return (_shard(table, index, of, config) for index, table in enumerate(chosen.parts(size)))
 
 
 def _shard(table: pl.DataFrame, index: int, of: int, config: Config) -> ShardRef:

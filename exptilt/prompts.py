@@ -1,7 +1,7 @@
 """The prompt sources: demo, Anthropic-harmless, Imdb, a local file, a Hub data set."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from exptilt import demo, ids, schemas, store, untrusted
+from exptilt import demo, files, ids, schemas, store, untrusted
 from exptilt.errors import ConfigError, PromptError
 
 HARMLESS: Final = "Anthropic-harmless"
@@ -22,15 +22,12 @@ HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
 IMDB_REVIEWS: Final = 1000
 IMDB_SHORTEST, IMDB_LONGEST = 20, 30
 
-Texts = Iterator[Any]
-Columns = dict[str, list[Any]]
-
 
 def check_name(data: str) -> None:
     """Raise ConfigError (a ValueError) unless `data` names a supported prompt source."""
     if data in ("demo", HARMLESS, IMDB):
         return
-    if Path(data).suffix.lower() in READERS:
+    if files.is_file(data):
         if store.is_local(data) and not Path(data).is_file():
             raise ConfigError(f"--data {data}: there is no such file")
     elif not HUB_NAME.fullmatch(data):
@@ -39,25 +36,30 @@ def check_name(data: str) -> None:
 
 def short_name(data: str) -> str:
     """The data's name as it stands in file names."""
-    is_file = Path(data).suffix.lower() in READERS
-    return Path(data).stem if is_file else re.split(r"[/:]", data)[1 if "/" in data else 0]
+    return Path(data).stem if files.is_file(data) else re.split(r"[/:]", data)[1 if "/" in data else 0]
 
 
-def load(data: str, column: str) -> pl.DataFrame:
-    """The prompts table of `data`, in the source's order.
+def tables(data: str, column: str) -> Iterator[pl.DataFrame]:
+    """The prompts of `data` in the source's order, some thousands to a table.
 
     Raises ConfigError where the source cannot be read, PromptError that names a bad prompt.
     """
-    checked = (_checked(text, index, data) for index, text in enumerate(_texts(data, column)))
-    blocks = [pl.Series(block) for block in iter(lambda: list(islice(checked, ids.BLOCK)), [])]
-    if not blocks:
+    texts = (_checked(text, index, data) for index, text in enumerate(_texts(data, column)))
+    blocks = iter(lambda: list(islice(texts, ids.BLOCK)), [])
+    first = 0
+    for block, names in ids.with_ids(blocks):
+        yield _table(names, first, block, short_name(data))
+        first += len(block)
+    if not first:
         raise ConfigError(f"--data {data}: it holds no prompts")
-    texts = pl.concat(blocks)
+
+
+def _table(names: list[str], first: int, texts: list[str], source: str) -> pl.DataFrame:
     table = pl.select(
-        prompt_id=ids.prompt_ids(texts),
-        prompt_index=pl.int_range(len(texts)),
-        prompt=texts,
-        source=pl.lit(short_name(data)),
+        prompt_id=pl.Series(names),
+        prompt_index=pl.int_range(first, first + len(texts)),
+        prompt=pl.Series(texts),
+        source=pl.lit(source),
     )
     return schemas.validate("prompts", table.cast(schemas.PROMPTS))
 
@@ -73,75 +75,14 @@ def _checked(text: Any, index: int, data: str) -> str:
     return text
 
 
-def _texts(data: str, column: str) -> Texts:
+def _texts(data: str, column: str) -> Iterator[Any]:
     if data == "demo":
         return iter(demo.PROMPTS.read_text(encoding="utf-8").splitlines())
     if data == HARMLESS:
         return _harmless()
     if data == IMDB:
         return _imdb()
-    reader = READERS.get(Path(data).suffix.lower())
-    return _from_file(data, column, reader) if reader else _from_hub(data, column)
-
-
-def _from_file(data: str, column: str, reader: Callable[[str], Columns]) -> Texts:
-    try:
-        columns = reader(data)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--data {data}: not UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise ConfigError(f"--data: {error}") from error
-    except (pl.exceptions.PolarsError, ValueError) as error:
-        raise ConfigError(f"--data {data}: cannot be read ({untrusted.first_line(error)})") from error
-    if columns:
-        _check_column(list(columns), data, column)
-    return iter(columns.get(column, []))
-
-
-def _check_column(columns: list[str], data: str, column: str) -> None:
-    if column not in columns:
-        found = ", ".join(name if name.isprintable() else repr(name) for name in columns)
-        raise ConfigError(f"--data {data}: no column {column!r}; its columns are {found} (--prompt-column)")
-
-
-def _utf8(path: str) -> str:
-    return store.read_bytes(path).decode("utf-8")
-
-
-def _read_lines(path: str) -> Columns:
-    return {"prompt": _utf8(path).removesuffix("\n").split("\n")}
-
-
-def _read_json(path: str) -> Columns:
-    return _columns(untrusted.json_value(_utf8(path)))
-
-
-def _read_jsonl(path: str) -> Columns:
-    return _columns([untrusted.json_value(line) for line in _utf8(path).split("\n") if line.strip()])
-
-
-def _columns(found: Any) -> Columns:
-    """Records as columns, types as they are: a number must not pass for text."""
-    records = untrusted.records(found)
-    names = dict.fromkeys(name for record in records for name in record)
-    return {name: [record.get(name) for record in records] for name in names}
-
-
-def _read_csv(path: str) -> Columns:
-    return pl.read_csv(_utf8(path).encode(), infer_schema=False).to_dict(as_series=False)
-
-
-def _read_parquet(path: str) -> Columns:
-    return _columns(untrusted.parquet_records(store.read_bytes(path)))
-
-
-READERS: Final[dict[str, Callable[[str], Columns]]] = {
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-    ".txt": _read_lines,
-}
+    return files.values(data, column) if files.is_file(data) else _from_hub(data, column)
 
 
 def _hub(name: str, **options: Any) -> Any:
@@ -159,21 +100,24 @@ def _hub(name: str, **options: Any) -> Any:
         ) from error
 
 
-def _from_hub(data: str, column: str) -> Texts:
+def _from_hub(data: str, column: str) -> Iterator[Any]:
     name, _, split = data.partition(":")
     table = _hub(name, split=split or "train")
-    _check_column(table.column_names, data, column)
+    try:
+        files.check_column(table.column_names, column)
+    except ConfigError as error:
+        raise ConfigError(f"--data {data}: {error}") from error
     return iter(table[column])
 
 
-def _harmless() -> Texts:
+def _harmless() -> Iterator[Any]:
     """What stands between the first "Human: " and the first "Assistant:" of each `chosen`."""
     for row in _hub("Anthropic/hh-rlhf", data_dir="harmless-base", split="test"):
         after = row["chosen"].partition("Human: ")[2]
         yield after.partition("Assistant:")[0].strip()
 
 
-def _imdb() -> Texts:
+def _imdb() -> Iterator[Any]:
     """The first 1,000 reviews of over 30 characters, each cut at a word within 20 to 30 characters."""
     lengths = np.random.default_rng(0).integers(IMDB_SHORTEST, IMDB_LONGEST, size=IMDB_REVIEWS, endpoint=True)
     reviews = _hub("stanfordnlp/imdb", split="train")["text"]

@@ -6,7 +6,8 @@ import polars as pl
 from exptilt.certificate import LOW_ESS
 from exptilt.diagnostics import n_by_tail
 from exptilt.plan import Recipe
-from exptilt.summary import Quality, ValueChange, estimate_of
+from exptilt.spool import Spool
+from exptilt.summary import Estimate, Quality, ValueChange, estimate_of
 
 HIGH_KHAT = 0.7
 ENOUGH = 0.9
@@ -15,24 +16,27 @@ KINDS = ("base", "drawn", "limit")
 
 
 class Totals:
-    """What a tilt's summary needs of every prompt: numbers [P] per diagnostic, [P, V] per kind of level."""
+    """What a tilt's summary needs of every prompt; memory holds one number per prompt at a time."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.values = [spec.value for spec in recipe.rewards]
-        self.said: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
-        self.levels: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+        self._diagnostics, self._levels = Spool(), Spool()
 
     def enter(self, diagnostics: pl.DataFrame, levels: pl.DataFrame) -> None:
         """Add a shard."""
-        for name, parts in self.said.items():
-            parts.append(diagnostics[name].to_numpy())
-        for kind, parts in self.levels.items():
-            parts.append(levels[kind].to_numpy().reshape(-1, len(self.values)))
+        self._diagnostics.append(diagnostics.select(COLUMNS))
+        self._levels.append(levels.select("value", *KINDS))
 
     def of(self, name: str) -> np.ndarray:
         """A diagnostic of all prompts entered, [P]."""
-        return np.concatenate(self.said[name])
+        return np.concatenate([table[name].to_numpy() for table in self._diagnostics.tables(name)])
+
+    def level(self, value: str, kind: str) -> Estimate:
+        """A value's mean over prompts."""
+        tables = self._levels.tables("value", kind)
+        parts = [table.filter(pl.col("value") == value)[kind].to_numpy() for table in tables]
+        return estimate_of(np.concatenate(parts))
 
     def quality(self) -> Quality:
         """The certificate's numbers."""
@@ -55,16 +59,15 @@ class Totals:
 
     def changes(self) -> list[ValueChange]:
         """Every value before the tilt, after it, and as n grows."""
-        base, drawn, limit = (np.concatenate(self.levels[kind]) for kind in KINDS)
         return [
             ValueChange(
                 value=value,
                 lam=lam,
-                before=estimate_of(base[:, v]),
-                after=estimate_of(drawn[:, v]),
-                limit=estimate_of(limit[:, v]),
+                before=self.level(value, "base"),
+                after=self.level(value, "drawn"),
+                limit=self.level(value, "limit"),
             )
-            for v, (value, lam) in enumerate(zip(self.values, self.recipe.lam, strict=True))
+            for value, lam in zip(self.values, self.recipe.lam, strict=True)
         ]
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -141,6 +142,19 @@ def read_bytes(path: str) -> bytes:
         fs, inner = filesystem(path)
         data: bytes = s3.patiently(lambda: fs.cat_file(inner))
         return data
+
+
+@contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """`path` itself where it is local; else a temporary file with what the store has there."""
+    if is_local(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile() as f:
+        with clear_errors(path, "read"):
+            fs, inner = filesystem(path)
+            s3.patiently(lambda: fs.get_file(inner, f.name))
+        yield f.name
 
 
 def names(folder: str) -> list[str]:

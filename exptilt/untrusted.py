@@ -4,9 +4,14 @@ Parquet is read by pyarrow, which raises where polars' reader panics or waits fo
 """
 
 import json
-from typing import Any, TypeGuard
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeGuard
 
-Records = list[dict[str, Any]]
+Record = dict[str, Any]
+Records = list[Record]
+ROWS: Final = 10_000  # of a Parquet file at a time
+FAILURES: Final = (OSError, MemoryError, NotImplementedError, KeyError, OverflowError, TypeError)
 
 
 def json_value(data: bytes | str) -> Any:
@@ -28,13 +33,36 @@ def parquet_records(data: bytes) -> Records:
     """The rows of a Parquet file."""
     import pyarrow.parquet
 
-    try:
+    with _refusing():
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
         table.validate(full=True)
         rows: Records = table.to_pylist()
-    except (OSError, MemoryError, NotImplementedError, KeyError, OverflowError, TypeError) as error:
-        raise ValueError(str(error) or type(error).__name__) from error
     return rows
+
+
+def parquet_column(path: str, column: str) -> tuple[list[str], Iterator[Any]]:
+    """The columns of a Parquet file, and the values of one, some thousands in memory at a time."""
+    import pyarrow.parquet
+
+    with _refusing():
+        file = pyarrow.parquet.ParquetFile(path)
+        return list(file.schema_arrow.names), _values(file, column)
+
+
+def _values(file: Any, column: str) -> Iterator[Any]:
+    with _refusing(), file:
+        for batch in file.iter_batches(ROWS, columns=[column]):
+            batch.validate(full=True)
+            yield from batch.column(column).to_pylist()
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a damaged file makes its reader raise, as a ValueError."""
+    try:
+        yield
+    except FAILURES as error:
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def is_text(value: Any) -> TypeGuard[str]:

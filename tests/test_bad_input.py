@@ -15,7 +15,7 @@ import s3fs
 from checkpoints import causal
 from processes import s3_server
 
-from exptilt import prompts, s3, store
+from exptilt import ids, prompts, s3, store
 from exptilt.cli import command_line
 from exptilt.config import MCAligned, Scoring
 from exptilt.engines import base
@@ -31,6 +31,7 @@ def refused(tmp_path, capsys, monkeypatch):
 
     def run(*argv: str) -> str:
         prepare.cache_clear()
+        capsys.readouterr()  # what came before
         with pytest.raises(SystemExit) as stopped:
             launch(None, command_line(MCAligned, list(argv)))  # type: ignore[arg-type]
         assert stopped.value.code == 2
@@ -104,7 +105,7 @@ FILES = [
     ("a.json", b"[]", "it holds no prompts"),
     ("a.jsonl", b"", "it holds no prompts"),
     ("a.csv", b"", "cannot be read (empty CSV"),
-    ("a.txt", b"", "prompt 0 is empty"),
+    ("a.txt", b"", "it holds no prompts"),
     ("a.txt", b"one\n\ntwo\n", "prompt 1 is empty"),
     ("a.json", b'[{"prompt": "x"}, {"prompt": 3}]', "prompt 1 is not text but int"),
     ("a.jsonl", b'{"prompt": 1}\n{"prompt": 2}\n', "prompt 0 is not text but int"),
@@ -249,8 +250,10 @@ def test_a_too_long_prompt_is_never_cut_silently(refused, narrow):
     assert "has room for 10 beside 6 new ones; 1 such in all" in line
 
 
-def test_a_too_long_prompt_is_skipped_or_cut_as_asked(narrow, tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", [1, 2, 10_000])
+def test_a_too_long_prompt_is_skipped_or_cut_as_asked(narrow, tmp_path, monkeypatch, block):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ids, "BLOCK", block)
     plain = ["--value", "perplexity", *narrow, "--on-long-prompt"]
     skipping = prepare(command_line(MCAligned, [*plain, "skip"]))
     assert (skipping.n_prompts, skipping.skipped, skipping.truncated) == (2, (1,), ())

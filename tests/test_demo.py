@@ -25,7 +25,7 @@ def samples() -> list[tuple[str, base.Sample]]:
     model = models.base_model("demo")
     p0 = P0(model=model, dtype="float32", temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=70)
     asked = demo.PROMPTS.read_text().splitlines()
-    seeds = ids.seeds_for(0, ids.prompt_ids(asked), 0, N)
+    seeds = ids.seeds_for(0, [ids.prompt_id(text) for text in asked], 0, N)
     drawn = base.load(p0, "cpu").draw(asked, seeds, 0)
     return [(prompt, sample) for prompt, row in zip(asked, drawn, strict=True) for sample in row]
 

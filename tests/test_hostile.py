@@ -49,7 +49,7 @@ def read_by_all(path: Path, root: Path) -> None:
         table = records.table_of(records.read(str(path)), str(path), "prompt", "generated")
         records.shards(table, str(path), 2, str(root))
 
-    for read in (as_records, lambda: prompts.load(str(path), "prompt")):
+    for read in (as_records, lambda: list(prompts.tables(str(path), "prompt"))):
         refuse_in_one_line(read)
 
 

@@ -1,13 +1,17 @@
 """The prompt sources: the real loading code on small local data of the same columns."""
 
 import gzip
+import itertools
 import json
+import tracemalloc
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from exptilt import prompts
+from exptilt import ids, prompts, spool, store, untrusted
 
 CHATS = [
     "\n\nHuman: what is up?  \n\nAssistant: Nothing.\n\nHuman: sure?\n\nAssistant: Yes.",
@@ -44,12 +48,16 @@ def hub(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def loaded(data: str, column: str = "prompt") -> pl.DataFrame:
+    return pl.concat(prompts.tables(data, column))
+
+
 def texts(data: str, column: str = "prompt") -> list[str]:
-    return prompts.load(data, column)["prompt"].to_list()
+    return loaded(data, column)["prompt"].to_list()
 
 
 def test_harmless_is_the_first_question_of_chosen(hub):
-    table = prompts.load("Anthropic-harmless", "prompt")
+    table = loaded("Anthropic-harmless")
     assert table["prompt"].to_list() == ["what is up?", "A second\nline Assistant?", "what is up?"]
     assert table["prompt_index"].to_list() == [0, 1, 2]
     assert table["prompt_id"].n_unique() == 3
@@ -92,11 +100,89 @@ def test_files_keep_every_prompt_in_order(tmp_path, name):
         case ".txt":
             path.write_text("\n".join(rows) + "\n")
     assert texts(str(path)) == rows
-    assert prompts.load(str(path), "prompt")["prompt_id"].n_unique() == 5
+    assert loaded(str(path))["prompt_id"].n_unique() == 5
     assert prompts.short_name(str(path)) == "a"
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            b'\xef\xbb\xbfprompt,n\r\n"two\nlines, ""quoted""",1\r\nplain,2\r\n',
+            ['two\nlines, "quoted"', "plain"],
+        ),
+        (b"n,prompt\n1,a\n\n2,b", ["a", "b"]),
+        (b"prompt\n" + b"x" * 200_000, ["x" * 200_000]),
+    ],
+    ids=["a byte order mark and quotes", "an empty line", "a long field"],
+)
+def test_csv_as_spreadsheets_write_it(tmp_path, content, found):
+    (tmp_path / "a.csv").write_bytes(content)
+    assert texts(str(tmp_path / "a.csv")) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"n,prompt\n1,a\n2\n", "line 3 has 1 fields, the first line 2"),
+        (b"prompt\na\n\nb\n", "prompt 1 is empty"),
+        (b'prompt\n"a\n', "cannot be read"),
+    ],
+)
+def test_csv_of_another_shape_is_refused(tmp_path, content, said):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        texts(str(tmp_path / "a.csv"))
+
+
+WRITERS = {
+    "a.txt": lambda rows: "\n".join(rows).encode(),
+    "a.jsonl": lambda rows: "\n".join(json.dumps({"prompt": r}) for r in rows).encode(),
+    "a.csv": lambda rows: pl.DataFrame({"prompt": rows}).write_csv().encode(),
+    "a.parquet": lambda rows: store.parquet_bytes(pl.DataFrame({"prompt": rows})),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_memory_does_not_grow_with_the_prompts(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(ids, "BLOCK", 500)
+    monkeypatch.setattr(untrusted, "ROWS", 500)
+
+    def peak(count: int) -> int:
+        path = tmp_path / name
+        path.write_bytes(WRITERS[name]([f"Prompt {i} asks for {'more ' * 40}" for i in range(count)]))
+        tracemalloc.start()
+        assert sum(table.height for table in prompts.tables(str(path), "prompt")) == count
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(500)  # what is imported
+    few, many = peak(1000), peak(8000)
+    assert many < few + 7000 * 32  # bytes; a text has 230, and is held with its id
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.integers(1, 41))
+def test_ids_do_not_depend_on_blocks_and_are_by_text_and_repetition(rows, size):
+    blocks = [rows[i : i + size] for i in range(0, len(rows), size)]
+    found = [name for _, names in ids.with_ids(blocks) for name in names]
+    assert found == [ids.prompt_id(text, rows[:i].count(text)) for i, text in enumerate(rows)]
+    assert len(set(found)) == len(rows)
+
+
+@given(st.lists(st.integers(0, 7), max_size=8), st.integers(1, 20))
+def test_a_spool_gives_its_rows_in_any_size(heights, rows):
+    kept, whole = spool.Spool(), pl.int_range(sum(heights), eager=True)
+    for end, height in zip(itertools.accumulate(heights), heights, strict=True):
+        kept.append(pl.DataFrame({"a": whole[end - height : end], "b": "x"}))
+    parts = [part["a"].to_list() for part in kept.parts(rows)]
+    assert list(itertools.chain(*parts)) == whole.to_list()
+    assert {len(part) for part in parts[:-1]} <= {rows}
+    assert [table.columns for table in kept.tables("b")] == [["b"]] * len(heights)
+    assert kept.height == len(whole)
+
+
 def test_ids_do_not_depend_on_the_range():
-    everything = prompts.load("demo", "prompt")
+    everything = loaded("demo")
     assert everything.height >= 200
     assert everything["prompt_id"].n_unique() == everything.height

@@ -170,10 +170,11 @@ def test_prompts_and_records_are_read_from_s3(away, rewards_file):
         store.write_bytes("s3://bucket/in/rows.parquet", store.parquet_bytes(pl.DataFrame(rows)))
         for name in ("rows.json", "rows.parquet"):
             prompts.check_name(f"s3://bucket/in/{name}")
-            assert prompts.load(f"s3://bucket/in/{name}", "prompt")["prompt"].to_list() == ["a", "c"]
+            (table,) = prompts.tables(f"s3://bucket/in/{name}", "prompt")
+            assert table["prompt"].to_list() == ["a", "c"]
             assert records.read(f"s3://bucket/in/{name}") == rows
         with pytest.raises(ValueError, match=r"cannot read s3://bucket/in/no\.json: it does not exist"):
-            prompts.load("s3://bucket/in/no.json", "prompt")
+            next(prompts.tables("s3://bucket/in/no.json", "prompt"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""Rows of a whole run, on disk until they are asked for again."""
+
+import io
+import tempfile
+from collections.abc import Iterator
+
+import polars as pl
+
+from exptilt import store
+
+
+class Spool:
+    """Tables of equal columns in a temporary file without a name; memory holds one of them at a time."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.gettempdir()
+        with store.clear_errors(self._folder, "write"):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the spool
+        self._sizes: list[int] = []
+        self.height = 0
+
+    def append(self, table: pl.DataFrame) -> None:
+        """Add a table; StorageError where the temporary folder is full."""
+        data = io.BytesIO()
+        table.write_ipc(data, compression="lz4")
+        with store.clear_errors(self._folder, "write"):
+            self._file.write(data.getbuffer())
+        self._sizes.append(data.tell())
+        self.height += table.height
+
+    def tables(self, *columns: str) -> Iterator[pl.DataFrame]:
+        """The tables, as they were added; of all columns, or of `columns`."""
+        self._file.seek(0)
+        for size in self._sizes:
+            yield pl.read_ipc(self._file.read(size), columns=list(columns) or None)
+
+    def parts(self, rows: int) -> Iterator[pl.DataFrame]:
+        """All rows in their order, in tables of `rows`; the last may be smaller."""
+        held = pl.DataFrame()
+        for table in self.tables():
+            held = pl.concat([held, table]) if held.height else table
+            while held.height >= rows:
+                yield held[:rows]
+                held = held[rows:]
+        if held.height:
+            yield held
