@@ -74,6 +74,7 @@ def unfinished() -> list[str]:
 
 
 def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, toy, tmp_path):
+    s3.take_retries()  # what came before
     clean = run(prepare(toy(**SMALL)))
     with away(seed=SEED, rate=0.2) as faults:
         config = toy(**SMALL, save_directory="s3://bucket/faults", endpoint_url=faults.url)
