@@ -1,23 +1,26 @@
 """Plans for sweeps and palettes: a run's own pool, or a scored file in its place."""
 
 import dataclasses
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
-from exptilt import plan, records, schemas, store
+from exptilt import imported, plan, records, schemas, store
 from exptilt.config import MCAligned
 from exptilt.errors import ConfigError
 from exptilt.explore import Palette, Sweep
 from exptilt.models import ModelRef
 from exptilt.plan import Plan, Recipe
-from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
+from exptilt.refs import RewardsRef, ScoredRef
 from exptilt.rewards import RewardSpec
-from exptilt.untrusted import Records
+from exptilt.untrusted import Record
 from exptilt.vectors import Lam
+
+NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
 
 
 @lru_cache(maxsize=4)
@@ -29,57 +32,65 @@ def prepare(config: Sweep | Palette) -> Plan:
     if not config.file:
         return plan.prepare(config)
     store.check_writable(config.save_directory)
-    found = records.read(config.file)
-    table = records.table_of(found, config.file, config.prompt_column, config.generated_column)
-    columns = {value: _numbers(found, value, config.file) for value in config.columns}
-    size = plan.shard_size(table["prompt_id"].n_unique(), config.shard_size)
-    shards = records.shards(table, config.file, size, config.save_directory)
-    rewarded = table.select("prompt_id", "sample_index").with_columns(**columns)
-    most = int(table.group_by("prompt_id").len()["len"].max() or 1)  # type: ignore[arg-type]
+    found = list(_scored(config))
     return Plan(
         recipe=Recipe(
-            config=config.model_copy(update={"nsamples": most, "data": config.file, "basemodel": "unknown"}),
+            config=config.model_copy(
+                update={"nsamples": max(n for _, n in found), "data": config.file, "basemodel": "unknown"}
+            ),
             p0=None,
             rewards=_specs(config.columns, config.file),
             devices=("cpu",),
             name=Path(config.file).stem,
         ),
-        shards=tuple(samples.shard for samples in shards),
+        shards=tuple(ref.samples.shard for ref, _ in found),
         skipped=(),
         truncated=(),
-        scored=tuple(_scored(samples, rewarded, config) for samples in shards),
+        scored=tuple(ref for ref, _ in found),
     )
 
 
-def _numbers(found: Records, value: str, file: str) -> pl.Series:
-    """A value's column of the file; ConfigError where a record has no finite number there."""
-    for number, record in enumerate(found):
+def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
+    """The file's shards, their rewards in the pool, an entry per value; and the most samples of a prompt."""
+    tables = _with_numbers(config)
+    for samples, rows in imported.shards(tables, config.file, config.shard_size, config.save_directory):
+        refs = []
+        for value in config.columns:
+            table = rows.select(
+                "prompt_id", "sample_index", value=pl.lit(value), reward=pl.col(NUMBER + value)
+            )
+            table = table.select(*schemas.REWARDS).cast(schemas.REWARDS)
+            path = imported.keep(table, "rewards", config.file, config.save_directory)
+            refs.append(RewardsRef(value=value, parts=(path,), cached=True, seconds=0.0))
+        yield ScoredRef(samples=samples, rewards=tuple(refs)), int(rows["sample_index"].to_numpy().max()) + 1
+
+
+def _with_numbers(config: Sweep | Palette) -> Iterator[pl.DataFrame]:
+    """The file's rows with a column of numbers per value."""
+    first = 0
+    for block, table in records.tables(config.file, config.prompt_column, config.generated_column):
+        numbers = {NUMBER + value: _numbers(block, first, value, config.file) for value in config.columns}
+        yield table.with_columns(**numbers)
+        first += len(block)
+
+
+def _numbers(block: list[Record], first: int, value: str, file: str) -> pl.Series:
+    """A value's numbers in some records; ConfigError where one has no finite number there."""
+    for number, record in enumerate(block, first):
         given = record.get(value)
         if isinstance(given, bool) or not isinstance(given, (int, float)) or not np.isfinite(given):
             raise ConfigError(
                 f"--file {file}: record {number} has {given!r} for the value {value!r}, not a finite number; "
                 f"python flows/score.py --file {file} --value {value} adds values"
             )
-    return pl.Series([float(record[value]) for record in found])
+    return pl.Series([float(record[value]) for record in block])
 
 
 def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
     """The values as the manifest names them: by the file's name and content."""
-    name, revision = Path(file).name, f"sha256:{store.sha256(store.read_bytes(file))}"
+    name, revision = Path(file).name, f"sha256:{store.digest(file)}"
     model = ModelRef(name=name, source=name, revision=revision)
     return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
-
-
-def _scored(samples: SamplesRef, rewarded: pl.DataFrame, config: Sweep | Palette) -> ScoredRef:
-    """The shard's rewards in the pool, one entry per value."""
-    mine = records.of_shard(samples, rewarded)
-    refs = []
-    for value in config.columns:
-        table = mine.select("prompt_id", "sample_index", value=pl.lit(value), reward=pl.col(value))
-        table = table.select(*schemas.REWARDS).cast(schemas.REWARDS)
-        path = records.put(table, "rewards", config.file, config.save_directory)
-        refs.append(RewardsRef(value=value, parts=(path,), cached=True, seconds=0.0))
-    return ScoredRef(samples=samples, rewards=tuple(refs))
 
 
 def tilted(whole: Plan, lam: Lam) -> Plan:

@@ -1,8 +1,9 @@
-"""Prompt files, read piece by piece (a .json array is parsed as a whole): one column's values, in order."""
+"""Files of prompts and of records, read piece by piece: memory holds some thousands of rows."""
 
 import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,28 +11,32 @@ from exptilt import store, untrusted
 from exptilt.errors import ConfigError
 from exptilt.untrusted import Record
 
-Values = Iterator[Any]
-
 
 def is_file(data: str) -> bool:
-    """Whether `data` is called like a file that can be read."""
-    return Path(data).suffix.lower() in READERS
+    """Whether `data` is called like a file of prompts."""
+    return _ending(data) in COLUMNS
 
 
-def values(data: str, column: str) -> Values:
-    """The values of `column`, types as they are: a number must not pass for text.
+def values(data: str, column: str) -> Iterator[Any]:
+    """The values of a prompt file's `column`, types as they are: a number must not pass for text.
 
     Raises ConfigError, which names the file, where it cannot be read.
     """
-    try:
-        with store.clear_errors(data, "read"), store.local_copy(data) as path:
-            yield from READERS[Path(data).suffix.lower()](path, column)
-    except OSError as error:
-        raise ConfigError(f"--data: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"--data {data}: {error}") from error
-    except (ValueError, csv.Error) as error:
-        raise ConfigError(f"--data {data}: cannot be read ({untrusted.first_line(error)})") from error
+    with _named("--data", data), store.local_copy(data) as path:
+        yield from COLUMNS[_ending(data)](path, column)
+
+
+def records(file: str) -> Iterator[Record]:
+    """The records of a .json, .jsonl or .parquet file; ConfigError, which names it, where there are none."""
+    if _ending(file) not in RECORDS:
+        raise ConfigError(f"--file {file}: must end in {', '.join(RECORDS)}")
+    none = True
+    with _named("--file", file), store.local_copy(file) as path:
+        for record in RECORDS[_ending(file)](path):
+            none = False
+            yield record
+    if none:
+        raise ConfigError(f"--file {file}: it holds no records")
 
 
 def check_column(names: Iterable[str], column: str) -> None:
@@ -42,43 +47,47 @@ def check_column(names: Iterable[str], column: str) -> None:
         raise ConfigError(f"no column {column!r}; its columns are {found} (--prompt-column)")
 
 
+def _ending(file: str) -> str:
+    return Path(file).suffix.lower()
+
+
+@contextmanager
+def _named(flag: str, file: str) -> Iterator[None]:
+    """Say in one line which file cannot be read, and why."""
+    try:
+        with store.clear_errors(file, "read"):
+            yield
+    except OSError as error:
+        raise ConfigError(f"{flag}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{flag} {file}: {error}") from error
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(f"{flag} {file}: cannot be read ({untrusted.first_line(error)})") from error
+
+
 def _lines(path: str) -> Iterator[str]:
     """Lines with their ends; only a line feed ends one."""
     offset = 0
     with Path(path).open("rb") as f:
         for line in f:
-            yield _utf8(line, offset)
+            yield untrusted.utf8(line, offset)
             offset += len(line)
 
 
-def _utf8(data: bytes, offset: int = 0) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {offset + error.start}") from error
-
-
-def _txt(path: str, _column: str) -> Values:
+def _txt(path: str, _column: str) -> Iterator[Any]:
     return (line.removesuffix("\n") for line in _lines(path))
 
 
-def _json(path: str, column: str) -> Values:
-    return _of_records(untrusted.records(untrusted.json_value(_utf8(Path(path).read_bytes()))), column)
+def _json(path: str) -> Iterator[Record]:
+    with Path(path).open("rb") as f:
+        yield from map(untrusted.record, untrusted.json_items(f))
 
 
-def _jsonl(path: str, column: str) -> Values:
-    found = (untrusted.json_value(line) for line in _lines(path) if line.strip())
-    return _of_records((untrusted.records([value])[0] for value in found), column)
+def _jsonl(path: str) -> Iterator[Record]:
+    return (untrusted.record(untrusted.json_value(line)) for line in _lines(path) if line.strip())
 
 
-def _of_records(records: Iterable[Record], column: str) -> Values:
-    for number, record in enumerate(records):
-        if number == 0:
-            check_column(record, column)
-        yield record.get(column)
-
-
-def _csv(path: str, column: str) -> Values:
+def _csv(path: str, column: str) -> Iterator[Any]:
     csv.field_size_limit(sys.maxsize)
     rows = csv.reader(_lines(path), strict=True)
     names = next(rows, None)
@@ -95,15 +104,29 @@ def _csv(path: str, column: str) -> Values:
         yield row[at] if row else ""
 
 
-def _parquet(path: str, column: str) -> Values:
-    names, found = untrusted.parquet_column(path, column)
-    check_column(names, column)
-    return found
+def _parquet(path: str, column: str) -> Iterator[Any]:
+    check_column(untrusted.parquet_columns(path), column)
+    return (row[column] for row in untrusted.parquet_rows(path, [column]))
 
 
-READERS: Final[dict[str, Callable[[str, str], Values]]] = {
+def _column_of(read: Callable[[str], Iterator[Record]]) -> Callable[[str, str], Iterator[Any]]:
+    def column_of(path: str, column: str) -> Iterator[Any]:
+        for number, record in enumerate(read(path)):
+            if number == 0:
+                check_column(record, column)
+            yield record.get(column)
+
+    return column_of
+
+
+RECORDS: Final[dict[str, Callable[[str], Iterator[Record]]]] = {
     ".json": _json,
     ".jsonl": _jsonl,
+    ".parquet": untrusted.parquet_rows,
+}
+COLUMNS: Final[dict[str, Callable[[str, str], Iterator[Any]]]] = {
+    ".json": _column_of(_json),
+    ".jsonl": _column_of(_jsonl),
     ".csv": _csv,
     ".parquet": _parquet,
     ".txt": _txt,

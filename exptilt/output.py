@@ -3,7 +3,6 @@
 The folder's manifest.json is written last: while it is missing, the folder is not whole.
 """
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from exptilt import card, exports, ids, lease, leftovers, models, page, plot, pool, s3, store
+from exptilt import card, exports, ids, lease, leftovers, models, page, plot, pool, records, s3, store
 from exptilt.config import MCAligned
 from exptilt.errors import ShardsFailed
 from exptilt.narrow import Missing, NothingLeft
@@ -65,7 +64,7 @@ def _merge(plan: Plan, made: Sequence[Made], gone: list[Missing], folder: str) -
     books = _Books(plan, folder, gone)
     ordered = sorted(made, key=lambda s: _samples(s).shard.index)
     with store.writing(path) as f:
-        _write_records(f, (row for shard in ordered for row in books.enter(shard)))
+        records.write_json(f, (row for shard in ordered for row in books.enter(shard)))
     summary = books.summary(path)
     _finish(plan, books, summary)
     leftovers.sweep(_places(plan, books))
@@ -87,15 +86,6 @@ def _places(plan: Plan, books: "_Books") -> Iterator[str]:
 
 def _samples(shard: Made) -> SamplesRef:
     return shard.samples if isinstance(shard, DrawsRef) else shard
-
-
-def _write_records(f: Any, records: Iterator[dict[str, Any]]) -> None:
-    """A JSON array, indented by 4, written record by record."""
-    f.write(b"[")
-    for i, record in enumerate(records):
-        text = json.dumps(record, indent=4, ensure_ascii=False, allow_nan=False)
-        f.write((",\n    " if i else "\n    ").encode() + text.replace("\n", "\n    ").encode())
-    f.write(b"\n]\n")
 
 
 class _Books:
@@ -122,14 +112,14 @@ class _Books:
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         rows = _with_prompts(rows, tables["prompts"])
         rows = rows.with_columns(generated=pl.col("prompt") + pl.col("completion"))
-        records = rows.select("prompt_id", *dict.fromkeys(columns))
-        for name, table in {"records": records, **tables}.items():
+        kept = rows.select("prompt_id", *dict.fromkeys(columns))
+        for name, table in {"records": kept, **tables}.items():
             self._write(name, samples, table)
         self.shards.append(shard)
         self.missing += samples.missing
         self.samples += tables["samples"].height
-        self.kept += records.height
-        return records.drop("prompt_id").to_dicts()
+        self.kept += kept.height
+        return kept.drop("prompt_id").to_dicts()
 
     def _tilted(self, shard: DrawsRef, rows: pl.DataFrame, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
         """The drawn rows with their rewards, weight and ess; the tilt's tables go to `tables`."""

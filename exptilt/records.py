@@ -1,76 +1,64 @@
-"""Files of records with a prompt and a generated text: read, and put into the pool shard by shard.
+"""Files of records with a prompt and a generated text, read and written some thousands of records at a time.
 
 The records of one prompt are its samples, in the file's order, so a file is a pool of samples whose p0 is
 unknown.
 """
 
-from collections import Counter
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import polars as pl
 
-from exptilt import ids, pool, schemas, store, untrusted
-from exptilt.errors import ConfigError, PromptError
-from exptilt.refs import SamplesRef, ShardRef
-from exptilt.stages.tables import read as pool_table
-from exptilt.untrusted import Records, is_text
+from exptilt import files, ids, store
+from exptilt.errors import PromptError
+from exptilt.untrusted import Record, is_text
 
 TIDIED: Final = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed")
+Blocks = Iterator[list[Record]]
 
 
-def read(file: str) -> Records:
+def blocks(file: str) -> Blocks:
     """The records of a .json, .jsonl or .parquet file; ConfigError where there are none."""
-    try:
-        records = READERS[Path(file).suffix.lower()](file)
-    except KeyError:
-        raise ConfigError(f"--file {file}: must end in {', '.join(READERS)}") from None
-    except OSError as error:
-        raise ConfigError(f"--file: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"--file {file}: cannot be read ({untrusted.first_line(error)})") from error
-    if not records:
-        raise ConfigError(f"--file {file}: it holds no records")
-    return records
+    found = files.records(file)
+    return iter(lambda: list(islice(found, ids.BLOCK)), [])
 
 
-def _json(file: str) -> Records:
-    return untrusted.records(untrusted.json_value(store.read_bytes(file)))
-
-
-def _jsonl(file: str) -> Records:
-    lines = store.read_bytes(file).split(b"\n")
-    return untrusted.records([untrusted.json_value(line) for line in lines if line.strip()])
-
-
-def _parquet(file: str) -> Records:
-    return untrusted.parquet_records(store.read_bytes(file))
-
-
-READERS: Final = {".json": _json, ".jsonl": _jsonl, ".parquet": _parquet}
-
-
-def table_of(records: Records, file: str, prompt_column: str, generated_column: str) -> pl.DataFrame:
-    """One row per record: prompt_id, prompt, sample_index, completion.
+def tables(
+    file: str, prompt_column: str, generated_column: str
+) -> Iterator[tuple[list[Record], pl.DataFrame]]:
+    """The records, and one row for each: place (of its prompt, by first appearance), prompt_id, prompt,
+    sample_index, completion.
 
     prompt + completion is the record's text. Where that begins with the prompt only as older decoders tidied
     it (no space before a full stop), the prompt is taken so.
     """
-    seen: Counter[str] = Counter()
-    rows = []
-    for number, record in enumerate(records):
-        prompt, text = record.get(prompt_column), record.get(generated_column)
-        if isinstance(prompt, str) and isinstance(text, str) and not text.startswith(prompt):
-            prompt = _tidied(prompt)
-        if not is_text(prompt) or not is_text(text) or not text.startswith(prompt):
+    seen, first = ids.Seen(), 0
+    for block in blocks(file):
+        pairs = [_split(record, prompt_column, generated_column) for record in block]
+        if None in pairs:
             raise PromptError(
-                f"--file {file}: record {number} needs {prompt_column!r} and {generated_column!r}, "
-                "a text that begins with it"
+                f"--file {file}: record {first + pairs.index(None)} needs {prompt_column!r} and "
+                f"{generated_column!r}, a text that begins with it"
             )
-        rows.append((ids.prompt_id(prompt), prompt, seen[prompt], text[len(prompt) :]))
-        seen[prompt] += 1
-    return pl.DataFrame(rows, schema=["prompt_id", "prompt", "sample_index", "completion"], orient="row")
+        prompts, completions = zip(*filter(None, pairs), strict=True)
+        names = [ids.prompt_id(prompt) for prompt in prompts]
+        places, repetitions = seen.enter(names)
+        columns = {"place": places, "prompt_id": names, "prompt": prompts, "sample_index": repetitions}
+        yield block, pl.DataFrame({**columns, "completion": completions})
+        first += len(block)
+
+
+def _split(record: Record, prompt_column: str, generated_column: str) -> tuple[str, str] | None:
+    """Prompt and completion, None where the record has no such texts."""
+    prompt, text = record.get(prompt_column), record.get(generated_column)
+    if isinstance(prompt, str) and isinstance(text, str) and not text.startswith(prompt):
+        prompt = _tidied(prompt)
+    if not is_text(prompt) or not is_text(text) or not text.startswith(prompt):
+        return None
+    return prompt, text[len(prompt) :]
 
 
 def _tidied(text: str) -> str:
@@ -80,34 +68,43 @@ def _tidied(text: str) -> str:
     return text
 
 
-def shards(table: pl.DataFrame, file: str, size: int, save_directory: str) -> list[SamplesRef]:
-    """The file's texts in the pool, `size` prompts to a shard."""
-    prompts = table.unique("prompt_id", maintain_order=True).select("prompt_id", "prompt")
-    prompts = prompts.with_row_index("prompt_index").with_columns(source=pl.lit(Path(file).stem))
-    parts = list(prompts.iter_slices(size))
-    return [_shard(part, table, i, len(parts), file, save_directory) for i, part in enumerate(parts)]
+def write(target: str, made: Callable[[], Blocks]) -> None:
+    """Write the blocks that `made` gives, every time that it is called, as the ending of `target` says."""
+    with store.writing(target) as f:
+        match Path(target).suffix.lower():
+            case ".parquet":
+                _write_parquet(f, made)
+            case ".jsonl":
+                for record in _each(made()):
+                    f.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            case _:
+                write_json(f, _each(made()))
 
 
-def _shard(
-    prompts: pl.DataFrame, table: pl.DataFrame, index: int, of: int, file: str, save_directory: str
-) -> SamplesRef:
-    prompts = prompts.select(*schemas.PROMPTS).cast(schemas.PROMPTS)
-    samples = prompts.select("prompt_id").join(table, on="prompt_id", how="left", maintain_order="left")
-    samples = samples.with_columns([pl.lit(None).alias(c) for c in UNKNOWN])
-    samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
-    paths = [put(t, name, file, save_directory) for name, t in (("prompts", prompts), ("samples", samples))]
-    key = ids.content_key(prompts["prompt_id"].to_list())
-    shard = ShardRef(index=index, of=of, prompts=paths[0], key=key, n_prompts=prompts.height)
-    return SamplesRef(shard=shard, parts=(paths[1],), cached=True, tokens=0, seconds=0.0)
+def _each(found: Blocks) -> Iterator[Record]:
+    return (record for block in found for record in block)
 
 
-def of_shard(samples: SamplesRef, table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `table` that belong to the shard's prompts, in the shard's order."""
-    prompts = pool_table(samples.shard.prompts, "prompts").select("prompt_id")
-    return prompts.join(table, on="prompt_id", how="left", maintain_order="left")
+def write_json(f: IO[bytes], records: Iterable[Record]) -> None:
+    """A JSON array, indented by 4, written record by record."""
+    f.write(b"[")
+    for i, record in enumerate(records):
+        text = json.dumps(record, indent=4, ensure_ascii=False)
+        f.write((",\n    " if i else "\n    ").encode() + text.replace("\n", "\n    ").encode())
+    f.write(b"\n]\n")
 
 
-def put(table: pl.DataFrame, name: str, file: str, save_directory: str) -> str:
-    """The pool entry of a table of the file."""
-    stage = "prompts" if name == "prompts" else "imported"
-    return pool.keep(save_directory, stage, name, table, {"file": Path(file).name})
+def _write_parquet(f: IO[bytes], made: Callable[[], Blocks]) -> None:
+    """Twice through the blocks: a column's type is known only once all were seen."""
+    import pyarrow.parquet
+
+    none = pl.DataFrame()
+    for block in made():
+        none = pl.concat([none, _frame(block).clear()], how="diagonal_relaxed")
+    with pyarrow.parquet.ParquetWriter(f, none.to_arrow().schema, compression="zstd") as writer:
+        for block in made():
+            writer.write_table(pl.concat([none, _frame(block)], how="diagonal_relaxed").to_arrow())
+
+
+def _frame(block: list[Record]) -> pl.DataFrame:
+    return pl.DataFrame(block, infer_schema_length=None)

@@ -3,22 +3,24 @@
 A file so scored is a pool that sweeps and palettes take their samples and rewards from.
 """
 
-import json
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from exptilt import devices, models, plan, pool, records, store
+from exptilt import devices, imported, models, plan, pool, records, store
 from exptilt.config import Scoring
-from exptilt.errors import ConfigError
+from exptilt.errors import ConfigError, StorageError
+from exptilt.records import Blocks
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
 from exptilt.stages.tables import read
 from exptilt.summary import Estimate, estimate_of
-from exptilt.untrusted import Records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class ScorePlan:
     rewards: tuple[RewardSpec, ...]
     shards: tuple[SamplesRef, ...]
     records: int
+    digest: str
 
     @property
     def opening(self) -> str:
@@ -72,55 +75,73 @@ def prepare(config: Scoring) -> ScorePlan:
     at = devices.resolve(config.device)
     base = models.base_model(config.basemodel)
     specs = plan.resolve_values(config.values, base, at[0], config.dtype)
-    found = records.read(config.file)
-    _refuse_taken(found, specs, config)
-    table = _table(found, config)
-    size = plan.shard_size(table["prompt_id"].n_unique(), config.shard_size)
+    shards, count = [], 0
+    made = imported.shards(_tables(config, specs), config.file, config.shard_size, config.save_directory)
+    for samples, rows in made:
+        shards.append(samples)
+        count += rows.height
     plan.load_rewards(specs, at[0])
     return ScorePlan(
         config=config,
         workplace=Bench(devices=at, save_directory=config.save_directory),
         rewards=specs,
-        shards=tuple(records.shards(table, config.file, size, config.save_directory)),
-        records=len(found),
+        shards=tuple(shards),
+        records=count,
+        digest=store.digest(config.file),
     )
 
 
-def _table(found: Records, config: Scoring) -> pl.DataFrame:
-    return records.table_of(found, config.file, config.prompt_column, config.generated_column)
+def _tables(config: Scoring, specs: Sequence[RewardSpec]) -> Iterator[pl.DataFrame]:
+    """The file's rows; ConfigError where a value would be written over."""
+    for block, table in records.tables(config.file, config.prompt_column, config.generated_column):
+        taken = [spec.value for spec in specs if any(spec.value in record for record in block)]
+        if taken and not config.output:
+            raise ConfigError(
+                f"--file {config.file} has {taken[0]!r} already: give an --output, or NAME=VALUE"
+            )
+        yield table
 
 
-def _refuse_taken(found: Records, specs: tuple[RewardSpec, ...], config: Scoring) -> None:
-    taken = [spec.value for spec in specs if any(spec.value in record for record in found)]
-    if taken and not config.output:
-        raise ConfigError(f"--file {config.file} has {taken[0]!r} already: give an --output, or NAME=VALUE")
-
-
-def save(scored_plan: ScorePlan, scored: list[RewardsRef]) -> Scores:
+def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     """Write the records with their new values; the old file stays until the new one is whole."""
     config = scored_plan.config
-    found = records.read(config.file)
-    table = _table(found, config)
+    if store.digest(config.file) != scored_plan.digest:
+        raise StorageError(f"{config.file} changed while it was scored; run again")
     target = config.output or config.file
-    result = Scores(file=target, records=len(found), shards=len(scored_plan.shards))
-    for spec in scored_plan.rewards:
-        mine = [ref for ref in scored if ref.value == spec.value]
-        rewards = pl.concat([read(part, "rewards") for ref in mine for part in ref.parts])
-        joined = table.join(rewards, on=["prompt_id", "sample_index"], how="left", maintain_order="left")
-        numbers = joined["reward"].to_list()
-        for record, number in zip(found, numbers, strict=True):
-            record[spec.value] = number
-        result.means[spec.value] = estimate_of(np.array(numbers))
-        result.reused[spec.value] = sum(ref.cached for ref in mine)
-    store.write_bytes(target, _encoded(found, target))
+    result = Scores(file=target, records=scored_plan.records, shards=len(scored_plan.shards))
+    with tempfile.TemporaryFile() as f:
+        numbers = _gathered(scored_plan, scored, f)
+        starts = np.cumsum([0, *(n for samples in scored_plan.shards for n in _counts(samples))])
+        records.write(target, lambda: _rescored(scored_plan, numbers, starts))
+        for spec, row in zip(scored_plan.rewards, numbers, strict=True):
+            result.means[spec.value] = estimate_of(row)
+            result.reused[spec.value] = sum(ref.cached for ref in scored if ref.value == spec.value)
     return result
 
 
-def _encoded(found: Records, target: str) -> bytes:
-    match Path(target).suffix.lower():
-        case ".parquet":
-            return store.parquet_bytes(pl.DataFrame(found, infer_schema_length=None))
-        case ".jsonl":
-            return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in found).encode()
-        case _:
-            return (json.dumps(found, indent=4, ensure_ascii=False) + "\n").encode()
+def _gathered(scored_plan: ScorePlan, scored: Sequence[RewardsRef], f: IO[bytes]) -> NDArray[np.float64]:
+    """The rewards [V, S] in the order of the pool's samples, kept in `f`."""
+    with store.clear_errors(tempfile.gettempdir(), "write"):
+        for spec in scored_plan.rewards:
+            for part in (part for ref in scored if ref.value == spec.value for part in ref.parts):
+                f.write(read(part, "rewards")["reward"].to_numpy().tobytes())
+        f.flush()
+    shape = (len(scored_plan.rewards), scored_plan.records)
+    return np.memmap(f, np.float64, "r", shape=shape)
+
+
+def _counts(samples: SamplesRef) -> list[int]:
+    """How many samples each prompt of a shard has."""
+    (part,) = samples.parts
+    return read(part, "samples").group_by("prompt_id", maintain_order=True).len()["len"].to_list()
+
+
+def _rescored(scored_plan: ScorePlan, numbers: NDArray[np.float64], starts: NDArray[np.int64]) -> Blocks:
+    """The file's records with their new values."""
+    config = scored_plan.config
+    for block, table in records.tables(config.file, config.prompt_column, config.generated_column):
+        at = starts[table["place"].to_numpy()] + table["sample_index"].to_numpy()
+        for spec, row in zip(scored_plan.rewards, numbers, strict=True):
+            for record, number in zip(block, row[at].tolist(), strict=True):
+                record[spec.value] = number
+        yield block

@@ -16,23 +16,25 @@ class Spool:
         self._folder = tempfile.gettempdir()
         with store.clear_errors(self._folder, "write"):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the spool
-        self._sizes: list[int] = []
+        self._places: list[tuple[int, int, int]] = []  # group, offset and size of each table
         self.height = 0
 
-    def append(self, table: pl.DataFrame) -> None:
+    def append(self, table: pl.DataFrame, group: int = 0) -> None:
         """Add a table; StorageError where the temporary folder is full."""
         data = io.BytesIO()
         table.write_ipc(data, compression="lz4")
         with store.clear_errors(self._folder, "write"):
+            offset = self._file.seek(0, io.SEEK_END)
             self._file.write(data.getbuffer())
-        self._sizes.append(data.tell())
+        self._places.append((group, offset, data.tell()))
         self.height += table.height
 
-    def tables(self, *columns: str) -> Iterator[pl.DataFrame]:
-        """The tables, as they were added; of all columns, or of `columns`."""
-        self._file.seek(0)
-        for size in self._sizes:
-            yield pl.read_ipc(self._file.read(size), columns=list(columns) or None)
+    def tables(self, *columns: str, group: int | None = None) -> Iterator[pl.DataFrame]:
+        """The tables, as they were added; of all columns, or of `columns`; of all groups, or of `group`."""
+        for its_group, offset, size in self._places:
+            if group in (None, its_group):
+                self._file.seek(offset)
+                yield pl.read_ipc(self._file.read(size), columns=list(columns) or None)
 
     def parts(self, rows: int) -> Iterator[pl.DataFrame]:
         """All rows in their order, in tables of `rows`; the last may be smaller."""

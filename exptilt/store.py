@@ -233,6 +233,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest(path: str) -> str:
+    """Hex SHA-256 of the file at `path`."""
+    with local_copy(path) as copy, clear_errors(path, "read"), Path(copy).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def check_writable(root: str) -> None:
     """Raise StorageError soon if nothing can be written and read back under `root`."""
     probe = join(root, temporary(PROBE))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exptilt import models, pool, prompts, records, store
+from exptilt import imported, models, pool, prompts, records, store
 from exptilt.errors import ExptiltError
 
 JSON = st.recursive(
@@ -46,8 +46,8 @@ def read_by_all(path: Path, root: Path) -> None:
     """Read a file in every way that a run does: it works, or says in one line why not."""
 
     def as_records() -> None:
-        table = records.table_of(records.read(str(path)), str(path), "prompt", "generated")
-        records.shards(table, str(path), 2, str(root))
+        tables = (table for _, table in records.tables(str(path), "prompt", "generated"))
+        list(imported.shards(tables, str(path), 2, str(root)))
 
     for read in (as_records, lambda: list(prompts.tables(str(path), "prompt"))):
         refuse_in_one_line(read)

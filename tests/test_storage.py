@@ -173,7 +173,7 @@ def test_prompts_and_records_are_read_from_s3(away, rewards_file):
             prompts.check_name(f"s3://bucket/in/{name}")
             (table,) = prompts.tables(f"s3://bucket/in/{name}", "prompt")
             assert table["prompt"].to_list() == ["a", "c"]
-            assert records.read(f"s3://bucket/in/{name}") == rows
+            assert list(records.blocks(f"s3://bucket/in/{name}")) == [rows]
         with pytest.raises(ValueError, match=r"cannot read s3://bucket/in/no\.json: it does not exist"):
             next(prompts.tables("s3://bucket/in/no.json", "prompt"))
 
