@@ -59,24 +59,23 @@ def narrowed(
     An item that is `known` to have failed before is tried alone. What may pass (OSError) and what exptilt
     raises on purpose goes through, and so does the first error where more than MOST items fail.
     """
+    found: list[R] = []
     failed: list[tuple[T, Exception]] = []
-
-    def solve(part: Sequence[T]) -> list[R]:
+    waiting = [items]
+    while waiting:
+        part = waiting.pop()
         if len(part) == 1 or not any(map(known, part)):
             try:
-                return [work(part)]
+                found.append(work(part))
+                continue
             except (ExptiltError, OSError):
                 raise
             except Exception as error:
                 if len(part) == 1:
                     failed.append((part[0], error))
-                    return []
-        left = solve(part[: len(part) // 2])
-        if len(failed) > MOST:
-            raise failed[0][1]
-        return left + solve(part[len(part) // 2 :])
-
-    found = solve(items)
-    if len(failed) > MOST:
-        raise failed[0][1]
+                    if len(failed) > MOST:
+                        raise failed[0][1] from None
+                    continue
+        middle = len(part) // 2
+        waiting += [part[middle:], part[:middle]]
     return found, failed
