@@ -79,13 +79,7 @@ class _Valued(BaseModel):
     nsamples: Positive = Field(default=32, description="samples drawn from p0 per prompt (n)")
 
 
-class _Lenient(BaseModel):
-    allow_missing: bool = Field(
-        default=False, description="leave out and record prompts that the model or a value fails at"
-    )
-
-
-class _Tilt(_Lenient):
+class _Tilt(BaseModel):
     lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
     ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
     min_ess: float = Field(
@@ -158,6 +152,9 @@ class _Base(BaseModel):
     on_long_prompt: Literal["error", "skip", "truncate"] = Field(
         default="error", description="a prompt beyond the model's context: stop, skip it, or cut it"
     )
+    allow_missing: bool = Field(
+        default=False, description="leave out and record prompts that the model or a value fails at"
+    )
 
     @field_validator("data")
     @classmethod
@@ -177,7 +174,7 @@ class _Base(BaseModel):
         return self
 
 
-class Original(_Base, _Lenient):
+class Original(_Base):
     """Draw completions y ~ p0(.|x)."""
 
     nsamples: Positive = Field(default=1, description="completions per prompt")

@@ -1,7 +1,7 @@
 """Plans for sweeps and palettes: a run's own pool, or a scored file in its place."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from exptilt.config import MCAligned
 from exptilt.errors import ConfigError
 from exptilt.explore import Palette, Sweep
 from exptilt.models import ModelRef
+from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Plan, Recipe
 from exptilt.refs import RewardsRef, ScoredRef
 from exptilt.rewards import RewardSpec
@@ -91,6 +92,12 @@ def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
     name, revision = Path(file).name, f"sha256:{store.digest(file)}"
     model = ModelRef(name=name, source=name, revision=revision)
     return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
+
+
+def left_out(shards: Iterable[ScoredRef | NothingLeft]) -> tuple[Missing, ...]:
+    """The prompts that failed, by index."""
+    gone = [p for s in shards for p in (s.missing if isinstance(s, NothingLeft) else s.samples.missing)]
+    return tuple(sorted(gone, key=lambda prompt: prompt.prompt_index))
 
 
 def tilted(whole: Plan, lam: Lam) -> Plan:

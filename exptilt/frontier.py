@@ -9,7 +9,8 @@ import polars as pl
 
 from exptilt import certificate, output, page, plot, pool, store
 from exptilt.explore import Sweep
-from exptilt.explored import tilted
+from exptilt.explored import left_out, tilted
+from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Plan
 from exptilt.refs import ExploredRef
 from exptilt.stages.tables import read
@@ -43,11 +44,17 @@ class Frontier:
     json: str
     folder: str
     data_sets: tuple[tuple[int, str], ...] = ()
+    missing: tuple[Missing, ...] = ()
 
     @property
     def saved(self) -> list[tuple[str, str]]:
         """The data sets that were saved, by the λ's number."""
         return [(f"data set {number}", path) for number, path in self.data_sets]
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """The prompts that failed."""
+        return [("left out", str(prompt)) for prompt in self.missing]
 
 
 class _Sums:
@@ -86,13 +93,14 @@ class _Sums:
         )
 
 
-def frontier(plan: Plan, explored: Sequence[ExploredRef]) -> Frontier:
+def frontier(plan: Plan, explored: Sequence[ExploredRef | NothingLeft]) -> Frontier:
     """Gather what every shard says of every λ, and save it: JSON, a picture, a page."""
+    missing = left_out(ref if isinstance(ref, NothingLeft) else ref.scored for ref in explored)
     config = plan.recipe.config
     assert isinstance(config, Sweep)
     lams = config.lams
     sums = [_Sums(len(lams[0]) + 1) for _ in lams]
-    for ref in explored:
+    for ref in (ref for ref in explored if not isinstance(ref, NothingLeft)):
         for (index,), rows in read(ref.path, "explored").group_by("lam_index"):
             sums[int(str(index))].add(rows)
     points = [each.point(i, lam) for i, (each, lam) in enumerate(zip(sums, lams, strict=True))]
@@ -102,11 +110,12 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef]) -> Frontier:
         values=values,
         base=points[0].levels,
         points=tuple(points[1:]),
-        prompts=plan.n_prompts,
+        prompts=plan.n_prompts - len(missing),
         n=config.nsamples,
         json=f"{folder}.json",
         folder=folder,
         data_sets=tuple((place + 1, _data_set(plan, config.vectors[place])) for place in config.saved),
+        missing=missing,
     )
     _save(plan, found)
     return found
@@ -139,5 +148,6 @@ def _save(plan: Plan, found: Frontier) -> None:
         **output.provenance(plan),
         "base": {v: asdict(level) for v, level in zip(found.values, found.base, strict=True)},
         "points": len(found.points),
+        "missing": [asdict(prompt) for prompt in found.missing],
     }
     store.write_json(store.join(found.folder, pool.MANIFEST), manifest)

@@ -47,16 +47,23 @@ def _verdict(word: str, sentence: str) -> str:
     return f'<p class="verdict {escape(word.split(maxsplit=1)[0])}">{escape(sentence)}</p>'
 
 
+def _listed(facts: Sequence[tuple[str, str]]) -> str:
+    return (
+        "<dl>"
+        + "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in facts)
+        + "</dl>"
+    )
+
+
 def tilted(summary: Summary, picture: str) -> bytes:
     """The certificate of a tilted data set."""
-    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in facts(summary))
     return _page(
         summary.title.rpartition("/")[2],
         _verdict(summary.verdict, summary.sentence),
         _table(HEADINGS, [change_row(change) for change in summary.values]),
         f"<p>{escape(EXPLAINED)}</p>",
         picture,
-        f"<dl>{rows}</dl>",
+        _listed(facts(summary)),
     )
 
 
@@ -75,6 +82,7 @@ def frontier(found: "Frontier", picture: str) -> bytes:
         picture,
         _table(headings(found), rows(found)),
         f"<p>{escape(certificate.EXPLAINED)}</p>",
+        _listed(found.left_out),
     )
 
 

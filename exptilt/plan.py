@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from exptilt import devices, ids, models, pool, prompts, rewards, store
-from exptilt.config import Config, MCAligned, Original, Valued
+from exptilt.config import Config, MCAligned, Valued
 from exptilt.engines import base, chat
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
@@ -55,7 +55,7 @@ class Recipe:
     @property
     def allow_missing(self) -> bool:
         """Whether prompts that fail may be left out."""
-        return isinstance(self.config, (Original, MCAligned)) and self.config.allow_missing
+        return self.config.allow_missing
 
     def path(self, stage: str, *parts: str) -> str:
         """The pool's path of `stage`."""

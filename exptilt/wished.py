@@ -1,7 +1,7 @@
 """The palette of a pool: targets as numbers, the λ that brings them or why none can, checked and saved."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from exptilt import ids, output, palette, store, targets
 from exptilt.errors import PaletteError
 from exptilt.explore import Palette
+from exptilt.explored import left_out
+from exptilt.narrow import Missing, NothingLeft
 from exptilt.palette import Reach, Samples, Solution, Wish
 from exptilt.plan import Plan
 from exptilt.refs import ScoredRef
@@ -53,6 +55,7 @@ class Found:
     prompts: int
     held_out: int
     json: str
+    missing: tuple[Missing, ...] = ()
 
     @property
     def lam(self) -> list[float]:
@@ -70,19 +73,19 @@ class Found:
         return 0 if self.feasible else 1
 
 
-def find(plan: Plan, scored: Sequence[ScoredRef]) -> Found:
+def find(plan: Plan, scored: Sequence[ScoredRef | NothingLeft]) -> Found:
     """Answer the palette of `plan` from the rewards of its shards, and save the answer.
 
     Raises PaletteError where the optimiser does not get there.
     """
     config = plan.recipe.config
     assert isinstance(config, Palette)
-    prompt_ids, samples = _gather(plan, scored)
+    prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, NothingLeft)])
     grouped = samples.pooled() if config.pooled else samples
     base = palette.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
     wish = targets.wish(config.targets, base, samples.rewards)
     try:
-        found = _answer(plan, prompt_ids, samples, wish)
+        found = replace(_answer(plan, prompt_ids, samples, wish), missing=left_out(scored))
     except ValueError as error:
         raise PaletteError(f"no λ found: {error}") from error
     store.write_json(found.json, {**output.provenance(plan), "palette": asdict(found)})
@@ -208,6 +211,7 @@ def facts(found: Found) -> list[tuple[str, Any]]:
     return [
         ("optimality", f"KKT residual {found.residual:.1e}, duality gap {found.gap:.1e} nats"),
         ("held out", f"{found.held_out} of {found.prompts} prompts, chosen by their ids"),
+        *(("left out", str(prompt)) for prompt in found.missing),
         ("saved", found.json),
     ]
 

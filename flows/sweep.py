@@ -12,7 +12,7 @@ if __name__ == "__main__":
 from exptilt import explored
 from exptilt.frontier import Frontier
 from exptilt.plan import Plan
-from tasks.explore import explore, load_explored, save_sweep, scored_lines, tilted_lines
+from tasks.explore import explore, load_explored, save_sweep, scored_lines, tilted
 from tasks.launch import launch
 from tasks.merge import merge
 from tasks.run import finished, gen
@@ -29,7 +29,7 @@ def sweep(config: Sweep) -> Frontier:
     shards = finished(lines)
     for place in config.saved:
         chosen = explored.tilted(plan, config.vectors[place])
-        merge(chosen, finished(tilted_lines(chosen, shards)))
+        merge(chosen, tilted(chosen, shards))
     frontier: Frontier = save_sweep(plan, shards)
     return frontier
 

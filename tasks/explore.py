@@ -8,23 +8,27 @@ from prefect.artifacts import create_markdown_artifact
 from exptilt import explored, frontier, page, stages, wished
 from exptilt.explore import Palette, Sweep
 from exptilt.frontier import Frontier
+from exptilt.narrow import NothingLeft
+from exptilt.output import Shard
 from exptilt.plan import Plan, Recipe
 from exptilt.refs import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
 from exptilt.summary import markdown_table
 from exptilt.wished import Found
 from tasks.generate import generate, in_turn
-from tasks.run import Line
+from tasks.run import Line, finished
 from tasks.score import score
 from tasks.step import done, step
 from tasks.tilt import tilt
+
+Explored = ExploredRef | NothingLeft  # the latter where all its prompts are left out
 
 
 def _load_explored(config: Sweep | Palette) -> Plan:
     return explored.prepare(config)
 
 
-def _collect(shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:
-    return ScoredRef(samples=samples, rewards=tuple(rewards))
+def _collect(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:
+    return stages.agreed(recipe, samples, rewards)
 
 
 def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
@@ -32,14 +36,14 @@ def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
     return done(ref, ref.cached)
 
 
-def _save_sweep(plan: Plan, shards: list[ExploredRef]) -> Frontier:
+def _save_sweep(plan: Plan, shards: list[Explored]) -> Frontier:
     found = frontier.frontier(plan, shards)
     table = markdown_table(page.headings(found), page.rows(found))
     create_markdown_artifact(f"# {plan.recipe.name}\n\n{table}", key="exptilt-sweep")
     return found
 
 
-def _find_palette(plan: Plan, scored: list[ScoredRef]) -> Found:
+def _find_palette(plan: Plan, scored: list[ScoredRef | NothingLeft]) -> Found:
     found = wished.find(plan, scored)
     table = markdown_table(wished.HEADINGS, [wished.row(level) for level in found.levels])
     said = "\n\n".join(wished.sentences(found))
@@ -57,16 +61,18 @@ find_palette: Any = step(_find_palette, "find the palette")
 def scored_lines(plan: Plan) -> Iterator[Line]:
     """Every shard on its way to a ScoredRef, one after the other: drawn and scored, or as the file has it."""
     for ref in plan.scored:
-        yield [collect.submit(ref.samples.shard, ref.samples, list(ref.rewards))]
+        yield [collect.submit(plan.recipe, ref.samples.shard, ref.samples, list(ref.rewards))]
     recipe, before = plan.recipe, list[Line]()
     for shard in () if plan.scored else plan.shards:
         samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, before))
         rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
-        before.append([samples, *rewards, collect.submit(shard, samples, rewards)])
+        before.append([samples, *rewards, collect.submit(recipe, shard, samples, rewards)])
         yield before[-1]
 
 
-def tilted_lines(plan: Plan, shards: Sequence[ExploredRef]) -> list[Line]:
+def tilted(plan: Plan, shards: Sequence[Explored]) -> list[Shard]:
     """Every shard's draws at the plan's λ."""
-    scored = [shard.scored for shard in shards]
-    return [[tilt.submit(plan.recipe, s.samples.shard, s.samples, list(s.rewards))] for s in scored]
+    gone = [shard for shard in shards if isinstance(shard, NothingLeft)]
+    scored = [shard.scored for shard in shards if not isinstance(shard, NothingLeft)]
+    lines = [[tilt.submit(plan.recipe, s.samples.shard, s.samples, list(s.rewards))] for s in scored]
+    return [*finished(lines), *gone]

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from checkpoints import causal, letters_tokenizer
-from processes import run_flow
+from processes import ROOT, run_flow
 
 from exptilt.config import MCAligned, Original
 from exptilt.engines.transformers import TransformersEngine
@@ -126,6 +126,31 @@ def test_the_flow_says_so_too(server, tmp_path):
     done = run_flow(*arguments, "--allow-missing", "--end", "80", env=server, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "left out    prompt " in done.stdout
+
+
+@pytest.mark.parametrize("shard_size", ["1", "20"])
+def test_sweeps_and_palettes_leave_it_out_on_record(server, tmp_path, toy, shard_size):
+    first = prepare(toy(end=20)).shards[0]
+    bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
+    (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
+    pool = ["--basemodel", "toy", "--value", "own.py:picky", "--end", "20", "--shard-size", shard_size]
+    sweep = [*pool, "--lam", "picky=-1:1:1", "--save", "3"]
+    refused = run_flow(*sweep, env=server, cwd=tmp_path, file=ROOT / "flows" / "sweep.py")
+    assert refused.returncode == 1
+    assert f"prompt 0 ({bad[:60]!r}): value 'picky' failed with KeyError" in refused.stderr
+    swept = run_flow(*sweep, "--allow-missing", env=server, cwd=tmp_path, file=ROOT / "flows" / "sweep.py")
+    assert swept.returncode == 0, swept.stderr
+    assert "left out    prompt 0" in swept.stdout
+    (manifest,) = (tmp_path / "results").rglob("*_sweep_*/manifest.json")
+    assert [gone["prompt_index"] for gone in json.loads(manifest.read_text())["missing"]] == [0]
+    assert "19 prompts" in (manifest.parent / "index.html").read_text()
+    (saved,) = (tmp_path / "results").rglob("*_lam=1.000_*.json")
+    assert len(json.loads(saved.read_text())) == 19
+    target = [*pool, "--target", "picky=+0.1", "--allow-missing"]
+    answered = run_flow(*target, env=server, cwd=tmp_path, file=ROOT / "flows" / "palette.py")
+    assert answered.returncode == 0, answered.stderr
+    assert "of 19 prompts" in answered.stdout
+    assert "left out    prompt 0" in answered.stdout
 
 
 def test_a_failure_at_all_prompts_is_raised_as_it_came_and_soon():
