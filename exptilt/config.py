@@ -135,7 +135,7 @@ class _Base(BaseModel):
     max_new_tokens: Positive = Field(default=50, description="longest completion, in tokens")
     seed: int = Field(default=0, description="the run's seed: same seed, same rows")
     shard_size: PositiveOrAuto = Field(
-        default="auto", description="prompts per shard; auto makes 20 to 100 shards, of at most 5,000"
+        default="auto", description="prompts per shard; auto makes 20 to 100 shards, of at most 2,000"
     )
     batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
     device: str = Field(

@@ -6,7 +6,7 @@ The folder's manifest.json is written last: while it is missing, the folder is n
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -23,6 +23,7 @@ from exptilt.summary import Summary
 
 Shard = SamplesRef | DrawsRef | NothingLeft  # the last where all its prompts are left out
 Made = SamplesRef | DrawsRef
+SAMPLE: Final = ["prompt_id", "sample_index"]
 
 
 def stem(plan: Plan) -> str:
@@ -99,43 +100,44 @@ class _Books:
         self.shards: list[Made] = []
 
     def enter(self, shard: Made) -> list[dict[str, Any]]:
-        """Write the shard's tables; its records, in order."""
+        """Write the shard's tables, one after the other; its records, in order."""
         samples, n = _samples(shard), self.plan.recipe.config.nsamples
-        tables = {
-            "prompts": read(samples.shard.prompts, "prompts"),
-            "samples": samples_of(samples, n),
-        }
-        rows = tables["samples"].with_columns(perplexity=-pl.col("nll"))
+        prompts = self._write("prompts", samples, read(samples.shard.prompts, "prompts"))
+        rows = self._write("samples", samples, samples_of(samples, n))
+        self.samples += rows.height
+        rows = rows.with_columns(perplexity=-pl.col("nll"))
         columns = ["prompt", "generated", "perplexity"]
         if isinstance(shard, DrawsRef):
-            rows = self._tilted(shard, rows, tables)
+            rows = self._tilted(shard, rows, prompts)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
-        rows = _with_prompts(rows, tables["prompts"])
+        rows = _with_prompts(rows, prompts)
         rows = rows.with_columns(generated=pl.col("prompt") + pl.col("completion"))
-        kept = rows.select("prompt_id", *dict.fromkeys(columns))
-        for name, table in {"records": kept, **tables}.items():
-            self._write(name, samples, table)
+        kept = self._write("records", samples, rows.select("prompt_id", *dict.fromkeys(columns)))
         self.shards.append(shard)
         self.missing += samples.missing
-        self.samples += tables["samples"].height
         self.kept += kept.height
         return kept.drop("prompt_id").to_dicts()
 
-    def _tilted(self, shard: DrawsRef, rows: pl.DataFrame, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
-        """The drawn rows with their rewards, weight and ess; the tilt's tables go to `tables`."""
-        recipe = self.plan.recipe
-        for scored in shard.rewards:
-            table = rewards_of(scored, shard.samples, recipe.config.nsamples)
-            tables[f"rewards/{scored.value}"] = table
-            rows = rows.with_columns(table["reward"].alias(scored.value))
-        tables |= {name: draws_of(shard, name) for name in ("draws", "diagnostics", "levels")}
-        self.totals.enter(tables["diagnostics"], tables["levels"])
-        drawn = (
-            tables["draws"]
-            .join(rows, on=["prompt_id", "sample_index"], maintain_order="left")
-            .join(tables["diagnostics"], on="prompt_id", maintain_order="left")
+    def _tilted(self, shard: DrawsRef, rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
+        """The drawn rows with their rewards, weight and ess."""
+        config, samples = self.plan.recipe.config, shard.samples
+        assert isinstance(config, MCAligned)
+        draws, diagnostics, levels = (
+            self._write(name, samples, draws_of(shard, name)) for name in ("draws", "diagnostics", "levels")
         )
-        tables |= self._exports(rows, drawn, tables["prompts"])
+        self.totals.enter(diagnostics, levels)
+        if not config.export:
+            rows = rows.join(draws, on=SAMPLE, how="semi")
+        for scored in shard.rewards:
+            table = self._write(
+                f"rewards/{scored.value}", samples, rewards_of(scored, samples, config.nsamples)
+            )
+            numbers = table.select(*SAMPLE, pl.col("reward").alias(scored.value))
+            rows = rows.drop(scored.value, strict=False).join(numbers, on=SAMPLE, maintain_order="left")
+        drawn = draws.join(rows, on=SAMPLE, maintain_order="left")
+        drawn = drawn.join(diagnostics, on="prompt_id", maintain_order="left")
+        for name, table in self._exports(rows, drawn, prompts).items():
+            self._write(name, samples, table)
         return drawn
 
     def _exports(self, rows: pl.DataFrame, drawn: pl.DataFrame, prompts: pl.DataFrame) -> dict[str, Any]:
@@ -152,7 +154,8 @@ class _Books:
         self.pairs += made["pairs"].height if "pairs" in made else 0
         return made
 
-    def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> None:
+    def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> pl.DataFrame:
+        """Write a shard's table, and give it back."""
         shard = samples.shard
         path = f"{name}/{shard.index:05d}-of-{shard.of:05d}.parquet"
         data = store.parquet_bytes(table)
@@ -162,6 +165,7 @@ class _Books:
             "bytes": len(data),
             "sha256": store.sha256(data),
         }
+        return table
 
     def summary(self, path: str) -> Summary:
         """The totals, once every shard is entered."""

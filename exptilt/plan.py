@@ -23,7 +23,7 @@ from exptilt.rewards import RewardSpec
 from exptilt.spool import Spool
 
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
-LARGEST_SHARD = 5_000  # prompts; memory holds a shard
+LARGEST_SHARD = 2_000  # prompts; memory holds a shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFr
 
 
 def shard_size(n_prompts: int, asked: int | Literal["auto"] = "auto") -> int:
-    """Prompts per shard: as asked, or what makes 20 to 100 shards of at most 5,000 prompts. The number of
+    """Prompts per shard: as asked, or what makes 20 to 100 shards of at most 2,000 prompts. The number of
     values must not count: another one would find no shard of the pool."""
     if asked != "auto":
         return asked

@@ -196,6 +196,6 @@ def test_a_large_lambda_is_called_by_its_name(toy, rewards_file):
 @pytest.mark.parametrize("prompts", [1, 19, 20, 240, 2312, 100_000])
 def test_auto_makes_20_to_100_shards(prompts):
     shards = -(-prompts // shard_size(prompts))
-    assert shard_size(100 * prompts) <= 5_000
+    assert shard_size(100 * prompts) <= 2_000
     assert min(prompts, 10) <= shards <= 100
     assert prompts < 240 or shards >= 20
