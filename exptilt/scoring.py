@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from exptilt import devices, imported, models, plan, pool, records, store
 from exptilt.config import Scoring
-from exptilt.errors import ConfigError, StorageError
+from exptilt.errors import ConfigError, RefusedError
 from exptilt.records import Blocks
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
@@ -106,7 +106,7 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     """Write the records with their new values; the old file stays until the new one is whole."""
     config = scored_plan.config
     if store.digest(config.file) != scored_plan.digest:
-        raise StorageError(f"{config.file} changed while it was scored; run again")
+        raise RefusedError(f"{config.file} changed while it was scored; run again")
     target = config.output or config.file
     result = Scores(file=target, records=scored_plan.records, shards=len(scored_plan.shards))
     with tempfile.TemporaryFile() as f:
