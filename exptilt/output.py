@@ -220,7 +220,7 @@ def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
     text = card.render(manifest, summary, sorted({p.partition("/")[0] for p in books.files}))
     store.write_bytes(store.join(books.folder, "README.md"), text.encode())
     if summary.quality:
-        picture = plot.svg(plot.certificate(summary, books.totals.of("ess"), books.totals.of("n_needed")))
+        picture = plot.svg(plot.certificate(summary, *books.totals.bars()))
         store.write_bytes(store.join(books.folder, "index.html"), page.tilted(summary, picture))
     store.write_json(store.join(books.folder, pool.MANIFEST), manifest)
     _remove_stale(books)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 if TYPE_CHECKING:
     from exptilt.frontier import Frontier
+    from exptilt.quality import Bars
     from exptilt.summary import Summary
 
 COLOURS: Final = {
@@ -92,18 +91,16 @@ def _legend(figure: Any, verdicts: Sequence[str]) -> None:
     figure.legend(handles=marks, loc="outside lower center", ncols=max(len(marks), 1), frameon=False)
 
 
-def certificate(summary: "Summary", ess: np.ndarray, n_needed: np.ndarray) -> Any:
+def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:
     """Two histograms over prompts: the ESS, and the samples needed beside the n at hand."""
     colour = COLOURS[summary.verdict]
     with _styled():
         figure = _figure(2, 1)
         left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-        left.hist(ess, bins=np.linspace(1, max(summary.n, 2), 30), color=colour)
+        for axis, (edges, counts) in ((left, ess), (right, needed)):
+            axis.stairs(counts, edges, fill=True, color=colour)
         left.set_xlabel(f"effective sample size, of {summary.n}")
         left.set_ylabel("prompts")
-        shown = np.clip(n_needed, 1, 1e12)
-        most = np.log10(max(shown.max(), summary.n)) + 0.3
-        right.hist(shown, bins=np.logspace(0, most, 30), color=colour)
         right.axvline(summary.n, color="#333333", linestyle="--", linewidth=1)
         right.set_xscale("log")
         right.set_xlabel("samples needed (dashed: n)")

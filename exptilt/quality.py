@@ -1,5 +1,7 @@
 """Totals of a tilted run: shard after shard its diagnostics and levels, at the end its quality."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import polars as pl
 
@@ -13,6 +15,8 @@ HIGH_KHAT = 0.7
 ENOUGH = 0.9
 COLUMNS = ("n", "ess", "max_weight", "khat", "log_z", "kl", "n_needed", "n_unique")
 KINDS = ("base", "drawn", "limit")
+BARS, MOST_SHOWN = 30, 1e12
+Bars = tuple[np.ndarray, np.ndarray]  # a histogram: edges, and counts between them
 
 
 class Totals:
@@ -28,34 +32,46 @@ class Totals:
         self._diagnostics.append(diagnostics.select(COLUMNS))
         self._levels.append(levels.select("value", *KINDS))
 
-    def of(self, name: str) -> np.ndarray:
-        """A diagnostic of all prompts entered, [P]."""
-        return np.concatenate([table[name].to_numpy() for table in self._diagnostics.tables(name)])
+    def of(self, number: pl.Expr) -> np.ndarray:
+        """A number of every prompt entered, from the diagnostics' columns, [P]."""
+        return _filled(self._diagnostics.height, (t.select(number) for t in self._diagnostics.tables()))
 
     def level(self, value: str, kind: str) -> Estimate:
         """A value's mean over prompts."""
-        tables = self._levels.tables("value", kind)
-        parts = [table.filter(pl.col("value") == value)[kind].to_numpy() for table in tables]
-        return estimate_of(np.concatenate(parts))
+        tables = (t.filter(pl.col("value") == value) for t in self._levels.tables("value", kind))
+        return estimate_of(_filled(self._diagnostics.height, (table.select(kind) for table in tables)))
 
     def quality(self) -> Quality:
         """The certificate's numbers."""
-        ess, needed, khat = self.of("ess"), self.of("n_needed"), self.of("khat")
+        khat = self.of(pl.col("khat"))
         khat = khat[khat < np.inf]
         return Quality(
-            n=float(np.median(self.of("n"))),
-            kl=estimate_of(self.of("kl")),
-            log_z=estimate_of(self.of("log_z")),
-            ess=float(np.median(ess)),
-            max_weight=float(np.median(self.of("max_weight"))),
-            low_share=float(np.mean(ess < LOW_ESS)),
-            short_share=float(np.mean(needed > self.of("n"))),
-            khat_share=_share_over(khat),
-            n_by_tail=float(np.quantile(np.minimum(n_by_tail(khat), 1e300), ENOUGH)) if len(khat) else None,
-            n_needed=float(np.quantile(np.minimum(needed, 1e300), ENOUGH)),
-            unique=float(np.mean(self.of("n_unique"))),
-            acceptance=float(np.mean(1 / (self.of("n") * self.of("max_weight")))),
+            khat_share=float(np.mean(khat > HIGH_KHAT)) if len(khat) else None,
+            n_by_tail=_most(n_by_tail(khat)) if len(khat) else None,
+            n=_median(self.of(pl.col("n"))),
+            kl=estimate_of(self.of(pl.col("kl"))),
+            log_z=estimate_of(self.of(pl.col("log_z"))),
+            ess=_median(self.of(pl.col("ess"))),
+            max_weight=_median(self.of(pl.col("max_weight"))),
+            low_share=float(np.mean(self.of(pl.col("ess") < LOW_ESS))),
+            short_share=float(np.mean(self.of(pl.col("n_needed") > pl.col("n")))),
+            n_needed=_most(self.of(pl.col("n_needed"))),
+            unique=float(np.mean(self.of(pl.col("n_unique")))),
+            acceptance=float(np.mean(self.of(1 / (pl.col("n") * pl.col("max_weight"))))),
         )
+
+    def bars(self) -> tuple[Bars, Bars]:
+        """Histograms over prompts: of the ESS, and of the samples needed, on a logarithmic axis."""
+        n, needed = self.recipe.config.nsamples, pl.col("n_needed").clip(1, MOST_SHOWN)
+        most = np.log10(max(self.of(needed).max(), n)) + 0.3
+        return (
+            self._counted(pl.col("ess"), np.linspace(1, max(n, 2), BARS)),
+            self._counted(needed, np.logspace(0, most, BARS)),
+        )
+
+    def _counted(self, number: pl.Expr, edges: np.ndarray) -> Bars:
+        found = (t.select(number).to_numpy()[:, 0] for t in self._diagnostics.tables())
+        return edges, np.sum([np.histogram(numbers, edges)[0] for numbers in found], axis=0)
 
     def changes(self) -> list[ValueChange]:
         """Every value before the tilt, after it, and as n grows."""
@@ -71,5 +87,19 @@ class Totals:
         ]
 
 
-def _share_over(khat: np.ndarray) -> float | None:
-    return float(np.mean(khat > HIGH_KHAT)) if len(khat) else None
+def _filled(height: int, columns: Iterable[pl.DataFrame]) -> np.ndarray:
+    """Tables of one column as one array [height] of float64."""
+    whole, end = np.empty(height), 0
+    for column in columns:
+        whole[end : end + column.height] = column.to_numpy()[:, 0]
+        end += column.height
+    return whole
+
+
+def _median(numbers: np.ndarray) -> float:
+    return float(np.median(numbers, overwrite_input=True))
+
+
+def _most(numbers: np.ndarray) -> float:
+    """What nine numbers in ten do not exceed."""
+    return float(np.quantile(np.minimum(numbers, 1e300, out=numbers), ENOUGH, overwrite_input=True))

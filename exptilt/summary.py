@@ -32,8 +32,11 @@ def estimate(total: float, squares: float, count: int) -> Estimate:
 
 def estimate_of(per_prompt: np.ndarray) -> Estimate:
     """The mean of numbers [P] and its standard error."""
-    se = float(np.std(per_prompt, ddof=1) / np.sqrt(len(per_prompt))) if len(per_prompt) > 1 else None
-    return Estimate(float(np.mean(per_prompt)), se)
+    mean, count = float(np.mean(per_prompt)), len(per_prompt)
+    if count == 1:
+        return Estimate(mean, None)
+    deviations = per_prompt - mean
+    return Estimate(mean, float(np.sqrt(deviations @ deviations / (count - 1) / count)))
 
 
 @dataclass(slots=True, kw_only=True)
