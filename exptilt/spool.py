@@ -26,6 +26,7 @@ class Spool:
         with store.clear_errors(self._folder, "write"):
             offset = self._file.seek(0, io.SEEK_END)
             self._file.write(data.getbuffer())
+            self._file.flush()
         self._places.append((group, offset, data.tell()))
         self.height += table.height
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -139,18 +140,27 @@ def test_an_unwritable_place_is_named(refused, tmp_path):
     assert "Not a directory" in line
 
 
-def test_a_full_disk_is_named(refused, tmp_path):
-    full = tmp_path / "full"
-    full.mkdir()
+@pytest.fixture
+def full(tmp_path):
+    """A disk of one page."""
+    folder = tmp_path / "full"
+    folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", full], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
-    try:
-        assert "No space left on device" in refused("--save-directory", str(full))
-    finally:
-        subprocess.run(["umount", full], check=True)
+    yield str(folder)
+    subprocess.run(["umount", "-l", folder], check=True)  # a failed run may still have a file open there
+
+
+def test_a_full_disk_is_named(refused, full):
+    assert "No space left on device" in refused("--save-directory", full)
+
+
+def test_a_full_temporary_folder_is_named(refused, full, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", full)
+    assert f"cannot write {full}: No space left on device" in refused()
 
 
 class Forbidding(http.server.BaseHTTPRequestHandler):
