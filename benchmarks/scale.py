@@ -1,6 +1,7 @@
 """How a run grows: the toy engine at 10,000, 100,000 and 1,000,000 prompts × 16, through flow and server.
 
 python benchmarks/scale.py                          (long; --prompts 10000 100000 takes minutes)
+python benchmarks/scale.py --records 20000 800000   (gen/score on files of so many records instead)
 
 Every size has a Prefect server, a database and a folder of its own. The toy engine costs next to nothing, so
 what is measured is all the rest: prompts, tasks, tables, tilt, merge. Memory is the peak of resident bytes.
@@ -64,33 +65,28 @@ def watched(command: list[str], env: dict[str, str], server: psutil.Process) -> 
     return time.perf_counter() - began, flow_peak / 2**30, server_peak / 2**30
 
 
-def measure(count: int, folder: Path) -> dict[str, float]:
-    """One run of `count` prompts in an empty folder."""
-    (folder / "prompts.txt").write_text(
-        "".join(f"Prompt number {i:07d} asks for more\n" for i in range(count))
-    )
+def run(folder: Path, flow: str, *arguments: str) -> tuple[float, float, float]:
+    """A flow in an empty folder with a server of its own: see watched."""
     (folder / "short.py").write_text(VALUE)
     server, env = serve(folder / "home")
-    tilt = ["--value", f"{folder}/short.py:brevity", "--lam", "0.5", "--nsamples", "16"]
-    data = [
-        "--basemodel",
-        "toy",
-        "--data",
-        str(folder / "prompts.txt"),
-        "--save-directory",
-        str(folder / "out"),
-    ]
+    given = [*arguments, "--value", f"{folder}/short.py:brevity", "--save-directory", str(folder / "out")]
     try:
-        command = [sys.executable, str(ROOT / "flows" / "mc_aligned.py"), *tilt, *data]
-        seconds, flow, served = watched(command, env, psutil.Process(server.pid))
+        command = [sys.executable, str(ROOT / "flows" / flow), *given]
+        return watched(command, env, psutil.Process(server.pid))
     finally:
         server.terminate()
         server.wait()
+
+
+def drawn(count: int, folder: Path) -> dict[str, float]:
+    """A run of `count` prompts."""
+    prompts = folder / "prompts.txt"
+    prompts.write_text("".join(f"Prompt number {i:07d} asks for more\n" for i in range(count)))
+    tilt = ["--lam", "0.5", "--nsamples", "16", "--basemodel", "toy", "--data", str(prompts)]
+    seconds, flow, served = run(folder, "mc_aligned.py", *tilt)
     manifest = json.loads(next((folder / "out").glob("*/manifest.json")).read_text())
-    shards, database = (
-        manifest["summary"]["shards"],
-        sum(f.stat().st_size for f in (folder / "home").glob("*.db*")),
-    )
+    shards = manifest["summary"]["shards"]
+    database = sum(f.stat().st_size for f in (folder / "home").glob("*.db*"))
     return {
         "prompts": count,
         "seconds": round(seconds, 1),
@@ -103,11 +99,32 @@ def measure(count: int, folder: Path) -> dict[str, float]:
     }
 
 
+def scored(count: int, folder: Path) -> dict[str, float]:
+    """Values for a file of `count` records, 16 per prompt."""
+    file = folder / "records.jsonl"
+    with file.open("w") as f:
+        for i in range(count):
+            prompt = f"Prompt number {i // 16}"
+            f.write(
+                json.dumps({"prompt": prompt, "generated": f"{prompt} asks for {'more ' * 20}{i}"}) + "\n"
+            )
+    seconds, flow, _ = run(folder, "score.py", "--file", str(file))
+    return {
+        "records": count,
+        "MB": round(file.stat().st_size / 1e6),
+        "seconds": round(seconds, 1),
+        "flow GiB": round(flow, 2),
+    }
+
+
 def main() -> None:
     """Measure every size and print a line of JSON for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--prompts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    for count in parser.parse_args().prompts:
+    parser.add_argument("--records", type=int, nargs="+")
+    asked = parser.parse_args()
+    measure, counts = (scored, asked.records) if asked.records else (drawn, asked.prompts)
+    for count in counts:
         with tempfile.TemporaryDirectory() as name:
             print(json.dumps(measure(count, Path(name))), flush=True)
 
