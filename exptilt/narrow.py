@@ -64,18 +64,18 @@ def narrowed(
     waiting = [items]
     while waiting:
         part = waiting.pop()
-        if len(part) == 1 or not any(map(known, part)):
+        alone = len(part) == 1
+        if alone or not any(map(known, part)):
             try:
                 found.append(work(part))
                 continue
             except (ExptiltError, OSError):
                 raise
             except Exception as error:
-                if len(part) == 1:
+                if alone:
                     failed.append((part[0], error))
-                    if len(failed) > MOST:
-                        raise failed[0][1] from None
-                    continue
-        middle = len(part) // 2
-        waiting += [part[middle:], part[:middle]]
+        if len(failed) > MOST:
+            raise failed[0][1]
+        if not alone:
+            waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
     return found, failed
