@@ -64,7 +64,7 @@ def narrowed(
     waiting = [items]
     while waiting:
         part = waiting.pop()
-        alone = len(part) == 1
+        alone = len(part) <= 1
         if alone or not any(map(known, part)):
             try:
                 found.append(work(part))
