@@ -93,17 +93,21 @@ class _Sums:
         )
 
 
+def _points(explored: Sequence[ExploredRef], lams: Sequence[tuple[float, ...]]) -> list[Point]:
+    """Every λ over the prompts of all shards."""
+    sums = [_Sums(len(lams[0]) + 1) for _ in lams]
+    for ref in explored:
+        for (index,), rows in read(ref.path, "explored").group_by("lam_index"):
+            sums[int(str(index))].add(rows)
+    return [each.point(i, lam) for i, (each, lam) in enumerate(zip(sums, lams, strict=True))]
+
+
 def frontier(plan: Plan, explored: Sequence[ExploredRef | NothingLeft]) -> Frontier:
     """Gather what every shard says of every λ, and save it: JSON, a picture, a page."""
     missing = left_out(ref if isinstance(ref, NothingLeft) else ref.scored for ref in explored)
     config = plan.recipe.config
     assert isinstance(config, Sweep)
-    lams = config.lams
-    sums = [_Sums(len(lams[0]) + 1) for _ in lams]
-    for ref in (ref for ref in explored if not isinstance(ref, NothingLeft)):
-        for (index,), rows in read(ref.path, "explored").group_by("lam_index"):
-            sums[int(str(index))].add(rows)
-    points = [each.point(i, lam) for i, (each, lam) in enumerate(zip(sums, lams, strict=True))]
+    points = _points([ref for ref in explored if not isinstance(ref, NothingLeft)], config.lams)
     values = tuple(spec.value for spec in plan.recipe.rewards)
     folder = store.join(config.save_directory, output.named(plan, f"_sweep_val={','.join(values)}"))
     found = Frontier(
