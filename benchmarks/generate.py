@@ -33,9 +33,10 @@ from transformers import (
 
 from exptilt.devices import fast_dtype
 from exptilt.engines.base import P0
-from exptilt.engines.checkpoint import causal_model
+from exptilt.engines.checkpoint import causal_model, load_tokenizer
 from exptilt.engines.decode import decode
 from exptilt.engines.transformers import AUTO_ROWS
+from exptilt.engines.ways import way_of, words_of
 from exptilt.ids import seeds_for
 from exptilt.models import resolve
 
@@ -114,11 +115,12 @@ def ours(model: Any, ids: Ids, n: int, new: int) -> int:
     """(d) The engine's loop, with a seed per sample, log p0 and NLL."""
     ref = resolve("x", model.name_or_path, "model")
     p0 = P0(model=ref, dtype="", temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=new)
+    shared = way_of(model, words_of(load_tokenizer(ref), model), str(model.device)) == "shared"
     size, drawn = max(AUTO_ROWS[model.device.type] // n, 1), 0
     for first in range(0, len(ids), size):
         batch = ids[first : first + size]
         seeds = seeds_for(0, [str(row) for row in batch], 0, n)
-        rows = decode(model, batch, torch.from_numpy(seeds).to(model.device), p0, [], PAD)
+        rows = decode(model, batch, torch.from_numpy(seeds).to(model.device), p0, None, shared)
         drawn += int(rows.counts.sum())
     return drawn
 

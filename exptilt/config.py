@@ -40,6 +40,17 @@ def _listed(given: Any) -> Any:
 
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
+
+
+def _texts(given: Any) -> Any:
+    """One text, or several: as a list, each as it is."""
+    texts = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ConfigError("--stop: a text that ends a completion has at least one character")
+    return texts
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]
 Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
 Place = Annotated[str, AfterValidator(s3.check_path)]
 Endpoint = Annotated[
@@ -133,6 +144,9 @@ class _Base(BaseModel):
     top_k: int = Field(default=50, ge=0, description="keep the k likeliest tokens; 0 keeps all")
     top_p: float = Field(default=1.0, gt=0, le=1, description="keep the likeliest tokens up to p")
     max_new_tokens: Positive = Field(default=50, description="longest completion, in tokens")
+    stop: Texts = Field(
+        default=(), description="a completion ends before this text (repeat the flag for several)"
+    )
     seed: int = Field(default=0, description="the run's seed: same seed, same rows")
     shard_size: PositiveOrAuto = Field(
         default="auto", description="prompts per shard; auto makes 20 to 100 shards, of at most 2,000"

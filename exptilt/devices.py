@@ -52,7 +52,7 @@ def base_dtype(model: ModelRef, device: str, asked: str) -> str:
         return "float32"
     from exptilt.engines.checkpoint import hidden_size
 
-    small = device.startswith("cpu") and hidden_size(model) < NARROW
+    small = device.startswith("cpu") and (hidden_size(model) or NARROW) < NARROW
     return "float32" if small else fast_dtype(device)
 
 
@@ -64,7 +64,7 @@ def on_one_of(devices: Sequence[str], kind: str, at_once: int, work: Callable[[s
         try:
             return work(device)
         except Exception as error:
-            if not _is_the_devices(error):
+            if not is_the_devices(error):
                 raise
             _lose(device, error)
         finally:
@@ -99,7 +99,7 @@ def _lose(device: str, error: BaseException) -> None:
     print(said, file=sys.stderr, flush=True)
 
 
-def _is_the_devices(error: BaseException) -> bool:
+def is_the_devices(error: BaseException) -> bool:
     """Whether a device failed and not the work: a lost GPU, an illegal address; not memory."""
     found = type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
-    return found or (error.__cause__ is not None and _is_the_devices(error.__cause__))
+    return found or (error.__cause__ is not None and is_the_devices(error.__cause__))

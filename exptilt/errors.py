@@ -21,6 +21,14 @@ class ServerError(ExptiltError, ConnectionError):
     """A server that does not answer, or answers that it cannot now: another try may go well."""
 
 
+class PromptRefused(ExptiltError, ValueError):
+    """A model or a server fails at this prompt, and may serve the others; the text names the prompt."""
+
+
+class LogitsError(PromptRefused):
+    """A model's logits hold NaN or +Inf, or nothing but -Inf: no token can be drawn from them."""
+
+
 class RewardError(ExptiltError, ValueError):
     """A reward that is not one finite number per sample; names prompt, value and model."""
 

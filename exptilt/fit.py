@@ -64,7 +64,8 @@ def _lengths(p0: P0, table: pl.DataFrame) -> NDArray[np.int64]:
 def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
     """The tokens that p0's model would see of each prompt."""
     from exptilt.engines.chat import rendered
-    from exptilt.engines.checkpoint import encode, load_tokenizer
+    from exptilt.engines.checkpoint import load_tokenizer
+    from exptilt.engines.tokens import encode
 
     tokenizer = load_tokenizer(p0.model)
     seen = rendered(tokenizer, texts) if p0.chat else texts

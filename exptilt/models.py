@@ -48,6 +48,11 @@ class ModelRef:
         return self.revision == SERVED
 
     @property
+    def has_files(self) -> bool:
+        """Whether it is a checkpoint of the transformers library."""
+        return not self.is_served and self.source != TOY
+
+    @property
     def is_local(self) -> bool:
         """Whether the weights lie in a local folder."""
         return self.revision.startswith("blake2b:")

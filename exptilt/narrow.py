@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from exptilt.errors import ExptiltError, PromptError
+from exptilt.errors import ExptiltError, PromptError, PromptRefused
 
 MOST: Final = 4  # a failure at more items than these is nobody's own: it is raised as it came
 T = TypeVar("T")
@@ -57,7 +57,8 @@ def narrowed(
     at alone, each with its error.
 
     An item that is `known` to have failed before is tried alone. What may pass (OSError) and what exptilt
-    raises on purpose goes through, and so does the first error where more than MOST items fail.
+    raises on purpose, but for PromptRefused, goes through, and so does the first error where more than MOST
+    items fail.
     """
     found: list[R] = []
     failed: list[tuple[T, Exception]] = []
@@ -69,9 +70,9 @@ def narrowed(
             try:
                 found.append(work(part))
                 continue
-            except (ExptiltError, OSError):
-                raise
             except Exception as error:
+                if isinstance(error, (ExptiltError, OSError)) and not isinstance(error, PromptRefused):
+                    raise
                 if alone:
                     failed.append((part[0], error))
         if len(failed) > MOST:

@@ -184,7 +184,8 @@ class _Books:
             reused={"samples": sum(s.cached for s in drawn)},
             skipped=len(plan.skipped),
             truncated=len(plan.truncated),
-            rescored=sum(described(part).meta.get("rescored", 0) for s in drawn for part in s.parts),
+            rescored=self._noted("rescored"),
+            cut={"nll": self._noted("cut")},
             retries=s3.take_retries(),
             json=path,
             folder=self.folder,
@@ -192,6 +193,11 @@ class _Books:
         if plan.recipe.rewards:
             self._add_tilt(summary)
         return summary
+
+    def _noted(self, what: str) -> int:
+        """A count that the samples' entries note, in all."""
+        parts = (part for shard in self.shards for part in _samples(shard).parts)
+        return sum(described(part).meta.get(what, 0) for part in parts)
 
     def _add_tilt(self, summary: Summary) -> None:
         tilted = [s for s in self.shards if isinstance(s, DrawsRef)]
@@ -242,14 +248,16 @@ def _described(recipe: Recipe) -> dict[str, Any]:
     if recipe.p0 is None:
         return {"name": f"unknown (texts of {recipe.name})"}
     device = models.SERVED if recipe.p0.model.is_served else ", ".join(recipe.devices)
-    return {**recipe.p0.identity, "name": recipe.p0.model.name, "device": device}
+    p0 = recipe.p0
+    return {**p0.identity, "ends": list(p0.ends), "name": p0.model.name, "device": device}
 
 
 def _noted(shards: Sequence[Made]) -> dict[str, Any]:
-    """Whether the server kept to its seeds, for samples that a server drew."""
+    """What engines noted of the samples: whether a server kept to its seeds, and which way was drawn."""
     metas = [described(part).meta for shard in shards for part in _samples(shard).parts]
-    noted = [meta["seeded"] for meta in metas if "seeded" in meta]
-    return {"seeded": all(noted)} if noted else {}
+    seeded = [meta["seeded"] for meta in metas if "seeded" in meta]
+    ways = sorted({meta["drawn"] for meta in metas if "drawn" in meta})
+    return {**({"seeded": all(seeded)} if seeded else {}), **({"drawn": ways} if ways else {})}
 
 
 def _remove_stale(books: _Books) -> None:

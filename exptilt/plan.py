@@ -3,6 +3,7 @@
 Checked in this order: storage, models' names, prompts, their lengths, and that reward models load.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import polars as pl
 
 from exptilt import devices, ids, models, pool, prompts, rewards, store
 from exptilt.config import Config, MCAligned, Valued
-from exptilt.engines import base, chat
+from exptilt.engines import chat
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.fit import fit
@@ -82,14 +83,28 @@ class Plan:
 
     @property
     def opening(self) -> str:
-        """What is about to happen, in one line."""
+        """What is about to happen, in one line; and one on a sampler that the model asks for instead."""
         config, recipe = self.recipe.config, self.recipe
         pairs = zip(recipe.lam, recipe.rewards, strict=False)
         tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
         return (
             f"{recipe.drawn_by}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
-            f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "")
+            f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "") + self._other_sampler
         )
+
+    @property
+    def _other_sampler(self) -> str:
+        p0 = self.recipe.p0
+        if p0 is None or not p0.model.has_files:
+            return ""
+        from exptilt.engines.endings import unlike
+
+        used = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
+        asked = unlike(p0.model, used)
+        note = (
+            f"\nnote: {p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
+        )
+        return note if asked else ""
 
 
 @lru_cache(maxsize=4)
@@ -104,18 +119,17 @@ def prepare(config: Config) -> Plan:
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
         specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
-    chosen, skipped, truncated = _chosen(config, p0)
+    chosen, skipped, truncated, opened = _chosen(config, p0)
     recipe = Recipe(
         config=config,
-        p0=p0,
+        p0=dataclasses.replace(p0, opened=opened),
         rewards=specs,
         devices=found,
         name=f"{models.file_name(p0.model.name)}-{models.file_name(prompts.short_name(config.data))}",
     )
     shards = tuple(_shards(chosen, config))
-    if p0.model.is_served:
-        _reach_server(recipe, shards)
     load_rewards(specs, found[0])
+    _try_out(recipe, shards)
     return Plan(
         recipe=recipe,
         shards=shards,
@@ -124,12 +138,15 @@ def prepare(config: Config) -> Plan:
     )
 
 
-def _reach_server(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
-    """Ask the server for the model, unless the pool has all that it would draw."""
+def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
+    """Draw and score at some prompts; the base model is not needed where the pool has all samples."""
+    from exptilt import trial
     from exptilt.stages.generate import all_drawn
 
+    tried = trial.cases(shards)
     if recipe.p0 and not all_drawn(recipe, shards):
-        base.load(recipe.p0, recipe.devices[0])
+        tried = trial.try_draw(recipe.p0, recipe.devices[0], tried)
+        trial.try_rewards(recipe.rewards, recipe.devices[0], tried)
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
@@ -149,6 +166,7 @@ def resolve_values(
 
 def _p0(config: Config, device: str) -> P0:
     model = models.base_model(config.basemodel)
+    ends, named = _end_tokens(model)
     return P0(
         model=model,
         dtype=models.SERVED if model.is_served else devices.base_dtype(model, device, config.dtype),
@@ -157,18 +175,41 @@ def _p0(config: Config, device: str) -> P0:
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
         chat=chat.digest(model) if config.chat else "",
+        ends=ends,
+        named_ends=named,
+        stop=config.stop,
     )
 
 
-def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int]]:
-    """The prompts of a run, and the indices of those left out and of those cut."""
-    chosen, skipped, truncated = Spool(), list[int](), list[int]()
+def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The base model's end tokens, as endings.end_tokens; ModelError where it is none that continues text."""
+    if not model.has_files:
+        return (), ()
+    from exptilt.engines import checkpoint, endings
+
+    checkpoint.check_causal(model)
+    return endings.end_tokens(model)
+
+
+def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
+    """The prompts of a run, the indices of those left out and of those cut, and whether p0 is `opened`."""
+    chosen, skipped, truncated, opened = Spool(), list[int](), list[int](), False
     found = _slice(prompts.tables(config.data, config.prompt_column), config)
     for fitted in fit(found, p0, config.on_long_prompt):
         chosen.append(fitted.table)
         skipped += fitted.skipped
         truncated += fitted.truncated
-    return chosen, skipped, truncated
+        opened = opened or _opened(p0, fitted.table["prompt"].to_list())
+    return chosen, skipped, truncated, opened
+
+
+def _opened(p0: P0, texts: list[str]) -> bool:
+    if p0.chat or not p0.model.has_files:
+        return False
+    from exptilt.engines.checkpoint import load_tokenizer
+    from exptilt.engines.tokens import are_opened
+
+    return are_opened(load_tokenizer(p0.model), texts)
 
 
 def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:

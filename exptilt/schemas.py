@@ -103,7 +103,7 @@ NULLABLE: Final = frozenset(
 def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """Return `table` if its columns, types and nulls are those of table `name`.
 
-    Raises StorageError that names the table and the column.
+    No number is NaN; an infinite one may be. Raises StorageError that names the table and the column.
     """
     if table.schema != TABLES[name]:
         found = ", ".join(f"{c} {t}" for c, t in table.schema.items())
@@ -112,4 +112,13 @@ def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
     bad = [c for c, count in nulls.items() if count and c not in NULLABLE]
     if bad:
         raise StorageError(f"table {name!r} has nulls in column {bad[0]!r}")
+    nans = [c for c, kind in table.schema.items() if _holds_nan(table[c], kind)]
+    if nans:
+        raise StorageError(f"table {name!r} has NaN in column {nans[0]!r}")
     return table
+
+
+def _holds_nan(column: pl.Series, kind: pl.DataType) -> bool:
+    if isinstance(kind, pl.List):
+        column = column.explode()
+    return column.dtype.is_float() and bool(column.is_nan().any())

@@ -96,6 +96,7 @@ class Small:
             top_k=max(body["top_k"], 0) if self.heeds else 0,
             top_p=body["top_p"],
             max_new_tokens=body["max_tokens"],
+            ends=(0,),
         )
         with self.lock:
             self.asked += 1

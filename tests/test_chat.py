@@ -35,7 +35,7 @@ def plain(tmp_path_factory) -> str:
 
 def p0(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=models.base_model(folder), **{**settings, **changes})
+    return P0(model=models.base_model(folder), ends=(0,), **{**settings, **changes})
 
 
 def draw(law: P0, prompts: list[str]):

@@ -13,6 +13,7 @@ from exptilt.config import MCAligned
 from exptilt.demo.grammar import HUMOR_RATE, POSITIVE_RATE, is_review, labels, prompts, review
 from exptilt.engines import base
 from exptilt.engines.base import P0
+from exptilt.engines.endings import end_tokens
 from exptilt.plan import prepare
 from exptilt.run import run
 
@@ -23,7 +24,8 @@ N = 12
 @pytest.fixture(scope="module")
 def samples() -> list[tuple[str, base.Sample]]:
     model = models.base_model("demo")
-    p0 = P0(model=model, dtype="float32", temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=70)
+    law = {"dtype": "float32", "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 70}
+    p0 = P0(model=model, ends=end_tokens(model)[0], **law)
     asked = demo.PROMPTS.read_text().splitlines()
     seeds = ids.seeds_for(0, [ids.prompt_id(text) for text in asked], 0, N)
     drawn = base.load(p0, "cpu").draw(asked, seeds, 0)

@@ -134,13 +134,15 @@ def test_scoring_a_shard_overlaps_with_generating_the_next_and_only_one_generate
 
 
 def test_what_can_pass_is_tried_again(server, tmp_path):
-    """A store that fails once per shard costs a retry, not the run."""
+    """A store that fails once costs a retry, not the run."""
     flaky = (
         "import pathlib\n"
         "def bees(prompts, completions):\n"
         f"    mark = pathlib.Path({str(tmp_path)!r}, f'seen {{prompts[0]}}')\n"
-        "    if not mark.exists():\n"
-        "        mark.touch()\n"
+        "    with mark.open('a+') as f:\n"
+        "        calls = f.tell()\n"
+        "        f.write('x')\n"
+        "    if calls == 1:\n"  # the first is the trial's
         "        raise ConnectionResetError('the line went dead')\n"
         "    return [1.0 for _ in completions]\n"
     )

@@ -36,7 +36,7 @@ PROMPTS = ["abc", "fed cab", "a", "bad face"]
 @pytest.fixture(autouse=True)
 def _fresh():
     prepare.cache_clear()
-    base._load.cache_clear()
+    base.load.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,10 @@ def test_each_sample_is_the_draw_of_its_own_seed(small, folder, capsys):
     engine = OpenAIEngine(p0(f"{small}#org/small", temperature=0.8, top_p=0.9))
     here = TransformersEngine(p0(folder, temperature=0.8, top_p=0.9), "cpu")
     drawn = here.draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
-    expected = [[sample._replace(logprob=None, nll=None, rescored=False) for sample in row] for row in drawn]
+    expected = [
+        [sample._replace(logprob=None, nll=None, rescored=False, cut=False) for sample in row]
+        for row in drawn
+    ]
     assert engine.draw(PROMPTS, seeds, 0) == expected
     assert engine.draw(PROMPTS, seeds[:, :2], 3) == [row[:2] for row in expected]
     assert engine.notes == {"seeded": True}
@@ -122,7 +125,7 @@ def test_what_was_drawn_is_tilted_without_the_server(folder, config, rewards_fil
     settings = {"model": MCAligned, "value": f"{rewards_file}:bees", "nsamples": 4}
     with http_server(Small(folder)) as root:
         first = run(prepare(config(f"{root}#org/small", lam=1.0, **settings)))
-    base._load.cache_clear()
+    base.load.cache_clear()
     again = run(prepare(config(f"{root}#org/small", lam=2.0, **settings)))
     assert (first.tokens > 0, again.tokens) == (True, 0)
 

@@ -6,23 +6,25 @@ P prompts, N samples per prompt.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from threading import Lock
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exptilt.models import TOY, ModelRef
+from exptilt.once import once
 
 FINISH_REASONS: Final = ("stop", "length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class P0:
-    """What defines p0: the weights, their type, and how a token is drawn from their logits.
+    """What defines p0: the weights, their type, how a token is drawn from their logits, and what ends a text.
 
     `chat` is the digest of the chat template that prompts are rendered by, "" where they go in as they are.
+    `ends` are the end tokens, `named_ends` those of them that the model's generation configuration names;
+    `stop` are texts before which a completion ends. `opened` says that of the tokenizer's special tokens
+    only those that open a text are put, once.
     """
 
     model: ModelRef
@@ -32,10 +34,17 @@ class P0:
     top_p: float
     max_new_tokens: int
     chat: str = ""
+    ends: tuple[int, ...] = ()
+    named_ends: tuple[int, ...] = ()
+    stop: tuple[str, ...] = ()
+    opened: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that changes p0 and nothing else: a part of every sample's content key."""
+        """Everything that changes p0 and nothing else: a part of every sample's content key.
+
+        What came to p0 later stands in it only where it changes the draw, so that older pools stay.
+        """
         return {
             **self.model.identity,
             "dtype": self.dtype,
@@ -44,17 +53,21 @@ class P0:
             "top_p": self.top_p,
             "max_new_tokens": self.max_new_tokens,
             **({"chat": self.chat} if self.chat else {}),
+            **({"ends": list(self.ends)} if self.ends != self.named_ends else {}),
+            **({"stop": list(self.stop)} if self.stop else {}),
+            **({"opened": True} if self.opened else {}),
         }
 
 
 class Sample(NamedTuple):
     """One completion.
 
-    `n_tokens` counts its tokens without the end token; `finish_reason` is one of FINISH_REASONS.
-    `logprob` is log p0(y|x) as sampled, in nats, the end token included where one was drawn; `nll`
-    is the mean negative log-likelihood per predicted token of prompt + completion under the model
-    without temperature or truncation. None where the engine cannot say. `rescored` says that nll
-    took a forward pass of its own, since the text tokenizes otherwise than it was drawn.
+    `n_tokens` counts its tokens without the end token, those of a stop text among them; `finish_reason`
+    is one of FINISH_REASONS. `logprob` is log p0(y|x) as sampled, in nats, the end token or the stop text
+    included where one was drawn; `nll` is the mean negative log-likelihood per predicted token of prompt +
+    completion under the model without temperature or truncation. None where the engine cannot say.
+    `rescored` says that nll took a forward pass of its own, since the text tokenizes otherwise than it was
+    drawn, `cut` that it is of the text's last tokens, since all of them are more than the model takes.
     """
 
     completion: str
@@ -63,6 +76,7 @@ class Sample(NamedTuple):
     logprob: float | None
     nll: float | None
     rescored: bool = False
+    cut: bool = False
 
 
 class Engine(Protocol):
@@ -81,17 +95,9 @@ class Engine(Protocol):
         ...
 
 
-_loading = Lock()
-
-
+@once
 def load(p0: P0, device: str) -> Engine:
     """The engine that draws from `p0` on `device`, made once per process."""
-    with _loading:
-        return _load(p0, device)
-
-
-@lru_cache(maxsize=16)
-def _load(p0: P0, device: str) -> Engine:
     if p0.model.source == TOY:
         from exptilt.engines.toy import ToyEngine
 

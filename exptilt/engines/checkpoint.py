@@ -1,23 +1,26 @@
-"""Loading checkpoints of the transformers library: weights, tokenizer, context length.
+"""Loading checkpoints of the transformers library: configuration, weights, tokenizer.
 
 Remote code is never trusted; a checkpoint whose weights are not all there is refused.
 """
 
 import os
-from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as hf_logging
 
 from exptilt.engines.packed import fuse, pack
+from exptilt.engines.tokens import positions
 from exptilt.errors import ModelError
 from exptilt.models import ModelRef
+from exptilt.once import once
 
 hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+_loading = Lock()  # two threads that load at once leave weights without memory ("meta tensors") behind
 
 
 def _options(ref: ModelRef) -> dict[str, Any]:
@@ -31,23 +34,36 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
     missing from the checkpoint (it would be random).
     """
     try:
-        model, info = auto.from_pretrained(
-            ref.source,
-            config=_config(ref),
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            **_options(ref),
-        )
-        model = model.to(device).eval()
+        with _loading:
+            model, info = auto.from_pretrained(
+                ref.source,
+                config=_config(ref),
+                dtype=getattr(torch, dtype),
+                output_loading_info=True,
+                **_options(ref),
+            )
+            model = model.to(device).eval()
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{role} {ref.name!r} does not fit on {device}: {error}") from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{role} {ref.name!r} does not load: {reason}") from error
+        raise ModelError(f"{role} {ref.name!r} does not load: {_reason(error)}") from error
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
     return fuse(pack(model))
+
+
+def _reason(error: BaseException) -> str:
+    """What `error` says, in one line."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def config_of(ref: ModelRef, role: str = "base model") -> Any:
+    """The configuration of the model at `ref`; ModelError, which names `role`, where there is none."""
+    try:
+        return AutoConfig.from_pretrained(ref.source, **_options(ref))
+    except Exception as error:
+        raise ModelError(f"{role} {ref.name!r} does not load: {_reason(error)}") from error
 
 
 def _config(ref: ModelRef) -> Any:
@@ -59,39 +75,59 @@ def _config(ref: ModelRef) -> Any:
     return config
 
 
-@lru_cache(maxsize=16)
+@once
 def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
-    """The causal language model at `ref`, loaded once per process for drawing and for likelihoods."""
-    return load_model(AutoModelForCausalLM, ref, "base model", device, dtype)
+    """The causal language model at `ref`, loaded once per process for drawing and for likelihoods.
+
+    Its own generation configuration is put aside: a run says itself how it samples.
+    """
+    model = load_model(AutoModelForCausalLM, ref, "base model", device, dtype)
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    return model
 
 
-@lru_cache(maxsize=32)
+def check_causal(ref: ModelRef) -> None:
+    """Raise ModelError where `ref` is an encoder-decoder model, or the decoder of one without its encoder."""
+    config = config_of(ref)
+    if config.is_encoder_decoder or getattr(type(config), "is_encoder_decoder", False):
+        kind = next(iter(config.architectures or []), config.model_type)
+        raise ModelError(
+            f"base model {ref.name!r} is not a causal language model but an encoder-decoder model, or a part "
+            f"of one ({kind}): choose a model that continues text"
+        )
+
+
+@once
 def load_tokenizer(ref: ModelRef) -> Any:
-    """The tokenizer at `ref`."""
+    """The tokenizer at `ref`, which all of the process share: nobody may change it."""
+    return own_tokenizer(ref)
+
+
+def own_tokenizer(ref: ModelRef) -> Any:
+    """A tokenizer at `ref` that its user may change, and must not use in two threads at once."""
     try:
-        return AutoTokenizer.from_pretrained(ref.source, **_options(ref))
+        with _loading:
+            return AutoTokenizer.from_pretrained(ref.source, **_options(ref))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"tokenizer of {ref.name!r} does not load: {reason}") from error
+        raise ModelError(f"tokenizer of {ref.name!r} does not load: {_reason(error)}") from error
 
 
-@lru_cache(maxsize=32)
-def hidden_size(ref: ModelRef) -> int:
-    """Numbers of a hidden state of the model at `ref`."""
-    return int(AutoConfig.from_pretrained(ref.source, **_options(ref)).get_text_config().hidden_size)
+def generation_config(ref: ModelRef) -> Any:
+    """What the checkpoint says of drawing: its generation_config.json, else its config.json."""
+    try:
+        return GenerationConfig.from_pretrained(ref.source, **_options(ref))
+    except OSError:
+        return GenerationConfig.from_model_config(config_of(ref))
 
 
-@lru_cache(maxsize=32)
+@once
+def hidden_size(ref: ModelRef) -> int | None:
+    """Numbers of a hidden state of the model at `ref`, or None where it does not say."""
+    size = getattr(config_of(ref).get_text_config(), "hidden_size", None)
+    return int(size) if size else None
+
+
+@once
 def context_length(ref: ModelRef) -> int | None:
-    """The most positions that the model at `ref` takes, or None where it does not say."""
-    config = AutoConfig.from_pretrained(ref.source, **_options(ref)).get_text_config()
-    length = getattr(config, "max_position_embeddings", None)
-    return int(length) if length else None
-
-
-def encode(tokenizer: Any, texts: list[str], special: bool = True) -> list[list[int]]:
-    """Token ids of each text, with the tokenizer's own special tokens unless the text has them already."""
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
-    return ids
+    """The most tokens that the model at `ref` takes, or None where it does not say."""
+    return positions(config_of(ref))

@@ -16,6 +16,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 Tensor = torch.Tensor
 NAME: Final = "exptilt_fork"
+BEYOND: Final = ("softcap", "s_aux", "sinks", "position_bias", "alibi", "head_mask", "sliding_window")
 SLOTS: Final = 16  # how many a row's cache grows by
 _cache: ContextVar["ForkedCache"] = ContextVar("cache")
 
@@ -107,10 +108,12 @@ def attend(
     value: Tensor,
     _mask: Any,
     scaling: float | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """softmax(q Kᵀ · scaling) V [R, 1, H, D] for one query [R, H, 1, D] per row,
-    over its prompt and its own tokens."""
+    over its prompt and its own tokens. Raises ValueError where the model asks for more than that."""
+    if any(others.get(name) is not None for name in BEYOND):
+        raise ValueError("this model's attention is not the plain one")
     cache = _cache.get()
     layer = cache.forked[module.layer_idx]
     rows, width = len(query), query.shape[-1]

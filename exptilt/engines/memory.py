@@ -20,11 +20,22 @@ def free_bytes(device: str) -> float:
 def bytes_per_prompt(config: Any, itemsize: int, length: int, n: int, new: int, shared: bool) -> int:
     """About what n samples of `new` tokens of one prompt of `length` tokens take while they are drawn:
     keys and values (once for the prompt where it is `shared`), and logits with their float32 copies."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token = 2 * config.num_hidden_layers * heads * width * itemsize
+    hidden = _number(config, "hidden_size", 1024)
+    heads = _number(config, "num_attention_heads", 1)
+    width = _number(config, "head_dim", hidden // heads)
+    heads = _number(config, "num_key_value_heads", heads)
+    token = 2 * _number(config, "num_hidden_layers", 32) * heads * width * itemsize
     tokens = length + n * new if shared else n * (length + new)
     return int(token * tokens + (itemsize + 8) * config.vocab_size * (length + n))
+
+
+def _number(config: Any, name: str, otherwise: int) -> int:
+    """A number of a configuration; the largest where it lists one per layer."""
+    try:
+        found = getattr(config, name, None) or otherwise
+    except RuntimeError:  # it differs by layer, and the configuration as a whole has none
+        found = [getattr(layer, name, otherwise) for layer in config.per_layer_config]
+    return max(found) if isinstance(found, (list, tuple)) else int(found)
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -156,6 +156,7 @@ class OpenAIEngine:
             "top_p": p0.top_p,
             "max_tokens": p0.max_new_tokens,
             "seed": seed & 0x7FFFFFFF,
+            **({"stop": list(p0.stop)} if p0.stop else {}),
             "extra_body": law(p0),
         }
         if p0.chat:
@@ -201,7 +202,7 @@ class OpenAIEngine:
 
     def _tried(self, top_k: int, seeds: Sequence[int], at_once: int) -> list[Sample]:
         """Short texts at temperature 1."""
-        p0 = dataclasses.replace(self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16)
+        p0 = dataclasses.replace(self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16, stop=())
         return self._draw_all([(TRIED, seed) for seed in seeds], p0, at_once)
 
 

@@ -1,17 +1,16 @@
 """One step per token: a causal model fed its next tokens, the prompts' cache shared by their samples."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import torch
 
 from exptilt.engines.fork import ForkedCache, can_fork, forked
+from exptilt.engines.forward import accepted
+from exptilt.engines.slots import with_slots
 
 Tensor = torch.Tensor
-AGREE: Final = 0.02  # of the logits' spread: above bfloat16's noise, far below another attention's
 
 
 def left_pad(ids: list[list[int]], pad: int, device: str) -> tuple[Tensor, Tensor]:
@@ -27,7 +26,6 @@ class Stepper:
 
     def __init__(self, model: Any, mask: Tensor) -> None:
         self.model, self.mask = model, mask
-        self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self.positions = (mask.cumsum(-1) - 1).clamp(min=0)
         self.cache: Any = None
 
@@ -40,29 +38,29 @@ class Stepper:
         return stepper, logits
 
     def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        extra = {"position_ids": positions} if self.takes_positions else {}
+        extra = accepted(self.model, position_ids=positions)
         out = self.model(
-            input_ids=tokens,
-            attention_mask=self.mask,
-            cache=self.cache,
-            use_cache=True,
-            **extra,
+            input_ids=tokens, attention_mask=self.mask, cache=self.cache, use_cache=True, **extra
         )
         self.cache = out.cache
         logits: Tensor = out.logits
         return logits
 
     @contextmanager
-    def fork(self, n: int, shared: bool) -> Iterator[None]:
-        """Let every prompt's cache serve n rows while the block runs: `shared`, or copied to each of them."""
+    def fork(self, n: int, tokens: int, shared: bool) -> Iterator[None]:
+        """Let every prompt's cache serve n rows of at most `tokens` more tokens while the block runs:
+        `shared`, or copied to each of them. Raises ValueError where the model can't share it."""
         before, self.mask = self.mask, self.mask.repeat_interleave(n, 0)
         self.positions = self.positions.repeat_interleave(n, 0)
         if shared:
+            if not can_fork(self.model, self.cache):
+                raise ValueError("this model's attention is not the plain one")
             self.cache = ForkedCache(self.cache, before, n)
             with forked(self.model, self.cache):
                 yield
         else:
             self.cache.batch_repeat_interleave(n)
+            with_slots(self.cache, tokens)
             yield
 
     def select(self, prompts: Tensor, rows: Tensor) -> None:
@@ -78,29 +76,3 @@ class Stepper:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=1)
         self.positions = self.positions + 1
         return self._forward(token[:, None], self.positions)[:, -1]
-
-
-@lru_cache(maxsize=16)
-def shares(model: Any) -> bool:
-    """Whether `model` gives the same logits with prompts shared among samples as with copies, by trial:
-    some models attend in a way of their own."""
-    try:
-        copied, shared = _trial(model, False), _trial(model, True)
-    except torch.OutOfMemoryError:
-        raise
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        return False
-    return bool((shared - copied).abs().mean() <= AGREE * copied.std())
-
-
-@torch.inference_mode()
-def _trial(model: Any, shared: bool) -> Tensor:
-    """Logits after two more tokens of two rows each of two short prompts."""
-    tokens, mask = left_pad([[1, 2, 3, 1], [3, 2]], 0, str(model.device))
-    stepper, logits = Stepper.prefill(model, tokens, mask)
-    if shared and not can_fork(model, stepper.cache):
-        raise ValueError("this model's attention is not the plain one")
-    with stepper.fork(2, shared):
-        for token in ([1, 2, 3, 4], [4, 3, 2, 1]):
-            logits = stepper.next_logits(torch.tensor(token, device=model.device))
-    return logits.float()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.noise import uniform
+from exptilt.engines.stops import before_stop
 from exptilt.ids import seed_for
 
 LETTERS: Final = "abcd."
@@ -43,12 +44,12 @@ class ToyEngine:
 
     def _draw(self, prompt: str, seeds: NDArray[np.int64]) -> list[Sample]:
         sampled, raw = self.tables(prompt)
-        paths = [_path(row) for row in self._walk(sampled, seeds).tolist()]
+        paths = [self._path(row) for row in self._walk(sampled, seeds).tolist()]
         return [
             Sample(
-                completion="".join(LETTERS[t] for t in path if t != END),
+                completion=before_stop(_text(path), self.p0.stop),
                 n_tokens=sum(t != END for t in path),
-                finish_reason="stop" if END in path else "length",
+                finish_reason="stop" if END in path or self._stops(_text(path)) else "length",
                 logprob=_score(sampled, path),
                 nll=-_score(raw, path) / len(path),
             )
@@ -65,13 +66,24 @@ class ToyEngine:
             tokens[:, step] = last
         return tokens
 
+    def _path(self, tokens: list[int]) -> list[int]:
+        """The tokens up to the end token, or up to the one that completes a stop text."""
+        for count in range(1, len(tokens) + 1):
+            if tokens[count - 1] == END or self._stops(_text(tokens[:count])):
+                return tokens[:count]
+        return tokens
+
+    def _stops(self, text: str) -> bool:
+        return before_stop(text, self.p0.stop) != text
+
     def enumerate(self, prompt: str) -> Iterator[tuple[str, float]]:
-        """Every completion of `prompt` with its probability under p0; they sum to 1."""
+        """Every completion of `prompt` with its probability under p0; they sum to 1. One that a stop text
+        ends comes once for each text that is drawn of it."""
         yield from self._grow(self.tables(prompt)[0], END, "", 0.0)
 
     def _grow(self, table: Floats, last: int, text: str, logprob: float) -> Iterator[tuple[str, float]]:
-        if len(text) == self.length:
-            yield text, float(np.exp(logprob))
+        if len(text) == self.length or self._stops(text):
+            yield before_stop(text, self.p0.stop), float(np.exp(logprob))
             return
         for token, letter in enumerate(LETTERS):
             there = logprob + table[last, token]
@@ -96,8 +108,8 @@ def truncate(logits: Floats, p0: P0) -> Floats:
     return out
 
 
-def _path(tokens: list[int]) -> list[int]:
-    return tokens[: tokens.index(END) + 1] if END in tokens else tokens
+def _text(path: list[int]) -> str:
+    return "".join(LETTERS[token] for token in path if token != END)
 
 
 def _score(table: Floats, path: list[int]) -> float:

@@ -1,7 +1,7 @@
 """Completions from any causal language model of the transformers library, on one device.
 
-The draw is exact and belongs to (prompt, seed): see decode. What batching can move is the last bits
-of a logit, which changes a draw only where two candidates tie to within them.
+The draw is exact and belongs to (prompt, seed): see decode, and ways for how it is known. What batching
+can move is the last bits of a logit, which changes a draw only where two candidates tie to within them.
 """
 
 import math
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.chat import rendered
-from exptilt.engines.checkpoint import causal_model, encode, load_tokenizer
-from exptilt.engines.decode import Rows, decode
+from exptilt.engines.checkpoint import causal_model, load_tokenizer
+from exptilt.engines.decode import Rows, decode, decode_plainly
+from exptilt.engines.forward import not_finite
 from exptilt.engines.likelihood import text_nll
 from exptilt.engines.memory import bytes_per_prompt, free_bytes, is_exhausted
-from exptilt.engines.stepper import shares
-from exptilt.engines.turns import in_turn
+from exptilt.engines.stops import before_stop, stop_finder
+from exptilt.engines.tokens import encode, refuse_unknown
+from exptilt.engines.turns import alone, in_turn
+from exptilt.engines.ways import way_of, words_of
 
 AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
 Block = tuple[list[int], slice]  # places of prompts, and which of their samples
@@ -30,12 +33,12 @@ class TransformersEngine:
 
     def __init__(self, p0: P0, device: str) -> None:
         self.p0, self.device, self.kind = p0, device, torch.device(device).type
-        self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(p0.model)
         self.model = causal_model(p0.model, device, p0.dtype)
-        self.ends = _end_tokens(self.model)
-        self.pad = self.ends[0] if self.ends else 0
-        self.shared = in_turn(device, lambda: shares(self.model))
+        self.lock = alone(self.model)
+        self.way = way_of(self.model, words_of(self.tokenizer, self.model), device)
+        self.stopped = stop_finder(self.tokenizer, p0.stop)
+        self.notes: dict[str, Any] = {"drawn": self.way}
         self.memory, self.most = free_bytes(device), math.inf
 
     @torch.inference_mode()
@@ -43,7 +46,7 @@ class TransformersEngine:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
         prompts = rendered(self.tokenizer, prompts) if self.p0.chat else prompts
         ids = encode(self.tokenizer, list(prompts), special=not self.p0.chat)
-        _refuse_unknown(self.model, ids)
+        refuse_unknown(self.model, ids)
         found: list[list[Sample]] = [[] for _ in prompts]
         for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
             for (places, columns), rows in self._decode(block, ids, seeds):
@@ -54,11 +57,12 @@ class TransformersEngine:
         return found
 
     def _blocks(self, ids: list[list[int]], n: int, most: int) -> Iterator[Block]:
-        """What goes together: prompts by length, in at most `most` rows and what memory holds."""
+        """What goes together: prompts by length, in at most `most` rows and what memory holds; only those
+        of one length where the model's way takes no padding."""
         batch: list[int] = []
         for place in sorted(range(len(ids)), key=lambda i: len(ids[i])):
             room = int(min(most, self.most, self._room(len(ids[place]), n)))
-            if batch and (len(batch) + 1) * n > room:
+            if batch and ((len(batch) + 1) * n > room or not self._beside(ids[batch[-1]], ids[place])):
                 yield batch, slice(0, n)
                 batch = []
             if n > room:
@@ -68,10 +72,14 @@ class TransformersEngine:
         if batch:
             yield batch, slice(0, n)
 
+    def _beside(self, one: list[int], other: list[int]) -> bool:
+        """Whether two prompts may be in one batch."""
+        return len(one) == len(other) or self.way in ("shared", "copied")
+
     def _room(self, length: int, n: int) -> float:
         """Rows, n of a prompt, that fit in memory where prompts have `length` tokens."""
         config, new = self.model.config.get_text_config(), self.p0.max_new_tokens
-        one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.shared)
+        one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.way == "shared")
         return max(n * self.memory / one, 1)
 
     def _decode(
@@ -81,7 +89,7 @@ class TransformersEngine:
         places, columns = block
         mine = torch.from_numpy(seeds[places, columns])
         try:
-            rows = in_turn(self.device, lambda: self._rows([ids[i] for i in places], mine))
+            rows = in_turn(self.device, lambda: self._rows([ids[i] for i in places], mine.to(self.device)))
         except Exception as error:
             if mine.numel() == 1 or not is_exhausted(error):
                 raise
@@ -95,18 +103,23 @@ class TransformersEngine:
             yield from self._decode(half, ids, seeds)
 
     def _rows(self, ids: list[list[int]], seeds: torch.Tensor) -> Rows:
-        return decode(self.model, ids, seeds.to(self.device), self.p0, self.ends, self.pad)
+        with self.lock:
+            if self.way in ("shared", "copied"):
+                return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared")
+            return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain")
 
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
-        """The rows as samples."""
+        """The rows as samples. Raises LogitsError where the model's logits were not finite."""
+        for bad in (rows.logprob.isnan() | rows.raw.isnan()).nonzero()[:1, 0].tolist():
+            raise not_finite(self.model, prompts[bad])
         counts = rows.counts.tolist()
         new = [row[:n] for row, n in zip(rows.tokens.tolist(), counts, strict=True)]
-        completions = self._completions(prompt_ids, new)
+        completions = [before_stop(text, self.p0.stop) for text in self._completions(prompt_ids, new)]
         drawn = [a + b for a, b in zip(prompt_ids, new, strict=True)]
         texts = [a + b for a, b in zip(prompts, completions, strict=True)]
         reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
-        nlls, rescored = self._nlls(texts, drawn, rows.raw.tolist())
-        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls, rescored)
+        nlls, rescored, cut = self._nlls(texts, drawn, rows.raw.tolist())
+        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls, rescored, cut)
         return [Sample(*row) for row in zip(*columns, strict=True)]
 
     def _completions(self, prompt_ids: list[list[int]], new: list[list[int]]) -> list[str]:
@@ -127,20 +140,20 @@ class TransformersEngine:
 
     def _nlls(
         self, texts: list[str], drawn: list[list[int]], raw: list[float]
-    ) -> tuple[list[float | None], list[bool]]:
+    ) -> tuple[list[float | None], list[bool], list[bool]]:
         """Mean NLL per text: from the logits seen while drawing where the text re-tokenizes to the
-        tokens drawn, by a forward pass of its own elsewhere; and which texts took one."""
+        tokens drawn, by a forward pass of its own elsewhere; which texts took one, and which were cut."""
         nlls = [
             -total / (len(ids) - 1) if len(ids) > 1 else None for total, ids in zip(raw, drawn, strict=True)
         ]
-        special = not self.p0.chat
+        special, cut = not self.p0.chat, [False] * len(texts)
         again = encode(self.tokenizer, texts, special)
         differs = [a != b for a, b in zip(again, drawn, strict=True)]
         moved = [i for i, other in enumerate(differs) if other]
         rest = text_nll(self.model, self.tokenizer, [texts[i] for i in moved], self.device, special)
-        for i, nll in zip(moved, rest, strict=True):
-            nlls[i] = nll
-        return nlls, differs
+        for i, found in zip(moved, rest, strict=True):
+            nlls[i], cut[i] = found
+        return nlls, differs, cut
 
 
 def _halves(places: list[int], columns: slice) -> list[Block]:
@@ -149,18 +162,3 @@ def _halves(places: list[int], columns: slice) -> list[Block]:
         return [(places[:middle], columns), (places[middle:], columns)]
     middle = (columns.start + columns.stop) // 2
     return [(places, slice(columns.start, middle)), (places, slice(middle, columns.stop))]
-
-
-def _refuse_unknown(model: Any, ids: list[list[int]]) -> None:
-    """Raise IndexError for a token that the model has no embedding for, which would end a GPU's process."""
-    size = model.get_input_embeddings().weight.shape[0]
-    most = max(map(max, ids))
-    if most >= size:
-        raise IndexError(f"token {most} of the tokenizer is beyond the model's {size} embeddings")
-
-
-def _end_tokens(model: Any) -> list[int]:
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        return []
-    return [ends] if isinstance(ends, int) else list(ends)

@@ -1,4 +1,4 @@
-"""Whose turn it is on a CPU: one thread a device runs all its models, first come, first served.
+"""Whose turn it is: one thread a CPU runs all its models, and a model that draws is run by one thread alone.
 
 Models that compute at once on the same cores slow each other down, and take the memory of both. A GPU
 orders the work of several threads by itself.
@@ -6,15 +6,17 @@ orders the work of several threads by itself.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import TypeVar
+from threading import RLock
+from typing import Any, TypeVar
 
 import torch
+
+from exptilt.once import once
 
 R = TypeVar("R")
 
 
-@lru_cache(maxsize=16)
+@once
 def _thread(device: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"compute-{device}")
 
@@ -22,7 +24,7 @@ def _thread(device: str) -> ThreadPoolExecutor:
 def in_turn(device: str, work: Callable[[], R]) -> R:
     """What `work` gives, without gradients: on a CPU in the device's one computing thread, else here.
 
-    `work` must not call in_turn itself.
+    `work` must not call in_turn itself, nor load a model.
     """
 
     def run() -> R:
@@ -30,3 +32,12 @@ def in_turn(device: str, work: Callable[[], R]) -> R:
             return work()
 
     return _thread(device).submit(run).result() if device.startswith("cpu") else run()
+
+
+@once
+def alone(model: Any) -> RLock:
+    """The lock of `model`: who draws changes how it attends, and no other thread may run it then.
+
+    To be asked for outside of in_turn.
+    """
+    return RLock()

@@ -5,8 +5,6 @@ Everything in a spec's identity is in the content key of what it scored, and in 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from exptilt.errors import RewardError
 from exptilt.models import ModelRef
+from exptilt.once import once
 
 Rewards = NDArray[np.float64]
 Kind = Literal["classifier", "coherence", "diversity", "perplexity", "function", "file"]
@@ -78,20 +77,12 @@ class Reward(Protocol):
         ...
 
 
-_loading = Lock()
-
-
+@once
 def load(spec: RewardSpec, device: str) -> Reward:
     """The reward of `spec` on `device`, its model loaded once per process.
 
     Raises ModelError or RewardError, which name the value, where it does not load.
     """
-    with _loading:
-        return _load(spec, device)
-
-
-@lru_cache(maxsize=128)
-def _load(spec: RewardSpec, device: str) -> Reward:
     match spec.kind:
         case "file":
             raise RewardError(f"value {spec.value!r} is known only where {spec.model.name} holds it")

@@ -6,11 +6,15 @@ could not say.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exptilt.errors import RewardError
 from exptilt.rewards.base import RewardSpec, Scored
+
+if TYPE_CHECKING:
+    from exptilt.engines.likelihood import TextNLL
 
 
 class PerplexityReward:
@@ -26,14 +30,15 @@ class PerplexityReward:
         missing = [i for i, nll in enumerate(nlls) if nll is None]
         found = list(nlls)
         forward = self._forward([prompts[i] for i in missing], [completions[i] for i in missing])
-        for i, nll in zip(missing, forward, strict=True):
+        for i, (nll, _) in zip(missing, forward, strict=True):
             if nll is None:
                 text = prompts[i] + completions[i]
                 raise RewardError(f"perplexity of a text of one token is not defined: {text[:60]!r}")
             found[i] = nll
-        return Scored(-np.array(found, dtype=np.float64), recomputed=len(missing))
+        cut = sum(own.cut for own in forward)
+        return Scored(-np.array(found, dtype=np.float64), cut=cut, recomputed=len(missing))
 
-    def _forward(self, prompts: list[str], completions: list[str]) -> list[float | None]:
+    def _forward(self, prompts: list[str], completions: list[str]) -> list["TextNLL"]:
         if not prompts:
             return []
         from exptilt.engines.chat import rendered

@@ -5,14 +5,14 @@ is what is judged, stays. Padding is on the right and masked, so it moves no num
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 
+from exptilt.engines.tokens import positions
+
 Text = tuple[str, ...]  # a text, or a pair
 Encoded = dict[str, list[int]]
-
-FIRST_POSITION_AFTER_PADDING: Final = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
 class Texts:
@@ -22,7 +22,7 @@ class Texts:
         self.tokenizer = tokenizer
         self.tokenizer.truncation_side = "left"
         self.pad = next((p for p in (config.pad_token_id, tokenizer.pad_token_id) if p is not None), 0)
-        self.most = _positions(config, tokenizer)
+        self.most = min(positions(config) or 10**9, int(tokenizer.model_max_length))
 
     def encode(self, texts: Sequence[Text]) -> tuple[list[Encoded], int]:
         """The tokens of each text, and how many texts were cut."""
@@ -56,11 +56,3 @@ class Texts:
             )
             for name in rows[0]
         }
-
-
-def _positions(config: Any, tokenizer: Any) -> int:
-    """How many tokens the model takes."""
-    most = int(getattr(config, "max_position_embeddings", 10**9))
-    if config.model_type in FIRST_POSITION_AFTER_PADDING:
-        most -= int(config.pad_token_id) + 1
-    return min(most, int(tokenizer.model_max_length))

@@ -12,7 +12,7 @@ import polars as pl
 from exptilt import ids, narrow, pool, schemas, store
 from exptilt.devices import on_one_of
 from exptilt.engines import base
-from exptilt.errors import StorageError
+from exptilt.errors import RefusedError, StorageError
 from exptilt.narrow import PromptsFailed
 from exptilt.plan import Recipe
 from exptilt.refs import SamplesRef, ShardRef
@@ -54,9 +54,9 @@ def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> 
 
 
 def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
-    """Whether the pool holds the n samples of every prompt, so that p0 need not be at hand."""
+    """Whether the pool says that it holds the n samples of every prompt, so that p0 need not be at hand."""
     n = recipe.config.nsamples
-    return all(_parts(_folder(recipe, shard), 0, n)[1] >= n for shard in shards)
+    return all(_parts(_folder(recipe, shard), 0, n, pool.described)[1] >= n for shard in shards)
 
 
 def _folder(recipe: Recipe, shard: ShardRef) -> str:
@@ -65,17 +65,32 @@ def _folder(recipe: Recipe, shard: ShardRef) -> str:
     return recipe.path("samples", key)
 
 
-def _parts(folder: str, have: int, n: int) -> tuple[list[str], int]:
+def _parts(
+    folder: str, have: int, n: int, find: Callable[[str], pool.Entry | None] = pool.find
+) -> tuple[list[str], int]:
     """The complete entries that cover samples have, have + 1, … without a gap, and how far they reach."""
     found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in store.names(folder)]
     ranges = sorted((int(m[1]), -int(m[2])) for m in found if m)
     parts = []
     for first, last in ranges:
         path = store.join(folder, f"{first}-{-last}")
-        if first == have < n and pool.find(path):
+        if first == have < n and (entry := find(path)):
+            _check_numbers(entry)
             parts.append(path)
             have = -last
     return parts, have
+
+
+def _check_numbers(entry: pool.Entry) -> None:
+    """Raise RefusedError for samples with NaN, which were written before NaN was an error."""
+    if "cut" in entry.meta:
+        return
+    try:
+        entry.table("samples")
+    except StorageError as error:
+        raise RefusedError(
+            f"{entry.path} was drawn by an older version and can't be used ({error}): remove it and run again"
+        ) from error
 
 
 def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
@@ -123,7 +138,8 @@ def _noted(note: str) -> set[str]:
 
 def _joined(made: Sequence[Made]) -> Made:
     """Parts of a shard, in order, as one entry."""
-    counts = {name: sum(meta[name] for _, meta in made) for name in ("tokens", "seconds", "rescored")}
+    names = ("tokens", "seconds", "rescored", "cut")
+    counts = {name: sum(meta.get(name, 0) for _, meta in made) for name in names}
     return {"samples": pl.concat([tables["samples"] for tables, _ in made])}, {**made[0][1], **counts}
 
 
@@ -153,5 +169,6 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
     tokens = sum(s.n_tokens + (s.finish_reason == "stop") for row in drawn for s in row)
     rescored = sum(sample.rescored for row in drawn for sample in row)
-    meta = {"tokens": tokens, "rescored": rescored, "p0": p0.identity, **notes}
+    cut = sum(sample.cut for row in drawn for sample in row)
+    meta = {"tokens": tokens, "rescored": rescored, "cut": cut, "p0": p0.identity, **notes}
     return {"samples": samples}, meta

@@ -1,0 +1,77 @@
+"""Every kind of causal language model is drawn from exactly, or refused by name.
+
+`make families` tries every class of the library that can be built small, and writes docs/families.md.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from families import causal_model
+
+from exptilt import ids, models
+from exptilt.engines.base import P0, Sample
+from exptilt.engines.checkpoint import check_causal
+from exptilt.engines.forward import logits_of
+from exptilt.engines.transformers import TransformersEngine
+from exptilt.errors import ModelError
+
+PROMPTS = ["a", "The-cat-sat-on-the-mat", "xyz12", "The-cat"]
+N = 3
+
+
+def engine_of(folder: str, **changes) -> TransformersEngine:
+    """The engine for the checkpoint in `folder`, as a plan would make it."""
+    model = models.base_model(folder)
+    check_causal(model)
+    law = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
+    return TransformersEngine(P0(model=model, ends=(0,), named_ends=(0,), **{**law, **changes}), "cpu")
+
+
+def draw(engine: TransformersEngine, prompts: list[str]) -> list[list[Sample]]:
+    return engine.draw(prompts, ids.seeds_for(0, prompts, 0, N), 0)
+
+
+@torch.inference_mode()
+def forced(engine: TransformersEngine, prompt: str, sample: Sample) -> tuple[float, float]:
+    """log p0 and NLL of a sample, by one pass without a cache over its text alone."""
+    start = engine.tokenizer(prompt)["input_ids"]
+    new = engine.tokenizer(sample.completion)["input_ids"]
+    ended = [0] * (sample.finish_reason == "stop")
+    tokens = [*start, *new, *ended]
+    one = torch.tensor([tokens])
+    logp = logits_of(engine.model, one, torch.ones_like(one))[0].double().log_softmax(-1)
+    steps = [float(logp[i - 1, token]) for i, token in enumerate(tokens) if i]
+    text = steps[: len(steps) - len(ended)]
+    return sum(steps[len(start) - 1 :]), -float(np.mean(text)) if text else float("nan")
+
+
+def error_of(engine: TransformersEngine) -> float:
+    """The largest error of log p0 and NLL, of prompts drawn together; draws alone must be the same."""
+    together, errors = draw(engine, PROMPTS), [0.0]
+    for prompt, row in zip(PROMPTS, together, strict=True):
+        for sample, alone in zip(row, draw(engine, [prompt])[0], strict=True):
+            assert sample.completion == alone.completion
+            logprob, nll = forced(engine, prompt, sample)
+            errors += [abs(sample.logprob - logprob), abs(alone.logprob - logprob)]
+            errors += [abs(sample.nll - nll)] if sample.nll is not None else []
+    return max(errors)
+
+
+def table_row(family: str, folder: Path) -> str:
+    """A family's row of the table in the docs."""
+    try:
+        source = causal_model(family, folder)
+    except Exception as error:
+        return f"| {family} | | not tried: no small model can be built ({_line(error)}) |"
+    try:
+        engine = engine_of(source)
+    except ModelError as error:
+        return f"| {family} | | refused: {str(error).rpartition(': ')[0].rpartition(' is ')[2] or error} |"
+    error = error_of(engine)
+    assert error < 1e-4, (family, error)
+    return f"| {family} | {type(engine.model).__name__} | {engine.way} |"
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:80]
