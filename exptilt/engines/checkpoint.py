@@ -59,6 +59,15 @@ def _config(ref: ModelRef) -> Any:
     return config
 
 
+def load_config(ref: ModelRef, role: str) -> Any:
+    """The model's configuration alone; ModelError, which names `role` and model, where it does not load."""
+    try:
+        return _config(ref)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{role} {ref.name!r} does not load: {reason}") from error
+
+
 @lru_cache(maxsize=16)
 def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
     """The causal language model at `ref`, loaded once per process for drawing and for likelihoods."""
