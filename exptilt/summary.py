@@ -137,9 +137,6 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
     rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
     rows += [("too long", f"{n:,} texts cut for {value}") for value, n in summary.cut.items() if n]
-    if summary.rescored:
-        own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
-        rows.append(("perplexity", own))
     if summary.retries:
         rows.append(("storage", f"{summary.retries:,} retries"))
     rows += [("records", summary.json), ("data set", summary.folder)]
