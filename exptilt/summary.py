@@ -120,7 +120,8 @@ class Summary:
     @property
     def warning(self) -> str | None:
         """The verdict and what to do about it, in one line, where it is not good."""
-        advice = certificate.advice(self.verdict, self.quality.n_needed) if self.quality else None
+        q = self.quality
+        advice = certificate.advice(self.verdict, max(q.n, self.n), q.n_needed) if q else None
         return f"{self.sentence}; {advice}" if advice else None
 
 
