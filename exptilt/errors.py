@@ -17,6 +17,14 @@ class ModelError(ExptiltError, RuntimeError):
     """A model that cannot be found or loaded; the text names it and what to do."""
 
 
+class PromptRefused(ExptiltError, ValueError):
+    """A prompt that a server gives no text for while it answers others; `place` is its index in the draw."""
+
+    def __init__(self, text: str, place: int = 0) -> None:
+        super().__init__(text)
+        self.place = place
+
+
 class ServerError(ExptiltError, ConnectionError):
     """A server that does not answer, or answers that it cannot now: another try may go well."""
 
