@@ -39,12 +39,15 @@ def sentence(word: str, n: int, low_share: float, short_share: float) -> str:
             return "nothing to choose: one sample per prompt leaves p0 as it is"
 
 
-def advice(word: str, n_needed: float) -> str | None:
-    """What to do about a verdict that is not good; `n_needed` is enough at nine prompts in ten."""
+def advice(word: str, n: float, n_needed: float) -> str | None:
+    """What to do about a verdict that is not good, with n samples per prompt; `n_needed` is enough at nine
+    prompts in ten. Where n is that, more samples are no advice."""
     if word not in (STRAINED, DISGUISED):
         return None
+    if n_needed <= n:
+        return "use a smaller --lam"
     if n_needed > MOST_SAMPLES:
-        return f"use a smaller --lam: {MOST_SAMPLES:,} samples would not do"
+        return f"use a smaller --lam: {max(int(n), MOST_SAMPLES):,} samples would not do"
     enough = round_up(n_needed)
     return (
         f"use a smaller --lam, or --nsamples {enough}, enough at nine prompts in ten (those drawn are reused)"

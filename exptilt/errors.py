@@ -22,7 +22,14 @@ class ServerError(ExptiltError, ConnectionError):
 
 
 class PromptRefused(ExptiltError, ValueError):
-    """A model or a server fails at this prompt, and may serve the others; the text names the prompt."""
+    """A server or a model gives nothing for a prompt and may serve the others; the text names the prompt.
+
+    `place` is the prompt's index in the draw, None where that is not known.
+    """
+
+    def __init__(self, text: str, place: int | None = None) -> None:
+        super().__init__(text)
+        self.place = place
 
 
 class LogitsError(PromptRefused):

@@ -1,13 +1,13 @@
 """Which model a name means, and which exact weights it stands for."""
 
-import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from exptilt import demo
+from exptilt import demo, model_files
 from exptilt.errors import ModelError
 
 TOY: Final = "toy"
@@ -21,14 +21,13 @@ ALIASES: Final = {
 URL: Final = re.compile(
     r"(?P<root>https?://(?:[\w.-]+|\[[\da-fA-F:]+\])(?::\d{1,5})?(?:/[^\s?#@]*)?)(?:#(?P<model>.*))?"
 )
-FILES_OF_A_CHECKPOINT: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
     """A model: the name that the user gave, where it is loaded from, and its revision.
 
-    `revision` is the Hub's commit, the blake2b of a local folder's files, or SERVED. The source of a local
+    `revision` is the Hub's commit, the digest of a local folder's files, or SERVED. The source of a local
     folder is a path of one machine, so keys and manifests carry name and revision alone; that of a model
     behind a server is URL#MODEL.
     """
@@ -107,7 +106,10 @@ def full_name(name: str) -> str:
 
 
 def resolve(name: str, source: str, role: str) -> ModelRef:
-    """The checkpoint at `source`, a local folder or a Hub id; `role` names it in errors."""
+    """The checkpoint at `source`, a local folder or a Hub id; `role` names it in errors.
+
+    Raises ModelError where there is none, or where an adapter is among its files: it would be ignored.
+    """
     folder = _folder(source)
     if folder.is_dir():
         return _local(name, folder, role)
@@ -125,19 +127,19 @@ def _folder(source: str) -> Path:
 
 
 def _local(name: str, folder: Path, role: str = "base model") -> ModelRef:
+    _refuse_adapter(name, role, (path.name for path in folder.iterdir()))
     if not (folder / "config.json").is_file():
         raise ModelError(f"{role} {name!r}: the folder {folder} has no config.json")
-    return ModelRef(name=name, source=str(folder.resolve()), revision=_digest(folder.resolve()))
+    return ModelRef(name=name, source=str(folder.resolve()), revision=model_files.digest(folder.resolve()))
 
 
-@lru_cache(maxsize=64)
-def _digest(folder: Path) -> str:
-    total = hashlib.blake2b(digest_size=16)
-    found = {path for pattern in FILES_OF_A_CHECKPOINT for path in folder.glob(pattern)}
-    for path in sorted(found):
-        with path.open("rb") as f:
-            total.update(path.name.encode() + hashlib.file_digest(f, "blake2b").digest())
-    return f"blake2b:{total.hexdigest()}"
+def _refuse_adapter(name: str, role: str, files: Iterable[str]) -> None:
+    found = model_files.adapters(files)
+    if found:
+        raise ModelError(
+            f"{role} {name!r} holds an adapter ({found[0]}), and adapters are not applied: merge it into the "
+            "weights (merge_and_unload of peft) and pass what that saves, or pass the adapter's base model"
+        )
 
 
 @lru_cache(maxsize=64)
@@ -147,7 +149,7 @@ def _hub_revision(source: str, role: str) -> str:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return str(HfApi().model_info(source, timeout=HUB_SECONDS).sha)
+        found = HfApi().model_info(source, timeout=HUB_SECONDS)
     except HFValidationError:
         reason = "it is neither a known name, a local folder nor a Hub id"
     except GatedRepoError:
@@ -155,16 +157,20 @@ def _hub_revision(source: str, role: str) -> str:
     except RepositoryNotFoundError:
         reason = "the Hub has no such model"
     except Exception:
-        kept = _kept_revision(source)
+        kept = _kept(source)
         if kept:
-            return kept
+            _refuse_adapter(source, role, (path.name for path in kept.iterdir()))
+            return kept.name
         reason = f"no Hub is in reach; pass a local folder instead (hf download {source})"
+    else:
+        _refuse_adapter(source, role, (file.rfilename for file in found.siblings or ()))
+        return str(found.sha)
     raise ModelError(f"{role} {source!r} cannot be had: {reason}")
 
 
-def _kept_revision(source: str) -> str | None:
-    """The commit of the copy of `source` in the Hub's local cache, if there is one."""
+def _kept(source: str) -> Path | None:
+    """The copy of `source` in the Hub's local cache, a folder called as its commit, if there is one."""
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(source, "config.json")
-    return Path(path).parent.name if isinstance(path, str) else None
+    paths = [try_to_load_from_cache(source, name) for name in ("config.json", "adapter_config.json")]
+    return next((Path(path).parent for path in paths if isinstance(path, str)), None)

@@ -1,6 +1,6 @@
 """Work that fails at one item: halved until the item stands alone, so that the others get theirs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -29,7 +29,7 @@ def missing(row: dict[str, Any], verb: str, error: Exception) -> Missing:
     return Missing(
         prompt_index=row["prompt_index"],
         prompt=row["prompt"][:60],
-        why=f"{verb} failed with {type(error).__name__}: {said[:200]}",
+        why=f"{verb} failed with {type(error).__name__}: {said[:300]}",
     )
 
 
@@ -56,27 +56,45 @@ def narrowed(
     """What `work` gives for all items or, where it raises, for their halves; and the items that it fails
     at alone, each with its error.
 
-    An item that is `known` to have failed before is tried alone. What may pass (OSError) and what exptilt
-    raises on purpose, but for PromptRefused, goes through, and so does the first error where more than MOST
-    items fail.
+    An item that is `known` to have failed before is tried alone; one that is refused (PromptRefused) is not
+    tried again. What may pass (OSError) and what else exptilt raises on purpose goes through, and so does the
+    first error where more than MOST items fail for a reason that may be everybody's.
     """
     found: list[R] = []
-    failed: list[tuple[T, Exception]] = []
-    waiting = [items]
+    failed: dict[int, Exception] = {}
+    apart = {place for place, item in enumerate(items) if known(item)}
+    waiting = [range(len(items))]
     while waiting:
         part = waiting.pop()
-        alone = len(part) <= 1
-        if alone or not any(map(known, part)):
+        if len(part) <= 1 or not any(place in part for place in apart):
             try:
-                found.append(work(part))
+                found.append(work(items[part.start : part.stop]))
                 continue
             except Exception as error:
-                if isinstance(error, (ExptiltError, OSError)) and not isinstance(error, PromptRefused):
-                    raise
-                if alone:
-                    failed.append((part[0], error))
-        if len(failed) > MOST:
-            raise failed[0][1]
-        if not alone:
-            waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
-    return found, failed
+                failed |= _at(part, error)
+                apart |= failed.keys()
+                _check(failed.values())
+        waiting += [half for half in _halves(part) if len(half) > 1 or half.start not in failed]
+    return found, [(items[place], failed[place]) for place in sorted(failed)]
+
+
+def _halves(part: range) -> list[range]:
+    """The halves of `part`, the second first; none of a single item."""
+    middle = part.start + len(part) // 2
+    return [range(middle, part.stop), range(part.start, middle)] if len(part) > 1 else []
+
+
+def _at(part: range, error: Exception) -> dict[int, Exception]:
+    """The error by the place of its item, empty where that is not known; raises what is nobody's own."""
+    if isinstance(error, PromptRefused) and error.place is not None:
+        return {part[error.place]: error}
+    if isinstance(error, (ExptiltError, OSError)) and not isinstance(error, PromptRefused):
+        raise error
+    return {part.start: error} if len(part) <= 1 else {}
+
+
+def _check(errors: Iterable[Exception]) -> None:
+    """Raise the first error where so many fail that it may be everybody's; a server's refusal is never."""
+    others = [error for error in errors if type(error) is not PromptRefused]
+    if len(others) > MOST:
+        raise others[0]

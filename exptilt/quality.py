@@ -5,17 +5,16 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from exptilt.certificate import LOW_ESS
+from exptilt.certificate import LOW_ESS, SHORT_SHARE
 from exptilt.diagnostics import n_by_tail
 from exptilt.plan import Recipe
 from exptilt.spool import Spool
 from exptilt.summary import Estimate, Quality, ValueChange, estimate_of
 
 HIGH_KHAT = 0.7
-ENOUGH = 0.9
 COLUMNS = ("n", "ess", "max_weight", "khat", "log_z", "kl", "n_needed", "n_unique")
 KINDS = ("base", "drawn", "limit")
-BARS, MOST_SHOWN = 30, 1e12
+BARS, MOST_SHOWN, FINITE = 30, 1e12, 1e300
 Bars = tuple[np.ndarray, np.ndarray]  # a histogram: edges, and counts between them
 
 
@@ -101,5 +100,7 @@ def _median(numbers: np.ndarray) -> float:
 
 
 def _most(numbers: np.ndarray) -> float:
-    """What nine numbers in ten do not exceed."""
-    return float(np.quantile(np.minimum(numbers, 1e300, out=numbers), ENOUGH, overwrite_input=True))
+    """The smallest of the numbers that all but a share of SHORT_SHARE do not exceed."""
+    place = len(numbers) - 1 - int(SHORT_SHARE * len(numbers))
+    numbers.partition(place)
+    return float(min(numbers[place], FINITE))

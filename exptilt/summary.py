@@ -120,7 +120,8 @@ class Summary:
     @property
     def warning(self) -> str | None:
         """The verdict and what to do about it, in one line, where it is not good."""
-        advice = certificate.advice(self.verdict, self.quality.n_needed) if self.quality else None
+        q = self.quality
+        advice = certificate.advice(self.verdict, max(q.n, self.n), q.n_needed) if q else None
         return f"{self.sentence}; {advice}" if advice else None
 
 
@@ -137,9 +138,6 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
     rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
     rows += [("too long", f"{n:,} texts cut for {value}") for value, n in summary.cut.items() if n]
-    if summary.rescored:
-        own = f"{summary.rescored:,} of {summary.samples:,} texts took a forward pass of their own"
-        rows.append(("perplexity", own))
     if summary.retries:
         rows.append(("storage", f"{summary.retries:,} retries"))
     rows += [("records", summary.json), ("data set", summary.folder)]

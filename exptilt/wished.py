@@ -116,7 +116,7 @@ def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, wish: Wish) -> 
     return Found(
         feasible=reach.feasible,
         share=min(reach.share, 1.0),
-        samples_needed=reach.samples_needed,
+        samples_needed=_samples_needed(samples, reach, config.pooled),
         levels=levels,
         kl=solution.kl,
         gradient=tuple(solution.gradient.tolist()),
@@ -126,6 +126,14 @@ def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, wish: Wish) -> 
         held_out=int(held.sum()),
         json=store.join(config.save_directory, output.named(plan, f"_palette_{_spelled(config)}") + ".json"),
     )
+
+
+def _samples_needed(samples: Samples, reach: Reach, pooled: bool) -> float | None:
+    """Samples per prompt that would reach the wish, more than there are."""
+    if reach.samples_needed is None:
+        return None
+    prompts = len(samples.starts) if pooled else 1
+    return max(reach.samples_needed / prompts, float(np.median(samples.counts)) + 1)
 
 
 def _back(samples: Samples, wish: Wish, reach: Reach) -> Wish:

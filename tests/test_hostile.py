@@ -7,11 +7,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from checkpoints import causal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exptilt import imported, models, pool, prompts, records, store
-from exptilt.errors import ExptiltError
+from exptilt.engines.checkpoint import causal_model
+from exptilt.errors import ExptiltError, ModelError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
@@ -67,6 +70,25 @@ def test_any_json_is_read_or_refused(tmp_path, value):
     for ending in (".json", ".jsonl", ".csv", ".txt"):
         (tmp_path / f"a{ending}").write_bytes(data)
         read_by_all(tmp_path / f"a{ending}", tmp_path / "results")
+
+
+class Trap:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "sprung")
+
+
+def test_weights_that_are_a_pickle_run_nothing(tmp_path):
+    folder = Path(causal(tmp_path / "model", "gpt2"))
+    (folder / "model.safetensors").unlink()
+    torch.save({"transformer.wte.weight": Trap(tmp_path / "sprung")}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"^base model '.*' does not load: "):
+        causal_model(models.base_model(str(folder)), "cpu", "float32")
+    assert not (tmp_path / "sprung").exists()
 
 
 def parquet(table: pl.DataFrame) -> bytes:

@@ -10,7 +10,7 @@ from processes import ROOT, run_flow
 
 from exptilt.config import MCAligned, Original
 from exptilt.engines.transformers import TransformersEngine
-from exptilt.errors import ExptiltError
+from exptilt.errors import ExptiltError, PromptRefused
 from exptilt.narrow import MOST, PromptsFailed, narrowed
 from exptilt.plan import prepare
 from exptilt.run import run
@@ -121,6 +121,29 @@ def test_a_reward_that_fails_at_a_prompt_leaves_it_out_if_asked(toy, tmp_path, s
     assert go(replace_flag(config)).missing == summary.missing
 
 
+LATE = (
+    "import pathlib\n"
+    "def late(prompts, completions):\n"
+    "    if pathlib.Path('{armed}').exists() and any('{bad}' in p for p in prompts): raise KeyError('gone')\n"
+    "    return [float('b' in c) for c in completions]\n"
+)
+
+
+def test_a_reward_that_fails_while_topping_up_leaves_its_prompt_out_whole(toy, tmp_path):
+    """The samples that it has scored before are no part of the data set either; the others keep theirs."""
+    first = prepare(toy()).shards[0]
+    bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
+    text = LATE.replace("{bad}", bad).replace("{armed}", str(tmp_path / "armed"))
+    (tmp_path / "late.py").write_text(text)
+    settings = {"value": f"{tmp_path}/late.py:late", "nsamples": 4, "shard_size": 10}
+    whole = go(toy(**settings))
+    (tmp_path / "armed").touch()
+    summary = go(toy(**settings, min_ess=4.0, max_nsamples=8, allow_missing=True))
+    assert (whole.prompts, summary.prompts, summary.kept) == (30, 29, 29)
+    assert [m.prompt_index for m in summary.missing] == [0]
+    assert summary.samples > 29 * 4
+
+
 def test_the_flow_says_so_too(server, tmp_path):
     (tmp_path / "own.py").write_text(REWARD.replace("{bad}", "Park"))
     arguments = ["--basemodel", "toy", "--value", "own.py:odd", "--lam", "1", "--shard-size", "80"]
@@ -177,3 +200,23 @@ def test_what_may_pass_and_what_is_meant_is_not_narrowed(error):
     with pytest.raises(type(error)):
         narrowed(range(8), once)
     assert len(tried) == 1
+
+
+def test_what_is_refused_is_not_tried_again_and_a_later_try_has_the_same_parts():
+    refused, tried = {3, 4, 9, 10, 11, 12}, []
+
+    def draw(part):
+        tried.append(list(part))
+        for place, item in enumerate(part):
+            if item in refused:
+                raise PromptRefused(f"not {item}", place)
+        return list(part)
+
+    found, failed = narrowed(range(16), draw)
+    assert [item for part in found for item in part] == sorted(set(range(16)) - refused)
+    assert [(item, str(error)) for item, error in failed] == [
+        (item, f"not {item}") for item in sorted(refused)
+    ]
+    assert all(sum(item in part for part in tried) <= 5 for item in range(16))
+    assert not [part for part in tried[1:] if 3 in part]
+    assert narrowed(range(16), draw, lambda item: item in refused)[0] == found

@@ -1,10 +1,13 @@
 """A score is that of the text alone, unpadded, whatever shares its batch; what cannot be is refused."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from reward_models import KINDS, POSITIONS, build, embedder
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from exptilt import models, rewards
 from exptilt.engines import prefix
@@ -207,6 +210,106 @@ def test_labels_and_transforms(two_labels, tmp_path):
     one = build("bert", tmp_path / "one", labels=1)
     single = ClassifierReward(spec(one, transform="logprob"), "cpu").score(PROMPTS, COMPLETIONS, NLLS).rewards
     np.testing.assert_allclose(single, np.log(1 / (1 + np.exp(-alone(one, False)[:, 0]))), atol=1e-4)
+
+
+NAMES = ("calm", "kind", "fair")
+HEADS = [(1, None), (1, "multi_label_classification"), (2, None), (2, "single_label_classification")]
+HEADS += [(2, "multi_label_classification"), (3, None), (3, "multi_label_classification")]
+
+
+def head(folder: Path, labels: int, scale: float = 1.0, **config) -> str:
+    """A random classifier of labels NAMES with a head of `scale` and changes to its configuration."""
+    build("bert", folder, labels)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.classifier.weight.data.mul_(scale)
+    model.save_pretrained(folder)
+    said = json.loads((folder / "config.json").read_text())
+    names = dict(enumerate(NAMES[:labels]))
+    both = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    (folder / "config.json").write_text(json.dumps({**said, **both, **config}))
+    return str(folder)
+
+
+def resolved(folder: str, how: str) -> RewardSpec:
+    return rewards.resolve(f"tone={folder}{how}", models.base_model("toy"), "float32", "float32")
+
+
+def scored(folder: str, how: str) -> np.ndarray:
+    prompts, completions = ["the room", "why?", "x"], [" was fine", "", " paid for the towels"]
+    return rewards.load(resolved(folder, how), "cpu").score(prompts, completions, [None] * 3).rewards
+
+
+@pytest.mark.parametrize(("labels", "problem"), HEADS)
+@pytest.mark.parametrize("function", [None, "none", "sigmoid", "softmax"])
+def test_a_probability_is_that_of_transformers_pipeline(tmp_path, labels, problem, function):
+    """By each label's name and number; the pipeline, too, asks what the labels are to one another first."""
+    own = {"function_to_apply": function} if function else {}
+    folder = head(tmp_path / "model", labels, scale=20, problem_type=problem, **own)
+    said = pipeline("text-classification", model=folder, top_k=None)
+    rows = said(["the room was fine", "why?", "x paid for the towels"])
+    for number, name in enumerate(NAMES[:labels]):
+        expected = [next(each["score"] for each in row if each["label"] == name) for row in rows]
+        for label in (name, number):
+            np.testing.assert_allclose(scored(folder, f"#{label}:prob"), expected, atol=1e-5)
+            np.testing.assert_allclose(scored(folder, f"#{label}:logprob"), np.log(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "problem"), HEADS)
+def test_the_log_of_a_probability_is_finite_for_large_logits(tmp_path, labels, problem):
+    folder = head(tmp_path / "model", labels, scale=1e5, problem_type=problem)
+    numbers = [scored(folder, f"#{label}:logprob") for label in range(labels)]
+    assert np.isfinite(numbers).all()
+    assert np.max(numbers) <= 0
+    assert np.min(numbers) < -1000 or labels == 1
+    assert all(np.isfinite(scored(folder, f"#{label}:prob")).all() for label in range(labels))
+
+
+@pytest.mark.parametrize("transform", ["prob", "logprob"])
+def test_a_regression_has_no_probability(tmp_path, transform):
+    folder = head(tmp_path / "model", 1, problem_type="regression")
+    said = rf"value 'tone:{transform}': .*model is a regression .* has no probability; leave :{transform} out"
+    with pytest.raises(ModelError, match=said):
+        resolved(folder, f":{transform}")
+    assert np.isfinite(scored(folder, "")).all()
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_the_second_of_two_is_usual_only_where_one_of_them_is_true(tmp_path, problem):
+    folder = head(tmp_path / "model", 2, problem_type=problem)
+    with pytest.raises(ModelError, match=r"has the labels calm, kind; choose with #LABEL$"):
+        resolved(folder, "")
+    assert resolved(folder, "#kind").label == "kind"
+
+
+def test_a_label_of_two_meanings_or_none_is_refused_before_weights_are_read(tmp_path):
+    folder = head(tmp_path / "model", 3, label2id={"kind": 0, "warm": 2})
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"damaged")
+    for label, said in {
+        "kind": "'kind' means several",
+        "²": "'²' is none of them",
+        "3": "'3' is none",
+    }.items():
+        with pytest.raises(ModelError, match=f"has the labels calm, kind, fair; choose with #LABEL: {said}"):
+            resolved(folder, f"#{label}")
+    assert [resolved(folder, f"#{label}").label for label in ("warm", "fair", "1")] == ["warm", "fair", "1"]
+
+
+@pytest.mark.parametrize(("labels", "problem"), HEADS)
+@pytest.mark.parametrize("how", ["#0", "#0:prob", "#0:logprob"])
+def test_only_a_number_that_changed_has_another_key(tmp_path, labels, problem, how):
+    """The identity as the first build had it, but for probabilities of several labels that are not shares."""
+    spec = resolved(head(tmp_path / "model", labels, problem_type=problem), how)
+    first = {
+        "revision": spec.model.revision,
+        "model": "",
+        "kind": "classifier",
+        "pair": False,
+        "label": "0",
+        "transform": how.partition(":")[2] or "logit",
+        "dtype": "float32",
+    }
+    changed = problem == "multi_label_classification" and labels > 1 and ":" in how
+    assert spec.identity == {**first, **({"multi_label": True} if changed else {})}
 
 
 def test_values_of_one_model_share_one_forward_pass(two_labels):

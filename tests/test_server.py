@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from chats import chat_model
 from checkpoints import LETTERS, causal
@@ -26,6 +27,7 @@ from exptilt.engines.base import P0
 from exptilt.engines.openai import OpenAIEngine
 from exptilt.engines.transformers import TransformersEngine
 from exptilt.errors import ModelError, ServerError, Stopped
+from exptilt.narrow import PromptsFailed
 from exptilt.plan import prepare
 from exptilt.run import run
 from tasks.launch import launch
@@ -179,10 +181,120 @@ def test_a_refused_prompt_is_named_and_not_tried_again(small, config, tmp_path):
     (tmp_path / "long.json").write_text(json.dumps([{"prompt": "ab"}, {"prompt": "long" * 30}]))
     plan = prepare(config(f"{small}#org/small", data=str(tmp_path / "long.json")))
     said = (
-        r"refuses the prompt that begins 'longlong\w+': 400 This model's maximum context length is 40 tokens"
+        r"^prompt 1 \('longlong.*refuses the prompt that begins 'longlong\w+': "
+        "400 This model's maximum context length is 40 tokens"
     )
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(PromptsFailed, match=said):
         run(plan)
+
+
+WORDS = {
+    "long": 400,
+    "large": 413,
+    "odd": 422,
+    "filtered": "content_filter",
+    "tool": "tool_calls",
+    "silent": 0,
+}
+
+
+class Picky:
+    """Answers by the seed, but refuses in its own way each prompt that begins with one of WORDS; `filtered`
+    only for every other seed."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def __call__(self, path: str, body: dict):
+        self.prompts.append(body["prompt"])
+        answer = completion(f"b{body['seed'] % 7}" if body["top_k"] != 1 else "a", 2)
+        way = WORDS.get(body["prompt"].split()[0], 200)
+        if isinstance(way, str) and (way == "tool_calls" or body["seed"] % 2):
+            answer["choices"][0]["finish_reason"] = way
+        if way == 0:
+            answer["choices"][0]["text"] = None
+        if isinstance(way, int) and way >= 400:
+            return way, {"error": {"message": "not this one"}}
+        return 200, answer
+
+
+@pytest.fixture
+def mixed(config, tmp_path):
+    """Make a configuration of one shard: prompts that a Picky server refuses among others."""
+    texts = ["one", "long", "two", "filtered", "three", "silent", "odd", "large", "four", "tool", "five"]
+    (tmp_path / "mixed.json").write_text(json.dumps([{"prompt": text} for text in texts]))
+    common = {"data": str(tmp_path / "mixed.json"), "nsamples": 8, "shard_size": 100}
+    return lambda root, **more: config(f"{root}#m", **{**common, **more})
+
+
+def test_refused_prompts_are_named_and_left_out_if_asked(mixed, config, tmp_path):
+    """However many; what is refused for some seeds only is left out whole."""
+    server = Picky()
+    with http_server(server) as root:
+        said = r"prompt 1 \('long'\): .* 400 not this one; prompt 3 "
+        with pytest.raises(PromptsFailed, match=said) as failed:
+            run(prepare(mixed(root)))
+        gone = [(m.prompt_index, m.prompt) for m in failed.value.missing]
+        assert gone == [(1, "long"), (3, "filtered"), (5, "silent"), (6, "odd"), (7, "large"), (9, "tool")]
+        assert "ends the prompt that begins 'filtered' by 'content_filter'" in str(failed.value)
+        server.prompts.clear()
+        prepare.cache_clear()
+        summary = run(prepare(mixed(root, allow_missing=True)))
+        assert set(server.prompts) <= {text for _, text in gone} | {openai.TRIED}
+        assert [(m.prompt_index, m.prompt) for m in summary.missing] == gone
+        (tmp_path / "rest.json").write_text(
+            json.dumps([{"prompt": text} for text in ("one", "two", "three", "four", "five")])
+        )
+        alone = run(prepare(mixed(root, data=str(tmp_path / "rest.json"))))
+    columns = ["prompt_id", "sample_index", "completion"]
+    rows = [pl.read_parquet(f"{s.folder}/samples/*.parquet").select(columns) for s in (summary, alone)]
+    assert rows[0].height == 40
+    assert rows[0].equals(rows[1])
+    assert "left out: prompt 3 ('filtered')" in Path(summary.folder, "README.md").read_text()
+
+
+class Changed(Faults):
+    """A server that refuses everything once `when` is true of a request."""
+
+    def __init__(self, status: int, when) -> None:
+        super().__init__(status, 0, "Unrecognized request argument supplied: top_k")
+        self.when, self.refused = when, list[str]()
+
+    def __call__(self, path: str, body: dict):
+        found = super().__call__(path, body)
+        if not self.when(self, body):
+            return found
+        self.refused.append(body["prompt"])
+        return self.status, {"error": {"message": self.said}}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+@pytest.mark.parametrize(
+    "when", [lambda server, body: server.asked > 30, lambda server, body: body["max_tokens"] > 16]
+)
+def test_what_is_refused_to_every_prompt_ends_the_run_at_once(mixed, status, when):
+    server = Changed(status, when)
+    with http_server(server) as root:
+        plan = prepare(mixed(root, max_new_tokens=32, allow_missing=True))
+        with pytest.raises(ModelError, match=f": {status} Unrecognized request argument"):
+            run(plan)
+    tried = [prompt == openai.TRIED for prompt in server.refused]
+    assert sum(tried) == tried[-1] == (status in openai.ABOUT_THE_PROMPT)
+
+
+def test_a_prompt_that_is_refused_while_topping_up_is_left_out_whole(mixed, rewards_file):
+    """Its first samples are there already; the others keep theirs."""
+    settings = {"model": MCAligned, "value": f"{rewards_file}:length", "nsamples": 4, "lam": 0.5}
+    ways = {"filtered": "content_filter"}
+    server = Picky()
+    with http_server(server) as root, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "WORDS", {})
+        run(prepare(mixed(root, **settings)))
+        patch.setattr(sys.modules[__name__], "WORDS", ways)
+        grown = {"min_ess": 50.0, "max_nsamples": 16, "allow_missing": True}
+        summary = run(prepare(mixed(root, **settings, **grown)))
+    assert [m.prompt for m in summary.missing] == ["filtered"]
+    assert (summary.prompts, summary.kept, summary.samples) == (10, 10, 160)
 
 
 def test_a_stop_leaves_what_is_not_yet_asked():

@@ -28,8 +28,10 @@ def logits_of(model: Any, tokens: Tensor, mask: Tensor) -> Tensor:
     return logits
 
 
-def not_finite(model: Any, prompt: str) -> LogitsError:
-    """The error of logits that are not finite, computed for a text that begins with `prompt`."""
+def not_finite(model: Any, prompt: str, place: int | None = None) -> LogitsError:
+    """The error of logits that are not finite, computed for a text that begins with `prompt`, the one at
+    `place` of a draw."""
     name, kind = PurePosixPath(model.name_or_path).name, str(model.dtype).removeprefix("torch.")
     advice = ADVICE.get(model.dtype, DAMAGED)
-    return LogitsError(f"{name} in {kind} gives logits that are not finite at {prompt[:60]!r}: {advice}")
+    said = f"{name} in {kind} gives logits that are not finite at {prompt[:60]!r}: {advice}"
+    return LogitsError(said, place)

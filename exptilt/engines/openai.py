@@ -7,6 +7,7 @@ probabilities of the raw or of the truncated law and do not say of which, so `lo
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from exptilt import stop
 from exptilt.engines.base import FINISH_REASONS, P0, Sample
-from exptilt.errors import ModelError, ServerError
+from exptilt.errors import ExptiltError, ModelError, PromptRefused, ServerError
 
 try:
     import openai
@@ -31,6 +32,7 @@ RETRIES: Final = 5  # 15 s in all, or as long as the server asks for
 SECONDS: Final = 600.0
 TRIES: Final = 8
 TRIED: Final = "Once upon a time"
+ABOUT_THE_PROMPT: Final = (400, 413, 422)  # where another prompt is answered: too long, not let through
 
 Law = Callable[[P0], dict[str, Any]]
 
@@ -73,19 +75,21 @@ def only_model(root: str) -> str:
 
 
 @contextlib.contextmanager
-def _explained(name: str, what: str) -> Iterator[None]:
-    """Raise what a request fails with as one line: ModelError where it was refused, ServerError else."""
+def _explained(name: str, what: str, own: Callable[[str], ExptiltError] = ModelError) -> Iterator[None]:
+    """Raise what a request fails with as one line: ServerError where it may pass, `own` where the prompt may
+    be the cause, ModelError else."""
     try:
         yield
     except openai.APIStatusError as error:
         later = error.status_code in (408, 409, 429) or error.status_code >= 500
+        refused = own if error.status_code in ABOUT_THE_PROMPT else ModelError
         said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {_words(error)}"
-        raise (ServerError if later else ModelError)(said) from None
+        raise (ServerError if later else refused)(said) from None
     except openai.APIConnectionError as error:
         said = f"{type(error).__name__}: {_plain(error.__cause__ or error)}"
         raise ServerError(f"{name} does not answer {what} ({said})") from None
     except (openai.OpenAIError, ValueError) as error:
-        raise ModelError(f"{name} does not answer {what} as an OpenAI API does: {_plain(error)}") from None
+        raise own(f"{name} does not answer {what} as an OpenAI API does: {_plain(error)}") from None
 
 
 def _words(error: Any) -> str:
@@ -117,33 +121,42 @@ class OpenAIEngine:
         self.client = self.client.with_options(max_retries=RETRIES)
 
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
-        """See base.Engine; `batch_size` requests are in flight at once."""
+        """See base.Engine; `batch_size` requests are in flight at once.
+
+        Raises PromptRefused where the server gives no text for a prompt, though for another.
+        """
         at_once = batch_size or IN_FLIGHT
         if not self.notes:
             self._check_seeds(at_once)
-        pairs = [(prompt, seed) for prompt, row in zip(prompts, seeds.tolist(), strict=True) for seed in row]
-        flat, n = self._draw_all(pairs, self.p0, at_once), seeds.shape[1]
+        rows, n = zip(prompts, seeds.tolist(), strict=True), seeds.shape[1]
+        asked = [(place, prompt, seed) for place, (prompt, row) in enumerate(rows) for seed in row]
+        try:
+            flat = self._draw_all(asked, self.p0, at_once)
+        except PromptRefused:
+            self._tried(self.p0, range(1), 1)
+            raise
         return [flat[i : i + n] for i in range(0, len(flat), n)]
 
-    def _draw_all(self, pairs: list[tuple[str, int]], p0: P0, at_once: int) -> list[Sample]:
-        """A sample of every (prompt, seed); the first that fails ends the rest."""
+    def _draw_all(self, asked: list[tuple[int, str, int]], p0: P0, at_once: int) -> list[Sample]:
+        """A sample of every (place, prompt, seed); the first that fails ends the rest."""
         with ThreadPoolExecutor(at_once, thread_name_prefix="request") as pool:
-            futures = [pool.submit(self._sample, prompt, seed, p0) for prompt, seed in pairs]
+            futures = [pool.submit(self._sample, *each, p0) for each in asked]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 pool.shutdown(cancel_futures=True)
         return [future.result() for future in futures]
 
-    def _sample(self, prompt: str, seed: int, p0: P0) -> Sample:
+    def _sample(self, place: int, prompt: str, seed: int, p0: P0) -> Sample:
         stop.check()
         what = f"the prompt that begins {prompt[:60]!r}"
-        with _explained(self.name, what):
+        refused = functools.partial(PromptRefused, place=place)
+        with _explained(self.name, what, refused):
             choice, usage = self._ask(prompt, seed, p0, self.law)
         text = choice.message.content if p0.chat else choice.text
         if text is None or choice.finish_reason not in FINISH_REASONS:
             kept = "" if text is not None else " and gives no text (does it parse reasoning or tool calls?)"
-            raise ModelError(f"{self.name} ends {what} by {choice.finish_reason!r}{kept}")
+            raise refused(f"{self.name} ends {what} by {choice.finish_reason!r}{kept}")
         ended = choice.finish_reason == "stop"  # by the end token, which is among the tokens used
         count = max(usage.completion_tokens - ended, 0)
         return Sample(text, count, choice.finish_reason, logprob=None, nll=None)
@@ -184,13 +197,14 @@ class OpenAIEngine:
     def _check_top_k(self) -> None:
         """Refuse a server that draws many texts where only the likeliest token is kept; a few may differ by
         the last bits of a logit."""
-        if self.p0.top_k and _distinct(self._tried(1, range(TRIES), IN_FLIGHT)) > TRIES // 2:
+        likeliest = self._tried(self._short(1), range(TRIES), IN_FLIGHT) if self.p0.top_k else []
+        if _distinct(likeliest) > TRIES // 2:
             raise ModelError(f"{self.name} ignores top_k: use --top-k 0")
 
     def _check_seeds(self, at_once: int) -> None:
         """Warn where seeds, as many at once as in the run, do not make the draw; kept in the notes."""
-        first = self._tried(0, range(TRIES), at_once)
-        again = self._tried(0, range(TRIES)[::-1], at_once)[::-1]
+        first = self._tried(self._short(0), range(TRIES), at_once)
+        again = self._tried(self._short(0), range(TRIES)[::-1], at_once)[::-1]
         changed = sum(a != b for a, b in zip(first, again, strict=True))
         alike = _distinct(first) == 1
         self.notes = {"seeded": not changed and not alike}
@@ -200,10 +214,18 @@ class OpenAIEngine:
             advice = "; --batch-size 1 asks one by one" if at_once > 1 else ""
             _warn(f"{self.name} gives other answers to {changed} of {TRIES} seeds, asked again{advice}")
 
-    def _tried(self, top_k: int, seeds: Sequence[int], at_once: int) -> list[Sample]:
+    def _short(self, top_k: int) -> P0:
         """Short texts at temperature 1."""
-        p0 = dataclasses.replace(self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16, stop=())
-        return self._draw_all([(TRIED, seed) for seed in seeds], p0, at_once)
+        return dataclasses.replace(
+            self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16, stop=()
+        )
+
+    def _tried(self, p0: P0, seeds: Sequence[int], at_once: int) -> list[Sample]:
+        """Samples of a prompt that nobody minds; ModelError where it is refused: no prompt is the cause."""
+        try:
+            return self._draw_all([(0, TRIED, seed) for seed in seeds], p0, at_once)
+        except PromptRefused as error:
+            raise ModelError(str(error)) from None
 
 
 def _distinct(samples: Sequence[Sample]) -> int:

@@ -51,6 +51,7 @@ class TransformersEngine:
         for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
             for (places, columns), rows in self._decode(block, ids, seeds):
                 each = np.repeat(places, columns.stop - columns.start).tolist()
+                self._check_finite(rows, each, prompts)
                 samples = self._read(rows, [prompts[i] for i in each], [ids[i] for i in each])
                 for i, sample in zip(each, samples, strict=True):
                     found[i].append(sample)
@@ -108,10 +109,13 @@ class TransformersEngine:
                 return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared")
             return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain")
 
+    def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[str]) -> None:
+        """Raise LogitsError for the first row whose logits were not finite, at `places` of the prompts."""
+        for row in (rows.logprob.isnan() | rows.raw.isnan()).nonzero()[:1, 0].tolist():
+            raise not_finite(self.model, prompts[places[row]], places[row])
+
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
-        """The rows as samples. Raises LogitsError where the model's logits were not finite."""
-        for bad in (rows.logprob.isnan() | rows.raw.isnan()).nonzero()[:1, 0].tolist():
-            raise not_finite(self.model, prompts[bad])
+        """The rows as samples."""
         counts = rows.counts.tolist()
         new = [row[:n] for row, n in zip(rows.tokens.tolist(), counts, strict=True)]
         completions = [before_stop(text, self.p0.stop) for text in self._completions(prompt_ids, new)]

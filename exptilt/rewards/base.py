@@ -25,8 +25,8 @@ class RewardSpec:
 
     `value` is its column; `pair` puts the text as a conversation; `label` is the number or name of a
     classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
-    probability or the log of one; `dtype` is the type that the model computes in; `chat` is p0's, for
-    perplexity.
+    probability or the log of one, that of a label by itself where the model is `multi_label`; `dtype` is the
+    type that the model computes in; `chat` is p0's, for perplexity.
     """
 
     value: str
@@ -35,6 +35,7 @@ class RewardSpec:
     pair: bool = False
     label: str = ""
     transform: Transform = "logit"
+    multi_label: bool = False
     dtype: str = "float32"
     chat: str = ""
 
@@ -48,6 +49,7 @@ class RewardSpec:
             "label": self.label,
             "transform": self.transform,
             "dtype": self.dtype,
+            **({"multi_label": True} if self.multi_label else {}),
             **({"chat": self.chat} if self.chat else {}),
         }
 

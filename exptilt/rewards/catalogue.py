@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from exptilt import demo, models
 from exptilt.errors import ConfigError, ModelError
 from exptilt.models import ModelRef
+from exptilt.rewards import labels
 from exptilt.rewards.base import Kind, RewardSpec, Transform
 
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")
@@ -151,15 +152,21 @@ def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str, chat: str =
 def _with_model(asked: Asked, entry: Entry, base: ModelRef, dtype: str) -> RewardSpec:
     of_demo = base.name == "demo" and asked.source in demo.REWARDS
     source = str(demo.REWARDS[asked.source]) if of_demo else entry.source
-    return RewardSpec(
+    role = f"value {asked.column!r}: model"
+    spec = RewardSpec(
         value=asked.column,
         kind=entry.kind,
-        model=models.resolve(asked.source if of_demo else source, source, f"value {asked.column!r}: model"),
+        model=models.resolve(asked.source if of_demo else source, source, role),
         pair=entry.pair,
         label=asked.label or entry.label,
         transform=asked.transform,
         dtype="float32" if of_demo else dtype,
     )
+    if spec.kind != "classifier":
+        return spec
+    from exptilt.engines.checkpoint import config_of
+
+    return labels.checked(spec, config_of(spec.model, role))
 
 
 def _code(asked: Asked) -> ModelRef:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification
 from exptilt.engines.batching import Budget, in_batches
 from exptilt.engines.checkpoint import load_model, load_tokenizer
 from exptilt.engines.prefix import last_logits
-from exptilt.errors import ModelError
 from exptilt.models import ModelRef
+from exptilt.rewards import labels
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.catalogue import CONVERSATION
 from exptilt.rewards.texts import Text, Texts
@@ -31,7 +31,8 @@ class ClassifierReward:
     def __init__(self, spec: RewardSpec, device: str) -> None:
         self.spec = spec
         self.classifier = classifier(spec.model, spec.pair, spec.dtype, device, spec.value)
-        self.label = _label(spec, self.classifier.model.config)
+        config = self.classifier.model.config
+        self.label, self.is_multi_label = labels.number(spec, config), labels.is_multi_label(spec, config)
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
@@ -39,24 +40,9 @@ class ClassifierReward:
         """See base.Reward."""
         logits, cut = self.classifier.logits(prompts, completions)
         if self.spec.transform != "logit":
-            logits = log_softmax(logits, axis=1) if logits.shape[1] > 1 else log_expit(logits)
+            logits = log_expit(logits) if self.is_multi_label else log_softmax(logits, axis=1)
         numbers = logits[:, self.label]
         return Scored(np.exp(numbers) if self.spec.transform == "prob" else numbers, cut=cut)
-
-
-def _label(spec: RewardSpec, config: Any) -> int:
-    """The column of the logits: as asked; else the only one, or the second of two."""
-    names = {str(name): int(i) for name, i in config.label2id.items()}
-    number = names.get(spec.label, int(spec.label) if spec.label.isdigit() else -1)
-    if not spec.label and config.num_labels <= 2:
-        number = config.num_labels - 1
-    if 0 <= number < config.num_labels:
-        return number
-    known = ", ".join(names)
-    raise ModelError(
-        f"value {spec.value!r}: {spec.model.name} has the labels {known}; choose with #LABEL, not "
-        f"{spec.label!r}"
-    )
 
 
 @lru_cache(maxsize=128)

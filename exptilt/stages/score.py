@@ -16,7 +16,7 @@ from exptilt.plan import Recipe
 from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
 from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
-from exptilt.stages.shards import without
+from exptilt.stages.shards import left
 from exptilt.stages.tables import Made, described, read, samples_of
 
 AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
@@ -126,10 +126,8 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     missing = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
     if not missing:
         return ScoredRef(samples=samples, rewards=tuple(scored))
-    kept = without(recipe, samples.shard, missing)
-    n = recipe.config.nsamples
-    only = replace(samples, shard=kept, missing=(*samples.missing, *missing))
-    table = samples_of(only, n)
+    only = left(recipe, samples, missing)
+    table = samples_of(only, recipe.config.nsamples)
     path = pool.keep(recipe.config.save_directory, "samples", "samples", table, {"of": list(samples.parts)})
     only = replace(only, parts=(path,))
     return ScoredRef(samples=only, rewards=tuple(score(recipe, only, spec) for spec in recipe.rewards))

@@ -9,7 +9,7 @@ import polars as pl
 from exptilt import ids, pool
 from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Recipe
-from exptilt.refs import ShardRef
+from exptilt.refs import SamplesRef, ShardRef
 from exptilt.stages.tables import read
 
 
@@ -25,6 +25,12 @@ def without(recipe: Recipe, whole: ShardRef, missing: Sequence[Missing]) -> Shar
     if rows.is_empty():
         raise NothingLeft(missing)
     return some(recipe, whole, rows["prompt_id"].to_list())
+
+
+def left(recipe: Recipe, samples: SamplesRef, missing: Sequence[Missing]) -> SamplesRef:
+    """The samples of the prompts that are not `missing`, which is noted. Raises NothingLeft where none is."""
+    gone = (*samples.missing, *missing)
+    return dataclasses.replace(samples, shard=without(recipe, samples.shard, gone), missing=gone)
 
 
 def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef:

@@ -8,11 +8,12 @@ import polars as pl
 
 from exptilt import diagnostics, pool, schemas, tilt
 from exptilt.config import MCAligned
+from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Recipe
 from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
 from exptilt.stages.generate import generate
 from exptilt.stages.score import score
-from exptilt.stages.shards import some
+from exptilt.stages.shards import left, some
 from exptilt.stages.tables import by_count, matrix_of, read
 
 
@@ -50,9 +51,19 @@ def _needy(recipe: Recipe, have: ScoredRef, least: float, n: int) -> list[str]:
 
 
 def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: int) -> ScoredRef:
-    """Draw and score samples first..last-1 of the prompts `needy`."""
-    drawn = generate(recipe, some(recipe, have.samples.shard, needy), first, last)
+    """Draw and score samples first..last-1 of the prompts `needy`; those that fail now are left out whole."""
+    try:
+        drawn = generate(recipe, some(recipe, have.samples.shard, needy), first, last)
+    except NothingLeft as error:
+        return _left(recipe, have, error.missing)
     scored = [score(recipe, drawn, spec) for spec in recipe.rewards]
+    have = _left(recipe, have, drawn.missing)
+    unscored = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
+    if unscored:
+        have = _left(recipe, have, unscored)
+        names = set(read(have.samples.shard.prompts, "prompts")["prompt_id"])
+        rest = [name for name in needy if name in names]
+        return _more(recipe, have, rest, first, last) if rest else have
     samples = dataclasses.replace(
         have.samples,
         parts=(*have.samples.parts, *drawn.parts),
@@ -62,6 +73,11 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
     )
     rewards = tuple(_joined(a, b) for a, b in zip(have.rewards, scored, strict=True))
     return ScoredRef(samples=samples, rewards=rewards)
+
+
+def _left(recipe: Recipe, have: ScoredRef, missing: Sequence[Missing]) -> ScoredRef:
+    """The shard without the prompts `missing`."""
+    return dataclasses.replace(have, samples=left(recipe, have.samples, missing)) if missing else have
 
 
 def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:

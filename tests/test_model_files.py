@@ -1,0 +1,183 @@
+"""A model's revision is that of the files it is loaded from; what cannot be applied is refused by name."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import causal, classifier
+from completions import http_server
+from transformers import AutoModelForCausalLM
+
+from exptilt import model_files, models, rewards
+from exptilt.errors import ModelError
+
+TODAY = {
+    "config.json": "{}",
+    "merges.txt": "a b",
+    "model-00001-of-00002.safetensors": "weights",
+    "pytorch_model.bin": "pickled",
+    "spiece.model": "pieces",
+    "chat_template.jinja": "{{ prompt }}",
+    "training_args.bin": "arguments",
+}
+READ = ["model.gguf", "tf_model.h5", "flax_model.msgpack", "weights.pt", "consolidated.pth", "qwen.tiktoken"]
+READ += ["source.spm", "bpe.codes", "a.vocab", "tokenizer", "additional_chat_templates/rag.jinja"]
+NOT_READ = ["README.md", "LICENSE", ".gitattributes", "optimizer.pt", "rng_state_0.pth", "modeling_own.py"]
+NOT_READ += [
+    "checkpoint-500/model.safetensors",
+    "runs/a/events.out.tfevents.1",
+    ".git/config",
+    "a/__pycache__/b",
+]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name, text in TODAY.items():
+        put(tmp_path / "model", name, text)
+    return tmp_path / "model"
+
+
+def put(folder: Path, name: str, text: str = "text") -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_a_folder_keeps_the_revision_that_it_had(folder):
+    """Pools have it in their keys."""
+    assert model_files.digest(folder) == "blake2b:1f699c324ee153412bfe1c592d184859"
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_file_that_may_be_read_counts(folder, name):
+    before = model_files.digest(folder)
+    put(folder, name, "one")
+    one = model_files.digest(folder)
+    put(folder, name, "two")
+    assert len({before, one, model_files.digest(folder)}) == 3
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_no_loader_reads_does_not_count(folder, name):
+    before = model_files.digest(folder)
+    put(folder, name)
+    assert model_files.digest(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("config.json", {"transformers_weights": "parts/a.safetensors"}),
+        ("config.json", {"transformers_weights": "parts/own.safetensors.index.json"}),
+        ("model.safetensors.index.json", {"weight_map": {"a": "parts/a.safetensors", "b": "c.safetensors"}}),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["parts/a.safetensors"]}),
+    ],
+)
+def test_a_file_in_a_subfolder_counts_where_one_names_it(folder, name, said):
+    put(folder, name, json.dumps(said))
+    put(folder, "parts/own.safetensors.index.json", '{"weight_map": {"a": "parts/a.safetensors"}}')
+    found = set()
+    for text in ("one", "two"):
+        put(folder, "parts/a.safetensors", text)
+        found.add(model_files.digest(folder))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '["\\ud800", "", "a\\u0000b", "/etc/passwd"]', "3"])
+def test_odd_configurations_name_nothing(folder, text):
+    put(folder, "generation_config.json", text)
+    put(folder, "model.safetensors.index.json", text)
+    assert model_files.digest(folder).startswith("blake2b:")
+
+
+def test_links_count_by_what_they_lead_to(folder, tmp_path):
+    """As in a Hub's cache, where every file of a snapshot is a link."""
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for name in TODAY:
+        (snapshot / name).symlink_to(folder / name)
+    (snapshot / "gone.bin").symlink_to(folder / "nowhere")
+    assert model_files.digest(snapshot) == model_files.digest(folder)
+
+
+def test_a_model_that_was_trained_on_in_this_process_is_another(tmp_path):
+    folder = causal(tmp_path / "model", "gpt2")
+    first = models.base_model(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.transformer.wte.weight.data.mul_(2)
+    model.save_pretrained(folder)
+    assert models.base_model(folder).revision != first.revision
+
+
+ADAPTERS = [
+    {"adapter_config.json": '{"base_model_name_or_path": "org/base", "peft_type": "LORA"}'},
+    {"adapter_config.json": "{broken"},
+    {"adapter_config.json": ""},
+    {"adapter_model.safetensors": "weights"},
+    {"adapter_model.bin": "weights", "adapter_config.json": "{}"},
+]
+
+
+@pytest.mark.parametrize("files", ADAPTERS, ids=range(len(ADAPTERS)))
+@pytest.mark.parametrize("with_weights", [True, False])
+def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_weights):
+    folder = classifier(tmp_path / "model") if with_weights else str(tmp_path / "model")
+    for name, text in files.items():
+        put(Path(folder), name, text)
+    said = rf"{folder}' holds an adapter \(adapter_\w+\.\w+\), and adapters are not applied: merge it into"
+    with pytest.raises(ModelError, match=f"^base model '{said}"):
+        models.base_model(folder)
+    toy = models.base_model("toy")
+    with pytest.raises(ModelError, match=f"^value 'tone': model '{said}"):
+        rewards.resolve(f"tone={folder}", toy, "float32", "float32")
+
+
+ASK = """
+import sys
+from exptilt import models, rewards
+from exptilt.errors import ModelError
+for ask in (
+    lambda: models.base_model("org/tuned"),
+    lambda: rewards.resolve("tone=org/tuned", models.base_model("toy"), "float32", "float32"),
+    lambda: rewards.resolve("coherence", models.base_model("toy"), "float32", "float32"),
+):
+    try:
+        print(ask().revision)
+    except ModelError as error:
+        print(error)
+"""
+
+
+def asked(**env: str) -> list[str]:
+    """What a process of its own says of models on the Hub."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def said_of_adapters(lines: list[str]) -> list[bool]:
+    return ["holds an adapter (adapter_config.json), and adapters are not applied" in line for line in lines]
+
+
+def test_an_adapter_on_the_hub_is_refused_by_what_the_hub_lists(tmp_path):
+    files = [{"rfilename": name} for name in ("README.md", "adapter_config.json", "config.json")]
+    with http_server(
+        lambda path, body: (200, {"id": "org/tuned", "sha": "a" * 40, "siblings": files})
+    ) as root:
+        env = {"HF_ENDPOINT": root.removesuffix("/v1"), "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+        assert said_of_adapters(asked(**env)) == [True] * 3
+
+
+@pytest.mark.parametrize("files", [("adapter_config.json",), ("adapter_config.json", "config.json")])
+def test_an_adapter_in_the_hubs_cache_is_refused_without_a_network(tmp_path, files):
+    for repository in ("org--tuned", "princeton-nlp--sup-simcse-bert-base-uncased"):
+        kept = tmp_path / "hub" / f"models--{repository}"
+        put(kept, "refs/main", "a" * 40)
+        for name in files:
+            put(kept / "snapshots" / ("a" * 40), name, "{}")
+    assert said_of_adapters(asked(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))) == [True] * 3
