@@ -13,12 +13,12 @@ from exptilt import imported, plan, records, schemas, store
 from exptilt.config import MCAligned
 from exptilt.errors import ConfigError
 from exptilt.explore import Palette, Sweep
+from exptilt.json_records import Record
 from exptilt.models import ModelRef
 from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Plan, Recipe
 from exptilt.refs import RewardsRef, ScoredRef
 from exptilt.rewards import RewardSpec
-from exptilt.untrusted import Record
 from exptilt.vectors import Lam
 
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column

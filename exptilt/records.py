@@ -14,7 +14,8 @@ import polars as pl
 
 from exptilt import files, ids, store
 from exptilt.errors import PromptError
-from exptilt.untrusted import Record, is_text
+from exptilt.json_records import Record
+from exptilt.untrusted import is_text
 
 TIDIED: Final = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 Blocks = Iterator[list[Record]]
