@@ -85,7 +85,7 @@ def text_of(record: Record, number: int, indent: int | None = None) -> str:
         return json.dumps(record, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError:
         column = next(name for name, value in record.items() if not _is_json(value))
-        raise ValueError(f"record {number}, column {column!r}: JSON has no NaN and no infinity") from None
+        raise ValueError(f"record {number}: column {column!r}: JSON has no NaN and no infinity") from None
 
 
 def _is_json(value: Any) -> bool:
