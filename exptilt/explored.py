@@ -1,24 +1,25 @@
 """Plans for sweeps and palettes: a run's own pool, or a scored file in its place."""
 
 import dataclasses
+import reprlib
+import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 
 from exptilt import imported, plan, records, schemas, store
 from exptilt.config import MCAligned
 from exptilt.errors import ConfigError
 from exptilt.explore import Palette, Sweep
+from exptilt.json_records import Record
 from exptilt.models import ModelRef
 from exptilt.narrow import Missing, NothingLeft
 from exptilt.plan import Plan, Recipe
 from exptilt.refs import RewardsRef, ScoredRef
 from exptilt.rewards import RewardSpec
-from exptilt.untrusted import Record
 from exptilt.vectors import Lam
 
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
@@ -69,7 +70,8 @@ def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
 def _with_numbers(config: Sweep | Palette) -> Iterator[pl.DataFrame]:
     """The file's rows with a column of numbers per value."""
     first = 0
-    for block, table in records.tables(config.file, config.prompt_column, config.generated_column):
+    columns = (config.prompt_column, config.generated_column, config.columns)
+    for block, table in records.tables(config.file, *columns):
         numbers = {NUMBER + value: _numbers(block, first, value, config.file) for value in config.columns}
         yield table.with_columns(**numbers)
         first += len(block)
@@ -79,12 +81,18 @@ def _numbers(block: list[Record], first: int, value: str, file: str) -> pl.Serie
     """A value's numbers in some records; ConfigError where one has no finite number there."""
     for number, record in enumerate(block, first):
         given = record.get(value)
-        if isinstance(given, bool) or not isinstance(given, (int, float)) or not np.isfinite(given):
+        if not _is_finite(given):
             raise ConfigError(
-                f"--file {file}: record {number} has {given!r} for the value {value!r}, not a finite number; "
-                f"python flows/score.py --file {file} --value {value} adds values"
+                f"--file {file}: record {number} has {reprlib.repr(given)} for the value {value!r}, not a "
+                f"finite number; python flows/score.py --file {file} --value {value} adds values"
             )
     return pl.Series([float(record[value]) for record in block])
+
+
+def _is_finite(given: Any) -> bool:
+    """Whether `given` is a number that 64 bits hold."""
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    return is_number and -sys.float_info.max <= given <= sys.float_info.max
 
 
 def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:

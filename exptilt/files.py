@@ -5,11 +5,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from exptilt import store, untrusted
+from exptilt import json_records, store, text_files, untrusted
 from exptilt.errors import ConfigError
-from exptilt.untrusted import Record
+from exptilt.json_records import Record
+
+T = TypeVar("T")
+ReadRecords = Callable[[str, list[str] | None], Iterator[Record]]
 
 
 def is_file(data: str) -> bool:
@@ -26,15 +29,38 @@ def values(data: str, column: str) -> Iterator[Any]:
         yield from COLUMNS[_ending(data)](path, column)
 
 
-def records(file: str) -> Iterator[Record]:
-    """The records of a .json, .jsonl or .parquet file; ConfigError, which names it, where there are none."""
+def check_records(flag: str, file: str) -> str:
+    """The ending of a file of records, in small letters; ConfigError, which names `flag`, at another."""
     if _ending(file) not in RECORDS:
-        raise ConfigError(f"--file {file}: must end in {', '.join(RECORDS)}")
+        raise ConfigError(f"{flag} {file}: must end in {', '.join(RECORDS)}")
+    return _ending(file)
+
+
+def records(file: str, columns: list[str] | None = None) -> Iterator[Record]:
+    """The records of a .json, .jsonl or .parquet file; of `columns` at least, where there are such.
+
+    Raises ConfigError, which names the file, where it cannot be read or holds none.
+    """
+    read = RECORDS[check_records("--file", file)]
+    return _some(file, lambda path: read(path, columns))
+
+
+def texts(file: str) -> Iterator[tuple[Record, str]]:
+    """The records of a .json or .jsonl file, each with its own text; ConfigError as `records`."""
+    return _some(file, TEXTS[_ending(file)])
+
+
+def batches(file: str) -> Iterator[Any]:
+    """The records of a .parquet file as Arrow record batches; ConfigError as `records`."""
+    return _some(file, _batches)
+
+
+def _some(file: str, read: Callable[[str], Iterator[T]]) -> Iterator[T]:
     none = True
     with _named("--file", file), store.local_copy(file) as path:
-        for record in RECORDS[_ending(file)](path):
+        for found in read(path):
             none = False
-            yield record
+            yield found
     if none:
         raise ConfigError(f"--file {file}: it holds no records")
 
@@ -66,25 +92,22 @@ def _named(flag: str, file: str) -> Iterator[None]:
 
 
 def _lines(path: str) -> Iterator[str]:
-    """Lines with their ends; only a line feed ends one."""
-    offset = 0
     with Path(path).open("rb") as f:
-        for line in f:
-            yield untrusted.utf8(line, offset)
-            offset += len(line)
+        yield from text_files.lines(f)
 
 
 def _txt(path: str, _column: str) -> Iterator[Any]:
-    return (line.removesuffix("\n") for line in _lines(path))
+    return (line.rstrip("\r\n") for line in _lines(path))
 
 
-def _json(path: str) -> Iterator[Record]:
+def _json(path: str) -> Iterator[tuple[Record, str]]:
     with Path(path).open("rb") as f:
-        yield from map(untrusted.record, untrusted.json_items(f))
+        yield from untrusted.json_items(f, json_records.record_at)
 
 
-def _jsonl(path: str) -> Iterator[Record]:
-    return (untrusted.record(untrusted.json_value(line)) for line in _lines(path) if line.strip())
+def _jsonl(path: str) -> Iterator[tuple[Record, str]]:
+    lines = filter(None, (line.strip(json_records.SPACE) for line in _lines(path)))
+    return (json_records.record_of(line, number) for number, line in enumerate(lines))
 
 
 def _csv(path: str, column: str) -> Iterator[Any]:
@@ -93,7 +116,7 @@ def _csv(path: str, column: str) -> Iterator[Any]:
     names = next(rows, None)
     if names is None:
         raise ValueError("empty CSV")
-    names = [names[0].removeprefix("\ufeff"), *names[1:]] if names else [""]
+    names = names or [""]
     check_column(names, column)
     at = names.index(column)
     for row in rows:
@@ -109,9 +132,14 @@ def _parquet(path: str, column: str) -> Iterator[Any]:
     return (row[column] for row in untrusted.parquet_rows(path, [column]))
 
 
-def _column_of(read: Callable[[str], Iterator[Record]]) -> Callable[[str, str], Iterator[Any]]:
+def _batches(path: str) -> Iterator[Any]:
+    untrusted.check_instants(path)
+    return untrusted.parquet_batches(path)
+
+
+def _column_of(read: Callable[[str], Iterator[tuple[Record, str]]]) -> Callable[[str, str], Iterator[Any]]:
     def column_of(path: str, column: str) -> Iterator[Any]:
-        for number, record in enumerate(read(path)):
+        for number, (record, _) in enumerate(read(path)):
             if number == 0:
                 check_column(record, column)
             yield record.get(column)
@@ -119,14 +147,17 @@ def _column_of(read: Callable[[str], Iterator[Record]]) -> Callable[[str, str], 
     return column_of
 
 
-RECORDS: Final[dict[str, Callable[[str], Iterator[Record]]]] = {
-    ".json": _json,
-    ".jsonl": _jsonl,
+def _records_of(read: Callable[[str], Iterator[tuple[Record, str]]]) -> ReadRecords:
+    return lambda path, _columns: (record for record, _ in read(path))
+
+
+TEXTS: Final[dict[str, Callable[[str], Iterator[tuple[Record, str]]]]] = {".json": _json, ".jsonl": _jsonl}
+RECORDS: Final[dict[str, ReadRecords]] = {
+    **{ending: _records_of(read) for ending, read in TEXTS.items()},
     ".parquet": untrusted.parquet_rows,
 }
 COLUMNS: Final[dict[str, Callable[[str, str], Iterator[Any]]]] = {
-    ".json": _column_of(_json),
-    ".jsonl": _column_of(_jsonl),
+    **{ending: _column_of(read) for ending, read in TEXTS.items()},
     ".csv": _csv,
     ".parquet": _parquet,
     ".txt": _txt,

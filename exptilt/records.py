@@ -1,48 +1,46 @@
-"""Files of records with a prompt and a generated text, read and written some thousands of records at a time.
+"""Files of records with a prompt and a generated text, read some thousands of records at a time.
 
 The records of one prompt are its samples, in the file's order, so a file is a pool of samples whose p0 is
 unknown.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from typing import IO, Final
 
 import polars as pl
 
-from exptilt import files, ids, store
-from exptilt.errors import PromptError
-from exptilt.untrusted import Record, is_text
+from exptilt import added_columns, files, ids
+from exptilt.errors import PromptError, StorageError
+from exptilt.json_records import Record, text_of
+from exptilt.untrusted import is_text
 
 TIDIED: Final = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 Blocks = Iterator[list[Record]]
 
 
-def blocks(file: str) -> Blocks:
-    """The records of a .json, .jsonl or .parquet file; ConfigError where there are none."""
-    found = files.records(file)
+def blocks(file: str, columns: list[str] | None = None) -> Blocks:
+    """The records of a .json, .jsonl or .parquet file, of `columns` at least; ConfigError without any."""
+    found = files.records(file, columns)
     return iter(lambda: list(islice(found, ids.BLOCK)), [])
 
 
 def tables(
-    file: str, prompt_column: str, generated_column: str
+    file: str, prompt_column: str, generated_column: str, others: Iterable[str] = ()
 ) -> Iterator[tuple[list[Record], pl.DataFrame]]:
-    """The records, and one row for each: place (of its prompt, by first appearance), prompt_id, prompt,
-    sample_index, completion.
+    """The records, of these columns and `others` at least, and one row for each: place (of its prompt, by
+    first appearance), prompt_id, prompt, sample_index, completion.
 
     prompt + completion is the record's text. Where that begins with the prompt only as older decoders tidied
     it (no space before a full stop), the prompt is taken so.
     """
     seen, first = ids.Seen(), 0
-    for block in blocks(file):
+    for block in blocks(file, [*dict.fromkeys([prompt_column, generated_column, *others])]):
         pairs = [_split(record, prompt_column, generated_column) for record in block]
         if None in pairs:
-            raise PromptError(
-                f"--file {file}: record {first + pairs.index(None)} needs {prompt_column!r} and "
-                f"{generated_column!r}, a text that begins with it"
-            )
+            at = pairs.index(None)
+            why = _fault(block[at], prompt_column, generated_column)
+            raise PromptError(f"--file {file}: record {first + at} {why}")
         prompts, completions = zip(*filter(None, pairs), strict=True)
         names = [ids.prompt_id(prompt) for prompt in prompts]
         places, repetitions = seen.enter(names)
@@ -61,6 +59,14 @@ def _split(record: Record, prompt_column: str, generated_column: str) -> tuple[s
     return prompt, text[len(prompt) :]
 
 
+def _fault(record: Record, prompt_column: str, generated_column: str) -> str:
+    """What is wrong with a record that `_split` does not split."""
+    for column in (prompt_column, generated_column):
+        if isinstance(record.get(column), str) and not is_text(record[column]):
+            return f"holds half a character (a lone surrogate) in {column!r}"
+    return f"needs {prompt_column!r} and {generated_column!r}, a text that begins with it"
+
+
 def _tidied(text: str) -> str:
     """`text` as clean_up_tokenization_spaces leaves it, which decoding once did by default."""
     for spaced in TIDIED:
@@ -68,43 +74,13 @@ def _tidied(text: str) -> str:
     return text
 
 
-def write(target: str, made: Callable[[], Blocks]) -> None:
-    """Write the blocks that `made` gives, every time that it is called, as the ending of `target` says."""
-    with store.writing(target) as f:
-        match Path(target).suffix.lower():
-            case ".parquet":
-                _write_parquet(f, made)
-            case ".jsonl":
-                for record in _each(made()):
-                    f.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-            case _:
-                write_json(f, _each(made()))
-
-
-def _each(found: Blocks) -> Iterator[Record]:
-    return (record for block in found for record in block)
-
-
 def write_json(f: IO[bytes], records: Iterable[Record]) -> None:
-    """A JSON array, indented by 4, written record by record."""
-    f.write(b"[")
-    for i, record in enumerate(records):
-        text = json.dumps(record, indent=4, ensure_ascii=False)
-        f.write((",\n    " if i else "\n    ").encode() + text.replace("\n", "\n    ").encode())
-    f.write(b"\n]\n")
+    """A JSON array, indented by 4, written record by record; StorageError at a NaN or an infinity."""
+    added_columns.write_array(f, map(_indented, records, count()))
 
 
-def _write_parquet(f: IO[bytes], made: Callable[[], Blocks]) -> None:
-    """Twice through the blocks: a column's type is known only once all were seen."""
-    import pyarrow.parquet
-
-    none = pl.DataFrame()
-    for block in made():
-        none = pl.concat([none, _frame(block).clear()], how="diagonal_relaxed")
-    with pyarrow.parquet.ParquetWriter(f, none.to_arrow().schema, compression="zstd") as writer:
-        for block in made():
-            writer.write_table(pl.concat([none, _frame(block)], how="diagonal_relaxed").to_arrow())
-
-
-def _frame(block: list[Record]) -> pl.DataFrame:
-    return pl.DataFrame(block, infer_schema_length=None)
+def _indented(record: Record, number: int) -> str:
+    try:
+        return text_of(record, number, indent=4).replace("\n", "\n    ")
+    except ValueError as error:
+        raise StorageError(f"cannot be written: {error}") from error

@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from exptilt import devices, imported, models, plan, pool, records, store
+from exptilt import added_columns, devices, files, imported, models, plan, pool, records, store
 from exptilt.config import Scoring
 from exptilt.errors import ConfigError, RefusedError
-from exptilt.records import Blocks
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
 from exptilt.stages.tables import read
@@ -67,14 +66,16 @@ class Scores:
 
 @lru_cache(maxsize=2)
 def prepare(config: Scoring) -> ScorePlan:
-    """Check `config` and its file, and put the file's texts into the pool.
+    """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
-    store.check_writable(config.save_directory)
     at = devices.resolve(config.device)
     base = models.base_model(config.basemodel)
     specs = plan.resolve_values(config.values, base, at[0], config.dtype)
+    _check_places(config)
+    digest = store.digest(config.file)
+    added_columns.rehearse(config.file, _target(config), [spec.value for spec in specs])
     shards, count = [], 0
     made = imported.shards(_tables(config, specs), config.file, config.shard_size, config.save_directory)
     for samples, rows in made:
@@ -87,14 +88,27 @@ def prepare(config: Scoring) -> ScorePlan:
         rewards=specs,
         shards=tuple(shards),
         records=count,
-        digest=store.digest(config.file),
+        digest=digest,
     )
+
+
+def _target(config: Scoring) -> str:
+    return config.output or config.file
+
+
+def _check_places(config: Scoring) -> None:
+    """Raise ConfigError or StorageError where the file's ending is unknown or a place cannot be written."""
+    files.check_records("--file", config.file)
+    files.check_records("--output", _target(config))
+    store.check_writable(config.save_directory)
+    store.check_replaceable(_target(config))
 
 
 def _tables(config: Scoring, specs: Sequence[RewardSpec]) -> Iterator[pl.DataFrame]:
     """The file's rows; ConfigError where a value would be written over."""
-    for block, table in records.tables(config.file, config.prompt_column, config.generated_column):
-        taken = [spec.value for spec in specs if any(spec.value in record for record in block)]
+    values = [spec.value for spec in specs]
+    for block, table in records.tables(config.file, config.prompt_column, config.generated_column, values):
+        taken = [value for value in values if any(value in record for record in block)]
         if taken and not config.output:
             raise ConfigError(
                 f"--file {config.file} has {taken[0]!r} already: give an --output, or NAME=VALUE"
@@ -107,15 +121,19 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     config = scored_plan.config
     if store.digest(config.file) != scored_plan.digest:
         raise RefusedError(f"{config.file} changed while it was scored; run again")
-    target = config.output or config.file
+    target, values = _target(config), [spec.value for spec in scored_plan.rewards]
     result = Scores(file=target, records=scored_plan.records, shards=len(scored_plan.shards))
-    with tempfile.TemporaryFile() as f:
+    with tempfile.TemporaryFile() as f, tempfile.TemporaryFile() as g:
         numbers = _gathered(scored_plan, scored, f)
-        starts = np.cumsum([0, *(n for samples in scored_plan.shards for n in _counts(samples))])
-        records.write(target, lambda: _rescored(scored_plan, numbers, starts))
-        for spec, row in zip(scored_plan.rewards, numbers, strict=True):
-            result.means[spec.value] = estimate_of(row)
-            result.reused[spec.value] = sum(ref.cached for ref in scored if ref.value == spec.value)
+        rows = _in_order(scored_plan, numbers, g)
+        added_columns.write(
+            config.file,
+            target,
+            lambda first, last: dict(zip(values, rows[first:last].T.tolist(), strict=True)),
+        )
+        for value, row in zip(values, numbers, strict=True):
+            result.means[value] = estimate_of(row)
+            result.reused[value] = sum(ref.cached for ref in scored if ref.value == value)
     return result
 
 
@@ -136,12 +154,13 @@ def _counts(samples: SamplesRef) -> list[int]:
     return read(part, "samples").group_by("prompt_id", maintain_order=True).len()["len"].to_list()
 
 
-def _rescored(scored_plan: ScorePlan, numbers: NDArray[np.float64], starts: NDArray[np.int64]) -> Blocks:
-    """The file's records with their new values."""
+def _in_order(scored_plan: ScorePlan, numbers: NDArray[np.float64], f: IO[bytes]) -> NDArray[np.float64]:
+    """The rewards [S, V] in the order of the file's records, kept in `f`."""
     config = scored_plan.config
-    for block, table in records.tables(config.file, config.prompt_column, config.generated_column):
+    starts = np.cumsum([0, *(n for samples in scored_plan.shards for n in _counts(samples))])
+    for _, table in records.tables(config.file, config.prompt_column, config.generated_column):
         at = starts[table["place"].to_numpy()] + table["sample_index"].to_numpy()
-        for spec, row in zip(scored_plan.rewards, numbers, strict=True):
-            for record, number in zip(block, row[at].tolist(), strict=True):
-                record[spec.value] = number
-        yield block
+        with store.clear_errors(tempfile.gettempdir(), "write"):
+            f.write(numbers[:, at].T.tobytes())
+            f.flush()
+    return np.memmap(f, np.float64, "r", shape=numbers.shape[::-1])

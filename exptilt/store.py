@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -96,11 +97,13 @@ def writing(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _writing_local(path: str) -> Iterator[IO[bytes]]:
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays, what it points to is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / temporary(target.name)
     try:
         with partial.open("wb") as f:
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, partial)
             yield f
             f.flush()
             os.fsync(f.fileno())
@@ -247,3 +250,16 @@ def check_writable(root: str) -> None:
         if len(read_bytes(probe)) != 7000:
             raise StorageError(f"cannot write {root}: what was written did not come back")
         remove(probe)
+
+
+def check_replaceable(path: str) -> None:
+    """Raise StorageError soon if no file can be written at `path`; one that is there stays as it is."""
+    if not is_local(path):
+        check_writable(path.rpartition("/")[0])
+        return
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise RefusedError(f"cannot write {path}: it is a folder")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise RefusedError(f"cannot write {path}: it is write-protected; give an --output, or chmod it")
+    check_writable(str(target.parent))

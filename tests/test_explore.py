@@ -174,7 +174,8 @@ def test_the_data_set_of_a_lambda_can_be_had_from_a_file(scored_file, tmp_path):
     ("change", "said"),
     [
         ({"tone": None}, "record 3 has None for the value 'tone'"),
-        ({"tone": float("nan")}, "record 3 has nan for the value 'tone'"),
+        ({"tone": 10**400}, "record 3 has 1000.* for the value 'tone', not a finite number"),
+        ({"tone": float("nan")}, "record 3: column 'tone': NaN is not JSON"),
         ({"generated": "else"}, "record 3 needs 'prompt' and 'generated'"),
     ],
 )
