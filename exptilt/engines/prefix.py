@@ -4,7 +4,6 @@ The samples of one prompt begin alike: their shared tokens go through the model 
 their own attend to that cache. The numbers are those of each text alone.
 """
 
-import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -13,6 +12,7 @@ import torch
 from transformers import DynamicCache
 
 from exptilt.engines.batching import Budget, halving, in_batches
+from exptilt.engines.forward import accepted
 from exptilt.engines.stepper import Tensor, left_pad
 
 WORTH: Final = 4  # a shorter beginning is not worth a cache
@@ -122,7 +122,5 @@ def _logits(
 
 def _run(model: Any, tokens: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None) -> Any:
     inner = model.base_model
-    takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
-    extra = {"position_ids": positions} if takes_positions else {}
-    caching = {"cache": cache, "use_cache": cache is not None}
-    return inner(input_ids=tokens, attention_mask=mask, **caching, **extra)
+    extra = accepted(inner, attention_mask=mask, position_ids=positions, use_cache=cache is not None)
+    return inner(input_ids=tokens, **extra, **({} if cache is None else {"cache": cache}))

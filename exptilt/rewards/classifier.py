@@ -1,11 +1,11 @@
 """Rewards by a sequence-classification model: one label's logit, probability or log-probability."""
 
+import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,15 +13,20 @@ from scipy.special import log_expit, log_softmax
 from transformers import AutoModelForSequenceClassification
 
 from exptilt.engines.batching import Budget, in_batches
-from exptilt.engines.checkpoint import load_model, load_tokenizer
+from exptilt.engines.checkpoint import load_model, own_tokenizer
+from exptilt.engines.forward import accepted
 from exptilt.engines.prefix import last_logits
+from exptilt.engines.tokens import refuse_unknown
+from exptilt.errors import ModelError
 from exptilt.models import ModelRef
+from exptilt.once import once
 from exptilt.rewards import labels
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.catalogue import CONVERSATION
-from exptilt.rewards.texts import Text, Texts
+from exptilt.rewards.texts import TRIED, Encoded, Numbers, Text, Texts, agrees
 
 TOKENS_AT_ONCE: Final = {"cpu": 2**10, "cuda": 2**17}  # on a CPU, what its caches hold
+Way = Callable[[list[Encoded], Sequence[str]], Numbers]
 KEPT: Final = 16  # sets of logits that values of one model may share
 
 
@@ -30,7 +35,10 @@ class ClassifierReward:
 
     def __init__(self, spec: RewardSpec, device: str) -> None:
         self.spec = spec
-        self.classifier = classifier(spec.model, spec.pair, spec.dtype, device, spec.value)
+        try:
+            self.classifier = classifier(spec.model, spec.pair, spec.dtype, device)
+        except ModelError as error:
+            raise ModelError(f"value {spec.value!r}: {error}") from error
         config = self.classifier.model.config
         self.label, self.is_multi_label = labels.number(spec, config), labels.is_multi_label(spec, config)
 
@@ -45,22 +53,30 @@ class ClassifierReward:
         return Scored(np.exp(numbers) if self.spec.transform == "prob" else numbers, cut=cut)
 
 
-@lru_cache(maxsize=128)
-def classifier(model: ModelRef, pair: bool, dtype: str, device: str, value: str) -> "Classifier":
-    """The classifier, loaded once per process; values that share it share its forward passes."""
-    return Classifier(model, pair, dtype, device, value)
+@once
+def _model(ref: ModelRef, dtype: str, device: str) -> Any:
+    return load_model(AutoModelForSequenceClassification, ref, "model", device, dtype)
+
+
+@once
+def classifier(model: ModelRef, pair: bool, dtype: str, device: str) -> "Classifier":
+    """The classifier, made once per process; values that share it share its forward passes."""
+    return Classifier(model, pair, dtype, device)
 
 
 class Classifier:
-    """Logits of a sequence classifier, kept for the next value that asks for the same texts."""
+    """Logits of a sequence classifier, kept for the next value that asks for the same texts.
 
-    def __init__(self, ref: ModelRef, pair: bool, dtype: str, device: str, value: str) -> None:
-        role = f"value {value!r}: model"
+    `way` computes them, the fastest that gives each text's own numbers.
+    """
+
+    def __init__(self, ref: ModelRef, pair: bool, dtype: str, device: str) -> None:
         self.pair, self.device = pair, device
-        self.model = load_model(AutoModelForSequenceClassification, ref, role, device, dtype)
-        self.texts = Texts(load_tokenizer(ref), self.model.config)
+        self.model = _model(ref, dtype, device)
+        self.texts = Texts(own_tokenizer(ref), self.model.config)
         self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Rewards, int]]()
+        self.way = self._exact_way()
 
     def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Rewards, int]:
         """Logits [S, labels] of S texts, and how many texts were cut."""
@@ -82,16 +98,36 @@ class Classifier:
     @torch.inference_mode()
     def _compute(self, texts: list[Text], prompts: Sequence[str]) -> tuple[Rewards, int]:
         encoded, cut = self.texts.encode(texts)
-        tokens = [row["input_ids"] for row in encoded]
-        if hasattr(self.model, "score"):  # a causal model, judged by each text's last token
-            rows = last_logits(self.model, tokens, prompts, self.budget)
-        else:
-            lengths = [len(row) for row in tokens]
-            rows = in_batches(lengths, self.budget, lambda at: self._forward([encoded[i] for i in at]))
+        refuse_unknown(self.model, [row["input_ids"] for row in encoded])
+        rows = self.way(encoded, prompts)
         return np.array(rows, dtype=np.float64).reshape(len(texts), -1), cut
 
-    def _forward(self, rows: list[dict[str, list[int]]]) -> list[list[float]]:
-        numbers: list[list[float]] = (
-            self.model(**self.texts.pad_right(rows, self.device)).logits.double().tolist()
+    @torch.inference_mode()
+    def _exact_way(self) -> Way:
+        """The first of the ways that gives the numbers of texts alone; a causal model is judged by a text's
+        last token, whatever stands behind it."""
+        encoded, _ = self.texts.encode(TRIED)
+        keys = ["begins alike", "begins alike", "alone"]
+        exact = self._alone(encoded, keys)
+        shared = [self._beginnings_once] if hasattr(self.model, "score") else []
+        for way in (*shared, self._padded):
+            if agrees(functools.partial(way, encoded, keys), exact, self.model.dtype):
+                return way
+        return self._alone
+
+    def _beginnings_once(self, rows: list[Encoded], prompts: Sequence[str]) -> Numbers:
+        return last_logits(self.model, [row["input_ids"] for row in rows], prompts, self.budget)
+
+    def _padded(self, rows: list[Encoded], prompts: Sequence[str]) -> Numbers:
+        lengths = [len(row["input_ids"]) for row in rows]
+        return in_batches(lengths, self.budget, lambda at: self._forward([rows[i] for i in at]))
+
+    def _alone(self, rows: list[Encoded], prompts: Sequence[str]) -> Numbers:
+        return in_batches(
+            [1] * len(rows), Budget(1, self.device), lambda at: self._forward([rows[i] for i in at])
         )
+
+    def _forward(self, rows: list[Encoded]) -> list[list[float]]:
+        batch = accepted(self.model, **self.texts.pad_right(rows, self.device))
+        numbers: list[list[float]] = self.model(**batch).logits.double().tolist()
         return numbers

@@ -8,11 +8,13 @@ import torch
 from transformers import AutoModel
 
 from exptilt.engines.batching import Budget, in_batches
-from exptilt.engines.checkpoint import load_model, load_tokenizer
+from exptilt.engines.checkpoint import load_model, own_tokenizer
+from exptilt.engines.forward import accepted
+from exptilt.engines.tokens import refuse_unknown
 from exptilt.errors import ModelError
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.classifier import TOKENS_AT_ONCE
-from exptilt.rewards.texts import Texts
+from exptilt.rewards.texts import TRIED, Encoded, Texts, agrees
 
 
 class CoherenceReward:
@@ -24,9 +26,11 @@ class CoherenceReward:
         self.model = load_model(AutoModel, spec.model, role, device, spec.dtype)
         if getattr(self.model, "pooler", None) is None:
             raise ModelError(f"{role} {spec.model.name!r} has no pooler")
-        self.texts = Texts(load_tokenizer(spec.model), self.model.config)
+        self.texts = Texts(own_tokenizer(spec.model), self.model.config)
         self.lock = Lock()
         self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
+        if not self._takes_padding():
+            self.budget = Budget(1, device)  # every text alone
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
@@ -41,14 +45,22 @@ class CoherenceReward:
         return Scored(np.asarray((first * second).sum(axis=1), dtype=np.float64), cut=cut)
 
     @torch.inference_mode()
+    def _takes_padding(self) -> bool:
+        """Whether a padded batch gives the embeddings of its texts alone."""
+        rows, _ = self.texts.encode(TRIED)
+        alone = [self._forward([row])[0] for row in rows]
+        return agrees(lambda: self._forward(rows), alone, self.model.dtype)
+
+    @torch.inference_mode()
     def _embed(self, texts: list[str]) -> tuple[Rewards, int]:
         """Pooler outputs [S, D] of S texts, and how many were cut."""
         encoded, cut = self.texts.encode([(text,) for text in texts])
-
-        def forward(at: list[int]) -> list[list[float]]:
-            batch = self.texts.pad_right([encoded[i] for i in at], self.device)
-            numbers: list[list[float]] = self.model(**batch).pooler_output.double().tolist()
-            return numbers
-
-        rows = in_batches([len(row["input_ids"]) for row in encoded], self.budget, forward)
+        refuse_unknown(self.model, [row["input_ids"] for row in encoded])
+        lengths = [len(row["input_ids"]) for row in encoded]
+        rows = in_batches(lengths, self.budget, lambda at: self._forward([encoded[i] for i in at]))
         return np.array(rows, dtype=np.float64), cut
+
+    def _forward(self, rows: list[Encoded]) -> list[list[float]]:
+        batch = accepted(self.model, **self.texts.pad_right(rows, self.device))
+        numbers: list[list[float]] = self.model(**batch).pooler_output.double().tolist()
+        return numbers

@@ -1,18 +1,25 @@
 """Texts as a reward model takes them: tokens, cut to its length where they must be, and padded.
 
 A text that is too long loses its beginning, a pair its first part's beginning: the completion, which
-is what is judged, stays. Padding is on the right and masked, so it moves no number.
+is what is judged, stays. Padding is on the right and masked; whether it moves no number is tried.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from exptilt.engines.memory import is_exhausted
 from exptilt.engines.tokens import positions
 
 Text = tuple[str, ...]  # a text, or a pair
 Encoded = dict[str, list[int]]
+Numbers = Sequence[Sequence[float]] | NDArray[np.float64]
+TRIED: Final = [("The committee will meet again on Thursday",), ("The committee will go home",), ("No",)]
+AGREE: Final = {torch.float32: 1e-3}  # of the largest number; what padding or a cache changes is more
+AGREE_NARROW: Final = 0.1
 
 
 class Texts:
@@ -56,3 +63,15 @@ class Texts:
             )
             for name in rows[0]
         }
+
+
+def agrees(found: Callable[[], Numbers], expected: Numbers, dtype: torch.dtype) -> bool:
+    """Whether `found` gives the numbers `expected` but for rounding; False where it fails."""
+    try:
+        numbers, exact = np.asarray(found()), np.asarray(expected)
+    except Exception as error:
+        if is_exhausted(error):
+            raise
+        return False
+    bound = AGREE.get(dtype, AGREE_NARROW) * max(float(np.abs(exact).max()), 1.0)
+    return bool(np.abs(numbers - exact).max() <= bound)
