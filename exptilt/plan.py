@@ -199,17 +199,18 @@ def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
         chosen.append(fitted.table)
         skipped += fitted.skipped
         truncated += fitted.truncated
-        opened = opened or _opened(p0, fitted.table["prompt"].to_list())
+        opened = opened or (not p0.chat and is_opened(p0.model, fitted.table["prompt"].to_list()))
     return chosen, skipped, truncated, opened
 
 
-def _opened(p0: P0, texts: list[str]) -> bool:
-    if p0.chat or not p0.model.has_files:
+def is_opened(model: ModelRef, texts: list[str]) -> bool:
+    """Whether of the special tokens that the model's tokenizer puts around `texts` some are left out."""
+    if not model.has_files:
         return False
     from exptilt.engines.checkpoint import load_tokenizer
     from exptilt.engines.tokens import are_opened
 
-    return are_opened(load_tokenizer(p0.model), texts)
+    return are_opened(load_tokenizer(model), texts)
 
 
 def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:

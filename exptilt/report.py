@@ -62,7 +62,8 @@ def _show_scores(scores: Scores, console: Console) -> None:
     _print_table(["value", "mean"], [[value, str(mean)] for value, mean in scores.means.items()], console)
     reused = ", ".join(f"{value} {count}/{scores.shards}" for value, count in scores.reused.items())
     records = f"{scores.records:,} in {scores.file}"
-    _print_facts([("reused", f"shards of {reused}"), ("records", records)], console)
+    cut = [("too long", f"{count:,} texts cut for {value}") for value, count in scores.cut.items() if count]
+    _print_facts([("reused", f"shards of {reused}"), *cut, ("records", records)], console)
 
 
 def _show_summary(summary: Summary, console: Console) -> None:

@@ -5,7 +5,7 @@ A file so scored is a pool that sweeps and palettes take their samples and rewar
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO
 
@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from exptilt import added_columns, devices, files, imported, models, plan, pool, records, store
+from exptilt import added_columns, devices, files, imported, models, plan, pool, records, store, trial
 from exptilt.config import Scoring
 from exptilt.errors import ConfigError, RefusedError
 from exptilt.refs import RewardsRef, SamplesRef
 from exptilt.rewards import RewardSpec
-from exptilt.stages.tables import read
+from exptilt.stages.tables import described, read
 from exptilt.summary import Estimate, estimate_of
 
 
@@ -62,6 +62,7 @@ class Scores:
     means: dict[str, Estimate] = field(default_factory=dict)
     reused: dict[str, int] = field(default_factory=dict)
     shards: int = 0
+    cut: dict[str, int] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=2)
@@ -76,12 +77,15 @@ def prepare(config: Scoring) -> ScorePlan:
     _check_places(config)
     digest = store.digest(config.file)
     added_columns.rehearse(config.file, _target(config), [spec.value for spec in specs])
-    shards, count = [], 0
+    shards, count, opened = list[SamplesRef](), 0, False
     made = imported.shards(_tables(config, specs), config.file, config.shard_size, config.save_directory)
     for samples, rows in made:
         shards.append(samples)
         count += rows.height
+        opened = opened or plan.is_opened(base, rows["prompt"].to_list())
+    specs = tuple(replace(spec, opened=opened and spec.kind == "perplexity") for spec in specs)
     plan.load_rewards(specs, at[0])
+    trial.try_rewards(specs, at[0], _cases(shards))
     return ScorePlan(
         config=config,
         workplace=Bench(devices=at, save_directory=config.save_directory),
@@ -90,6 +94,17 @@ def prepare(config: Scoring) -> ScorePlan:
         records=count,
         digest=digest,
     )
+
+
+def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:
+    """Records to try: the first one of the first shard, of one in the middle, and of the last."""
+    firsts = {place: read(shards[place].parts[0], "samples")["completion"][0] for place in _places(shards)}
+    prompts = {place: read(shards[place].shard.prompts, "prompts").row(0, named=True) for place in firsts}
+    return [trial.Case(prompts[i]["prompt_index"], prompts[i]["prompt"], text) for i, text in firsts.items()]
+
+
+def _places(shards: Sequence[SamplesRef]) -> set[int]:
+    return {0, len(shards) // 2, len(shards) - 1}
 
 
 def _target(config: Scoring) -> str:
@@ -133,7 +148,9 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
         )
         for value, row in zip(values, numbers, strict=True):
             result.means[value] = estimate_of(row)
-            result.reused[value] = sum(ref.cached for ref in scored if ref.value == value)
+            mine = [ref for ref in scored if ref.value == value]
+            result.reused[value] = sum(ref.cached for ref in mine)
+            result.cut[value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in ref.parts)
     return result
 
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from families import causal_model
+from families import causal_model, classifier
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from exptilt import ids, models
 from exptilt.engines.base import P0, Sample
-from exptilt.engines.checkpoint import check_causal
+from exptilt.engines.checkpoint import check_causal, load_tokenizer
 from exptilt.engines.forward import logits_of
 from exptilt.engines.transformers import TransformersEngine
 from exptilt.errors import ModelError
+from exptilt.rewards.base import RewardSpec
+from exptilt.rewards.classifier import ClassifierReward
 
 PROMPTS = ["a", "The-cat-sat-on-the-mat", "xyz12", "The-cat"]
 N = 3
@@ -56,6 +59,25 @@ def error_of(engine: TransformersEngine) -> float:
             errors += [abs(sample.logprob - logprob), abs(alone.logprob - logprob)]
             errors += [abs(sample.nll - nll)] if sample.nll is not None else []
     return max(errors)
+
+
+@torch.inference_mode()
+def way_of_classifier(family: str, folder: Path) -> str:
+    """How the family's sequence classifier is scored, once its scores are those of texts alone."""
+    if family not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        return "none"
+    try:
+        ref = models.resolve("tone", classifier(family, folder), "model")
+    except Exception as error:
+        return f"not tried ({_line(error)})"
+    reward = ClassifierReward(RewardSpec(value="tone", kind="classifier", model=ref), "cpu")
+    prompts, completions = ["The-cat"] * 3 + PROMPTS, ["", "-sat", "-sat-on-the-mat", "b", "", "c-d", "2"]
+    scores = reward.score(prompts, completions, [None] * len(prompts)).rewards
+    model, tokenizer = reward.classifier.model, load_tokenizer(ref)
+    rows = [torch.tensor([tokenizer(x + y)["input_ids"]]) for x, y in zip(prompts, completions, strict=True)]
+    alone = [float(model(input_ids=row).logits[0, 1]) for row in rows]
+    assert np.abs(scores - alone).max() < 1e-4 * max(np.abs(alone).max(), 1), (family, scores, alone)
+    return reward.classifier.way.__name__.strip("_").replace("_", " ")
 
 
 def table_row(family: str, folder: Path) -> str:

@@ -62,7 +62,7 @@ def last_tokens(row: list[int], most: int | None, opening: list[int]) -> list[in
 def positions(config: Any) -> int | None:
     """The most tokens that a model takes by its configuration, None where that does not say."""
     text = config.get_text_config()
-    most = next((int(n) for n in (getattr(text, name, None) for name in POSITIONS) if n), None)
+    most = next((int(n) for n in (getattr(text, name, None) for name in POSITIONS) if n and n > 0), None)
     if most and any(kind in config.model_type for kind in COUNTS_FROM_PADDING):
         most -= int(text.pad_token_id or 0) + 1
     return most

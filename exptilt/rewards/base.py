@@ -38,6 +38,7 @@ class RewardSpec:
     multi_label: bool = False
     dtype: str = "float32"
     chat: str = ""
+    opened: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -51,6 +52,7 @@ class RewardSpec:
             "dtype": self.dtype,
             **({"multi_label": True} if self.multi_label else {}),
             **({"chat": self.chat} if self.chat else {}),
+            **({"opened": True} if self.opened else {}),
         }
 
     @property
