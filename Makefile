@@ -1,9 +1,9 @@
 # make demo: install into .venv and draw from a tilted model.   make test: install the test tools, run the suite.
-# make soak: long runs under faults, with their figures.
+# make soak: long runs under faults, with their figures.   make families: try every model class of the library.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test soak families lint clean
 
 demo: .venv/installed
 	@echo "drawing from the tilted demo model into results/"
@@ -16,6 +16,10 @@ test: .venv/tested
 soak: .venv/tested
 	@echo "running the long runs under faults"
 	$(BIN)/python -m pytest -m soak -s --timeout 1800
+
+families: .venv/tested
+	@echo "trying every causal language model of the library; the table goes to docs/families.md"
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/try_families.py > docs/families.md
 
 lint: .venv/linted
 	$(BIN)/ruff check .

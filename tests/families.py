@@ -17,7 +17,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 CHARACTERS = string.ascii_letters + string.digits + "-"
 VOCABULARY = len(CHARACTERS) + 1
 LAYERS, HIDDEN, HEADS = 4, 32, 4
-MAY_BE_NONE = ("eos_token_id", "head_dim", "num_key_value_heads", "moe_intermediate_size", "pad_token_id")
+MAY_BE_NONE = frozenset(
+    "eos_token_id pad_token_id head_dim num_key_value_heads moe_intermediate_size num_experts_per_tok".split()
+)
 MOST = 20_000_000  # parameters of a model that counts as small
 FAMILIES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 SMALL: dict[str, Any] = {
@@ -131,6 +133,8 @@ SMALL: dict[str, Any] = {
     "n_groups": 1,
     "chunk_size": 16,
     "expand": 2,
+    "linear_head_dim": 8,
+    "linear_num_heads": 4,
     "lru_width": HIDDEN,
     "conv_dim": HIDDEN,
     "hidden_size_per_layer_input": 8,
@@ -156,6 +160,7 @@ OWN: dict[str, dict[str, Any]] = {  # what one family needs beside
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * (LAYERS // 2)},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+    "kimi_linear": {"layer_types": ["linear_attention", "full_attention"] * (LAYERS // 2)},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * (LAYERS // 2)},
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "xlnet": {"max_position_embeddings": None},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from families import causal_model, classifier
+from families import classifier
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from exptilt import ids, models
@@ -15,7 +15,6 @@ from exptilt.engines.base import P0, Sample
 from exptilt.engines.checkpoint import check_causal, load_tokenizer
 from exptilt.engines.forward import logits_of
 from exptilt.engines.transformers import TransformersEngine
-from exptilt.errors import ModelError
 from exptilt.rewards.base import RewardSpec
 from exptilt.rewards.classifier import ClassifierReward
 
@@ -66,10 +65,7 @@ def way_of_classifier(family: str, folder: Path) -> str:
     """How the family's sequence classifier is scored, once its scores are those of texts alone."""
     if family not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         return "none"
-    try:
-        ref = models.resolve("tone", classifier(family, folder), "model")
-    except Exception as error:
-        return f"not tried ({_line(error)})"
+    ref = models.resolve("tone", classifier(family, folder), "model")
     reward = ClassifierReward(RewardSpec(value="tone", kind="classifier", model=ref), "cpu")
     prompts, completions = ["The-cat"] * 3 + PROMPTS, ["", "-sat", "-sat-on-the-mat", "b", "", "c-d", "2"]
     scores = reward.score(prompts, completions, [None] * len(prompts)).rewards
@@ -78,22 +74,3 @@ def way_of_classifier(family: str, folder: Path) -> str:
     alone = [float(model(input_ids=row).logits[0, 1]) for row in rows]
     assert np.abs(scores - alone).max() < 1e-4 * max(np.abs(alone).max(), 1), (family, scores, alone)
     return reward.classifier.way.__name__.strip("_").replace("_", " ")
-
-
-def table_row(family: str, folder: Path) -> str:
-    """A family's row of the table in the docs."""
-    try:
-        source = causal_model(family, folder)
-    except Exception as error:
-        return f"| {family} | | not tried: no small model can be built ({_line(error)}) |"
-    try:
-        engine = engine_of(source)
-    except ModelError as error:
-        return f"| {family} | | refused: {str(error).rpartition(': ')[0].rpartition(' is ')[2] or error} |"
-    error = error_of(engine)
-    assert error < 1e-4, (family, error)
-    return f"| {family} | {type(engine.model).__name__} | {engine.way} |"
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:80]
