@@ -54,6 +54,11 @@ class Recipe:
         return f"{self.p0.model.name}{where}"
 
     @property
+    def batch_size(self) -> int:
+        """Sequences decoded at once; 0 lets the engine choose."""
+        return 0 if self.config.batch_size == "auto" else self.config.batch_size
+
+    @property
     def allow_missing(self) -> bool:
         """Whether prompts that fail may be left out."""
         return self.config.allow_missing
@@ -145,7 +150,7 @@ def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
 
     tried = trial.cases(shards)
     if recipe.p0 and not all_drawn(recipe, shards):
-        tried = trial.try_draw(recipe.p0, recipe.devices[0], tried)
+        tried = trial.try_draw(recipe.p0, recipe.devices[0], recipe.batch_size, tried)
         trial.try_rewards(recipe.rewards, recipe.devices[0], tried)
 
 

@@ -37,8 +37,8 @@ def cases(shards: Sequence[ShardRef]) -> list[Case]:
     return list(dict.fromkeys(Case(row["prompt_index"], row["prompt"]) for row in rows))
 
 
-def try_draw(p0: P0, device: str, tried: Sequence[Case]) -> list[Case]:
-    """The cases with a completion that `p0` gave at one of them.
+def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> list[Case]:
+    """The cases with a completion that `p0` gave at one of them; `batch_size` as in a draw.
 
     Raises ModelError where none can be drawn, and what an engine raises on purpose.
     """
@@ -46,7 +46,7 @@ def try_draw(p0: P0, device: str, tried: Sequence[Case]) -> list[Case]:
 
     def draw(case: Case) -> Sample:
         seeds = ids.seeds_for(0, [case.prompt], 0, 1)
-        return base.load(short, device).draw([case.prompt], seeds, 1)[0][0]
+        return base.load(short, device).draw([case.prompt], seeds, batch_size)[0][0]
 
     sample = _first(tried, draw, f"base model {p0.model.name!r}", ModelError)
     return [case._replace(completion=sample.completion, nll=sample.nll) for case in tried] if sample else []

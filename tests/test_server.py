@@ -54,7 +54,7 @@ def small(folder):
 
 def p0(name: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 5, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=models.base_model(name), **{**settings, **changes})
+    return P0(model=models.base_model(name), ends=(0,), **{**settings, **changes})
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_refused_prompts_are_named_and_left_out_if_asked(mixed, config, tmp_path
         server.prompts.clear()
         prepare.cache_clear()
         summary = run(prepare(mixed(root, allow_missing=True)))
-        assert set(server.prompts) <= {text for _, text in gone} | {openai.TRIED}
+        assert set(server.prompts) <= {text for _, text in gone} | {openai.TRIED, "one"}
         assert [(m.prompt_index, m.prompt) for m in summary.missing] == gone
         (tmp_path / "rest.json").write_text(
             json.dumps([{"prompt": text} for text in ("one", "two", "three", "four", "five")])
@@ -274,10 +274,9 @@ class Changed(Faults):
 )
 def test_what_is_refused_to_every_prompt_ends_the_run_at_once(mixed, status, when):
     server = Changed(status, when)
-    with http_server(server) as root:
-        plan = prepare(mixed(root, max_new_tokens=32, allow_missing=True))
-        with pytest.raises(ModelError, match=f": {status} Unrecognized request argument"):
-            run(plan)
+    said = f": {status} Unrecognized request argument"
+    with http_server(server) as root, pytest.raises(ModelError, match=said):
+        run(prepare(mixed(root, max_new_tokens=32, allow_missing=True)))
     tried = [prompt == openai.TRIED for prompt in server.refused]
     assert sum(tried) == tried[-1] == (status in openai.ABOUT_THE_PROMPT)
 

@@ -7,6 +7,7 @@ prompts, two rows of each (R = 4), S more tokens, V vocabulary.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from statistics import median
 from typing import Any, Final, Literal
 
 import torch
@@ -29,7 +30,7 @@ TEXT: Final = (
 LENGTHS, MORE = (9, 5), 3  # tokens of the two prompts, and of their rows
 AGREE: Final = {torch.float32: 1e-3}  # of the logits' spread; what attends in another way is far off
 AGREE_NARROW: Final = 0.1  # bfloat16 alone moves a trained model's logits by some hundredths
-CAUSAL: Final = 3  # so many times more is no noise
+NOISE: Final = 3  # so many times more is no noise
 
 
 def words_of(tokenizer: Any, model: Any) -> tuple[int, ...]:
@@ -73,7 +74,7 @@ def _alone(model: Any, prompt: list[int], more: Tensor) -> Tensor:
 
 def _check_causal(model: Any, exact: Tensor) -> None:
     """Raise ModelError where the logits behind a prompt depend on what follows it."""
-    if any(_distance(exact[row, 0], exact[row + 1, 0]) > CAUSAL * _bound(model.dtype) for row in (0, 2)):
+    if any(_distance(exact[row, 0], exact[row + 1, 0]) > NOISE * _bound(model.dtype) for row in (0, 2)):
         raise ModelError(
             f"base model {model.name_or_path!r} ({type(model).__name__}) is not a causal language model: its "
             "numbers at a token depend on the tokens behind it"
@@ -99,7 +100,9 @@ def _agrees(exact: Tensor, trial: Callable[[], Found], dtype: torch.dtype) -> bo
         if is_exhausted(error):
             raise
         return False
-    return max(distances) <= _bound(dtype)
+    if dtype in AGREE:
+        return max(distances) <= _bound(dtype)
+    return median(distances) <= _bound(dtype)  # rounding may send a token to another expert here and there
 
 
 def _by_steps(model: Any, prompts: list[list[int]], more: Tensor, shared: bool) -> Found:

@@ -148,12 +148,11 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     assert p0
     prompt_ids = table["prompt_id"].to_list()
     seeds = ids.seeds_for(recipe.config.seed, prompt_ids, first, last)
-    batch = 0 if recipe.config.batch_size == "auto" else recipe.config.batch_size
 
     def draw(device: str) -> tuple[list[list[base.Sample]], dict[str, Any]]:
         engine = base.load(p0, device)
         began = time.perf_counter()
-        found = engine.draw(table["prompt"].to_list(), seeds, batch)
+        found = engine.draw(table["prompt"].to_list(), seeds, recipe.batch_size)
         return found, {"seconds": time.perf_counter() - began, **engine.notes}
 
     drawn, notes = on_one_of(recipe.devices, "draw", 1, draw)
