@@ -25,6 +25,7 @@ lint: .venv/linted
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 .venv/installed: pyproject.toml
 	@echo "installing exptilt into .venv (about two minutes the first time)"

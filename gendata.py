@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exptilt.config import C, MCAligned, Original, build
+from exptilt.config.settings import C, MCAligned, Original, build
 from exptilt.errors import ExptiltError
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class TextGeneration:
         data_name: str = "demo",
         save_directory: str = "results",
     ) -> None:
-        from exptilt.devices import resolve
-        from exptilt.models import file_name, full_name
-        from exptilt.prompts import check_name, short_name
+        from exptilt.data.prompts import check_name, short_name
+        from exptilt.models.devices import resolve
+        from exptilt.models.reference import file_name, full_name
 
         check_name(data_name)
         self.device = resolve("auto")[0].partition(":")[0]
@@ -90,9 +90,9 @@ class TextGeneration:
         from rich.console import Console
         from rich.progress import track
 
-        from exptilt.plan import prepare
-        from exptilt.report import show
-        from exptilt.run import run
+        from exptilt.local_run import run
+        from exptilt.planning.plan import prepare
+        from exptilt.reports.terminal import show
 
         common = {
             "basemodel": self.basemodel_name,
@@ -113,8 +113,8 @@ def main() -> None:
     """The command line: python gendata.py [--basemodel_name=…] METHOD [--flags]."""
     import fire
 
-    from exptilt.cli import fail
-    from exptilt.process import set_up
+    from exptilt.config.command_line import fail
+    from exptilt.process_setup import set_up
 
     set_up()
     try:

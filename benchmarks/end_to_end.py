@@ -22,10 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = """
 import sys
-from exptilt.cli import command_line
-from exptilt.config import MCAligned
-from exptilt.plan import prepare
-from exptilt.run import run
+from exptilt.config.command_line import command_line
+from exptilt.config.settings import MCAligned
+from exptilt.planning.plan import prepare
+from exptilt.local_run import run
 run(prepare(command_line(MCAligned)))
 """
 

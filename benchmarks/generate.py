@@ -31,14 +31,14 @@ from transformers import (
     Qwen3Config,
 )
 
-from exptilt.devices import fast_dtype
 from exptilt.engines.base import P0
-from exptilt.engines.checkpoint import causal_model, load_tokenizer
-from exptilt.engines.decode import decode
-from exptilt.engines.transformers import AUTO_ROWS
-from exptilt.engines.ways import way_of, words_of
-from exptilt.ids import seeds_for
-from exptilt.models import resolve
+from exptilt.engines.huggingface.decoding import decode
+from exptilt.engines.huggingface.engine import AUTO_ROWS
+from exptilt.engines.huggingface.ways import way_of, words_of
+from exptilt.models.devices import fast_dtype
+from exptilt.models.loading import causal_model, load_tokenizer
+from exptilt.models.reference import resolve
+from exptilt.storage.keys import seeds_for
 
 NEW, PAD = 50, 0
 Ids = list[list[int]]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from exptilt import palette, targets
+from exptilt.config import targets
+from exptilt.tilting import target_solver
 
 VALUES = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence", "perplexity")
 
@@ -25,16 +26,16 @@ def main() -> None:
     given = parser.parse_args()
     records = json.loads(Path(given.records).read_text())
     rewards = np.array([[record[value] for value in VALUES] for record in records])
-    samples = palette.Samples(rewards, np.zeros(1, dtype=np.intp))
+    samples = target_solver.Samples(rewards, np.zeros(1, dtype=np.intp))
     for percent in (50, 60, 70, 80, 90, 99):
         wishes = [f"q{percent}"] * 3 + ["keep"] * 3
         asked = [targets.parse(f"{value}={wish}") for value, wish in zip(VALUES, wishes, strict=True)]
         began = time.perf_counter()
         wish = targets.wish(asked, rewards.mean(axis=0), rewards)
-        reach = palette.reach(samples, wish)
+        reach = target_solver.reach(samples, wish)
         said: dict[str, object] = {"feasible": reach.feasible, "share of the way": min(reach.share, 1.0)}
         if reach.feasible:
-            found = palette.solve(samples, wish)
+            found = target_solver.solve(samples, wish)
             said |= {"lam": found.lam.round(3).tolist(), "KL": found.kl, "KKT residual": found.residual}
         print(f"{percent} %", json.dumps({**said, "seconds": time.perf_counter() - began}), flush=True)
 

@@ -38,8 +38,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from exptilt.models import resolve
-from exptilt.plan import resolve_values
+from exptilt.models.reference import resolve
+from exptilt.planning.plan import resolve_values
 from exptilt.rewards import RewardSpec, load
 from exptilt.rewards.catalogue import CONVERSATION
 

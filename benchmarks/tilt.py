@@ -15,8 +15,8 @@ import time
 import numpy as np
 import torch
 
-from exptilt import diagnostics, tilt
-from exptilt.resamplers import multinomial
+from exptilt.tilting import diagnostics, weights
+from exptilt.tilting.resampling import multinomial
 
 N, V, SHARD = 32, 6, 4096
 LAM = np.array([0.5, 0.3, -0.2, 0.1, 0.4, 0.2])
@@ -24,9 +24,9 @@ LAM = np.array([0.5, 0.3, -0.2, 0.1, 0.4, 0.2])
 
 def ours(rewards: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """A shard's draws, with everything that a run says of them."""
-    log_weight = tilt.log_weights(rewards, LAM)
+    log_weight = weights.log_weights(rewards, LAM)
     diagnostics.diagnose(log_weight)
-    tilt.levels(log_weight, rewards)
+    weights.levels(log_weight, rewards)
     return multinomial(log_weight, uniforms, 1)
 
 

@@ -3,7 +3,7 @@
 python benchmarks/together.py --prompts 60
 
 At each barrier OpenMP's threads spin until the last one comes, which another run may have put to sleep. A run
-of exptilt lets them sleep soon (exptilt/process.py); libgomp's default is 300,000 spins.
+of exptilt lets them sleep soon (exptilt/process_setup.py); libgomp's default is 300,000 spins.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from end_to_end import ALONE
 
-from exptilt.process import SPINS
+from exptilt.process_setup import SPINS
 
 DEFAULT_SPINS = 300_000
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from exptilt.config import MCAligned
+from exptilt.config.settings import MCAligned
 from exptilt.engines.toy import ToyEngine
-from exptilt.plan import prepare
-from exptilt.run import run
+from exptilt.local_run import run
+from exptilt.planning.plan import prepare
 from exptilt.stages.tables import read
 
 REWARD = "def bees(prompts, completions):\n    return [float('b' in c) for c in completions]\n"

@@ -3,19 +3,19 @@
 python flows/mc_aligned.py --lam -0.5 --value humor --nsamples 50
 """
 
-from exptilt.cli import command_line
-from exptilt.config import MCAligned
+from exptilt.config.command_line import command_line
+from exptilt.config.settings import MCAligned
 
 if __name__ == "__main__":
     CONFIG = command_line(MCAligned)  # before Prefect loads, so that --help answers at once
 
-from exptilt.plan import Plan
-from exptilt.summary import Summary
+from exptilt.planning.plan import Plan
+from exptilt.reports.summary import Summary
 from tasks.generate import generate, in_turn
-from tasks.launch import launch
 from tasks.merge import merge
 from tasks.prompts import load_prompts
-from tasks.run import Line, finished, gen
+from tasks.runtime.flow import Line, finished, gen
+from tasks.runtime.launch import launch
 from tasks.score import score
 from tasks.tilt import tilt
 

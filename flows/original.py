@@ -3,19 +3,19 @@
 python flows/original.py --basemodel demo --data demo
 """
 
-from exptilt.cli import command_line
-from exptilt.config import Original
+from exptilt.config.command_line import command_line
+from exptilt.config.settings import Original
 
 if __name__ == "__main__":
     CONFIG = command_line(Original)  # before Prefect loads, so that --help answers at once
 
-from exptilt.plan import Plan
-from exptilt.summary import Summary
+from exptilt.planning.plan import Plan
+from exptilt.reports.summary import Summary
 from tasks.generate import generate, in_turn
-from tasks.launch import launch
 from tasks.merge import merge
 from tasks.prompts import load_prompts
-from tasks.run import Line, finished, gen
+from tasks.runtime.flow import Line, finished, gen
+from tasks.runtime.launch import launch
 
 
 @gen(Original)

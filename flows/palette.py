@@ -3,18 +3,18 @@
 python flows/palette.py --target humor=+0.1,positive=keep
 """
 
-from exptilt.cli import command_line
-from exptilt.explore import Palette
+from exptilt.config.command_line import command_line
+from exptilt.config.exploration import Palette
 
 if __name__ == "__main__":
     CONFIG = command_line(Palette)  # before Prefect loads, so that --help answers at once
 
-from exptilt import explored
-from exptilt.plan import Plan
-from exptilt.wished import Found
+from exptilt.planning import exploration
+from exptilt.planning.plan import Plan
+from exptilt.reports.palette_answer import Found
 from tasks.explore import find_palette, load_explored, scored_lines
-from tasks.launch import launch
-from tasks.run import finished, gen
+from tasks.runtime.flow import finished, gen
+from tasks.runtime.launch import launch
 
 
 @gen(Palette)
@@ -26,4 +26,4 @@ def palette(config: Palette) -> Found:
 
 
 if __name__ == "__main__":
-    launch(palette, CONFIG, explored.prepare)
+    launch(palette, CONFIG, exploration.prepare)

@@ -3,17 +3,17 @@
 python flows/score.py --file results/opt1.3b-Anthropic-harmless.json --value humor,diversity
 """
 
-from exptilt.cli import command_line
-from exptilt.config import Scoring
+from exptilt.config.command_line import command_line
+from exptilt.config.settings import Scoring
 
 if __name__ == "__main__":
     CONFIG = command_line(Scoring)  # before Prefect loads, so that --help answers at once
 
-from exptilt import scoring
-from exptilt.scoring import ScorePlan, Scores
-from tasks.launch import launch
+from exptilt.planning.score_file import ScorePlan, prepare
+from exptilt.reports.scores import Scores
 from tasks.records import load_records, save_records
-from tasks.run import finished, gen
+from tasks.runtime.flow import finished, gen
+from tasks.runtime.launch import launch
 from tasks.score import score
 
 
@@ -28,4 +28,4 @@ def score_file(config: Scoring) -> Scores:
 
 
 if __name__ == "__main__":
-    launch(score_file, CONFIG, scoring.prepare)
+    launch(score_file, CONFIG, prepare)

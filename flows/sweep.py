@@ -3,19 +3,19 @@
 python flows/sweep.py --value humor --lam humor=-1:1:0.25
 """
 
-from exptilt.cli import command_line
-from exptilt.explore import Sweep
+from exptilt.config.command_line import command_line
+from exptilt.config.exploration import Sweep
 
 if __name__ == "__main__":
     CONFIG = command_line(Sweep)  # before Prefect loads, so that --help answers at once
 
-from exptilt import explored
-from exptilt.frontier import Frontier
-from exptilt.plan import Plan
+from exptilt.planning import exploration
+from exptilt.planning.plan import Plan
+from exptilt.reports.frontier import Frontier
 from tasks.explore import explore, load_explored, save_sweep, scored_lines, tilted
-from tasks.launch import launch
 from tasks.merge import merge
-from tasks.run import finished, gen
+from tasks.runtime.flow import finished, gen
+from tasks.runtime.launch import launch
 
 
 @gen(Sweep)
@@ -28,11 +28,11 @@ def sweep(config: Sweep) -> Frontier:
     ]
     shards = finished(lines)
     for place in config.saved:
-        chosen = explored.tilted(plan, config.vectors[place])
+        chosen = exploration.tilted(plan, config.vectors[place])
         merge(chosen, tilted(chosen, shards))
     frontier: Frontier = save_sweep(plan, shards)
     return frontier
 
 
 if __name__ == "__main__":
-    launch(sweep, CONFIG, explored.prepare)
+    launch(sweep, CONFIG, exploration.prepare)

@@ -6,7 +6,7 @@ up with hundreds of tasks; without them finished tasks stay Running in its datab
 
 import os
 
-from exptilt.process import set_up
+from exptilt.process_setup import set_up
 
 set_up()
 for _name, _value in {

@@ -5,26 +5,30 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from exptilt import explored, frontier, page, stages, wished
-from exptilt.explore import Palette, Sweep
-from exptilt.frontier import Frontier
-from exptilt.narrow import NothingLeft
-from exptilt.output import Shard
-from exptilt.plan import Plan, Recipe
-from exptilt.refs import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
-from exptilt.summary import markdown_table
-from exptilt.wished import Found
+from exptilt import stages
+from exptilt.config.exploration import Palette, Sweep
+from exptilt.outputs import palette, sweep
+from exptilt.outputs.dataset import Shard
+from exptilt.planning import exploration
+from exptilt.planning.plan import Plan
+from exptilt.reports import frontier, palette_answer
+from exptilt.reports.frontier import Frontier
+from exptilt.reports.palette_answer import Found
+from exptilt.reports.summary import markdown_table
+from exptilt.stages.failures import NothingLeft
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
 from tasks.generate import generate, in_turn
-from tasks.run import Line, finished
+from tasks.runtime.flow import Line, finished
+from tasks.runtime.task import done, step
 from tasks.score import score
-from tasks.step import done, step
 from tasks.tilt import tilt
 
 Explored = ExploredRef | NothingLeft  # the latter where all its prompts are left out
 
 
 def _load_explored(config: Sweep | Palette) -> Plan:
-    return explored.prepare(config)
+    return exploration.prepare(config)
 
 
 def _collect(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:
@@ -37,16 +41,16 @@ def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
 
 
 def _save_sweep(plan: Plan, shards: list[Explored]) -> Frontier:
-    found = frontier.frontier(plan, shards)
-    table = markdown_table(page.headings(found), page.rows(found))
+    found = sweep.frontier(plan, shards)
+    table = markdown_table(frontier.headings(found), frontier.rows(found))
     create_markdown_artifact(f"# {plan.recipe.name}\n\n{table}", key="exptilt-sweep")
     return found
 
 
 def _find_palette(plan: Plan, scored: list[ScoredRef | NothingLeft]) -> Found:
-    found = wished.find(plan, scored)
-    table = markdown_table(wished.HEADINGS, [wished.row(level) for level in found.levels])
-    said = "\n\n".join(wished.sentences(found))
+    found = palette.find(plan, scored)
+    table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels])
+    said = "\n\n".join(palette_answer.sentences(found))
     create_markdown_artifact(f"# {plan.recipe.name}\n\n{said}\n\n{table}", key="exptilt-palette")
     return found
 

@@ -7,9 +7,9 @@ from prefect import allow_failure
 from prefect.futures import PrefectFuture
 
 from exptilt import stages
-from exptilt.plan import Recipe
-from exptilt.refs import ShardRef
-from tasks.step import done, step
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import ShardRef
+from tasks.runtime.task import done, step
 
 
 def _generate(recipe: Recipe, shard: ShardRef) -> Any:

@@ -4,15 +4,15 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from exptilt import output
-from exptilt.plan import Plan
-from exptilt.refs import DrawsRef, SamplesRef
-from exptilt.summary import Summary, markdown
-from tasks.step import step
+from exptilt.outputs import dataset
+from exptilt.planning.plan import Plan
+from exptilt.reports.summary import Summary, markdown
+from exptilt.stages.references import DrawsRef, SamplesRef
+from tasks.runtime.task import step
 
 
 def _merge(plan: Plan, shards: list[SamplesRef | DrawsRef]) -> Summary:
-    summary = output.merge(plan, shards)
+    summary = dataset.merge(plan, shards)
     create_markdown_artifact(f"# {summary.title}\n\n{markdown(summary)}", key="exptilt-summary")
     return summary
 

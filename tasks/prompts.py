@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from exptilt.config import Config
-from exptilt.plan import Plan, prepare
-from tasks.step import step
+from exptilt.config.settings import Config
+from exptilt.planning.plan import Plan, prepare
+from tasks.runtime.task import step
 
 
 def _load_prompts(config: Config) -> Plan:

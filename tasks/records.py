@@ -2,19 +2,21 @@
 
 from typing import Any
 
-from exptilt import scoring
-from exptilt.config import Scoring
-from exptilt.refs import RewardsRef
-from exptilt.scoring import ScorePlan, Scores
-from tasks.step import step
+from exptilt.config.settings import Scoring
+from exptilt.outputs import scores
+from exptilt.planning import score_file
+from exptilt.planning.score_file import ScorePlan
+from exptilt.reports.scores import Scores
+from exptilt.stages.references import RewardsRef
+from tasks.runtime.task import step
 
 
 def _load_records(config: Scoring) -> ScorePlan:
-    return scoring.prepare(config)
+    return score_file.prepare(config)
 
 
 def _save_records(plan: ScorePlan, scored: list[RewardsRef]) -> Scores:
-    return scoring.save(plan, scored)
+    return scores.save(plan, scored)
 
 
 load_records: Any = step(_load_records, "load {config.file}")

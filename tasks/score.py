@@ -3,10 +3,10 @@
 from typing import Any
 
 from exptilt import stages
-from exptilt.refs import SamplesRef, ShardRef
 from exptilt.rewards import RewardSpec
 from exptilt.stages import Workplace
-from tasks.step import done, step
+from exptilt.stages.references import SamplesRef, ShardRef
+from tasks.runtime.task import done, step
 
 
 def _score(recipe: Workplace, shard: ShardRef, samples: SamplesRef, spec: RewardSpec) -> Any:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from exptilt import stages
-from exptilt.plan import Recipe
-from exptilt.refs import RewardsRef, SamplesRef, ShardRef
-from tasks.step import done, step
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import RewardsRef, SamplesRef, ShardRef
+from tasks.runtime.task import done, step
 
 
 def _tilt(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> Any:

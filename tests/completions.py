@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 from processes import free_port, process, wait_until
 
-from exptilt import models
 from exptilt.engines.base import P0
-from exptilt.engines.transformers import TransformersEngine
+from exptilt.engines.huggingface.engine import TransformersEngine
+from exptilt.models import reference
 
 Answer = tuple[int, dict]  # status, JSON; "headers" in it are taken out
 
@@ -72,7 +72,7 @@ class Small:
     transformers engine's, the request's seed the sample's."""
 
     def __init__(self, folder: str, heeds: bool = True) -> None:
-        self.ref, self.heeds, self.asked = models.base_model(folder), heeds, 0
+        self.ref, self.heeds, self.asked = reference.base_model(folder), heeds, 0
         self.lock = threading.Lock()
 
     def __call__(self, path: str, body: dict) -> Answer:

@@ -9,8 +9,8 @@ os.environ.pop("PREFECT_API_URL", None)
 import pytest
 from processes import environment, prefect_server
 
-from exptilt import stop
-from exptilt.config import MCAligned, Original
+from exptilt import cancellation
+from exptilt.config.settings import MCAligned, Original
 
 REWARDS = """
 def bees(prompts, completions):
@@ -35,7 +35,7 @@ def words(prompts, completions):
 
 @pytest.fixture(autouse=True)
 def _no_stop():
-    stop.clear()
+    cancellation.clear()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from processes import flow_command, process, run_flow, wait_until
 NAME = "toy-demo_lam=1.000_val=bees"
 TRACES = (".tmp", ".lease")
 HURRIED = (
-    "import runpy, sys, tasks.watch; tasks.watch.LOST, sys.argv = 3, sys.argv[1:]\n"
+    "import runpy, sys; from tasks.runtime import server_health\n"
+    "server_health.LOST, sys.argv = 3, sys.argv[1:]\n"
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )  # a flow that gives a lost server up after 3 s
 

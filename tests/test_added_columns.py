@@ -15,9 +15,11 @@ from pyarrow import parquet
 from test_hostile import JSON, quick
 from test_records import scored
 
-from exptilt import added_columns, ids, records, scoring, store, untrusted
-from exptilt.config import Scoring
+from exptilt.config.settings import Scoring
+from exptilt.data import added_columns, parsing, records
 from exptilt.errors import ConfigError, ExptiltError, StorageError
+from exptilt.planning import score_file
+from exptilt.storage import filesystem, keys
 
 TEXTS = ["a", None, "c"]
 BYTES = [b"\xff", None, b""]
@@ -93,7 +95,7 @@ def refusal(file: Path, output: Path | str = "", value: str = "diversity") -> st
     before = file.read_bytes()
     asked = Scoring(file=str(file), output=str(output), value=(value,), save_directory=f"{file.parent}/r")
     with pytest.raises(ExptiltError) as stopped:
-        scoring.prepare(asked)
+        score_file.prepare(asked)
     assert file.read_bytes() == before
     assert "\n" not in str(stopped.value)
     return str(stopped.value)
@@ -102,7 +104,7 @@ def refusal(file: Path, output: Path | str = "", value: str = "diversity") -> st
 @pytest.mark.parametrize("rows", [1, 2, 10_000])
 @pytest.mark.parametrize("output", ["", "b.parquet"])
 def test_parquet_columns_of_every_type_stay_as_they_are(tmp_path, monkeypatch, rewards_file, rows, output):
-    monkeypatch.setattr(untrusted, "ROWS", rows)
+    monkeypatch.setattr(parsing, "ROWS", rows)
     file = tmp_path / "a.parquet"
     parquet.write_table(table(), file, row_group_size=2)
     before = parquet.read_table(file)
@@ -209,7 +211,7 @@ NO_PARQUET = [
 @pytest.mark.parametrize("block", [1, 10_000])
 @pytest.mark.parametrize(("value", "said"), [*NO_JSON, *NO_PARQUET])
 def test_what_cannot_be_written_is_refused_before_scoring(tmp_path, monkeypatch, value, said, block):
-    monkeypatch.setattr(ids, "BLOCK", block)
+    monkeypatch.setattr(keys, "BLOCK", block)
     rows = ['{"prompt": "p", "x": 1, "generated": "p"}', f'{{"prompt": "p", "x": {value}, "generated": "p"}}']
     for ending, text in ((".jsonl", "\n".join(rows)), (".json", f"[{','.join(rows)}]")):
         file = tmp_path / f"a{ending}"
@@ -254,7 +256,7 @@ FLAT = st.dictionaries(st.text(max_size=4), JSON, max_size=4)
 @quick
 @given(st.lists(FLAT, min_size=1, max_size=4), st.integers(1, 3))
 def test_any_records_come_back_or_are_refused(tmp_path, monkeypatch, rests, block):
-    monkeypatch.setattr(ids, "BLOCK", block)
+    monkeypatch.setattr(keys, "BLOCK", block)
     rows = [{"prompt": "p", **rest, "generated": "p"} for rest in rests]
     file = tmp_path / "a.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
@@ -333,11 +335,11 @@ def test_old_timestamps_beyond_their_type_are_refused(tmp_path):
     parquet.write_table(whole, file, use_deprecated_int96_timestamps=True)
     assert "out of bounds timestamp" in refusal(file)
     parquet.write_table(whole[:1], file, use_deprecated_int96_timestamps=True)
-    scoring.prepare(Scoring(file=str(file), value=("diversity",), save_directory=f"{tmp_path}/r"))
+    score_file.prepare(Scoring(file=str(file), value=("diversity",), save_directory=f"{tmp_path}/r"))
 
 
 def test_no_bare_nan_is_written(tmp_path):
     refused = pytest.raises(StorageError, match="record 1: column 'x': JSON has no NaN")
-    with refused, store.writing(f"{tmp_path}/a.json") as f:
+    with refused, filesystem.writing(f"{tmp_path}/a.json") as f:
         records.write_json(f, [{"x": 1.0}, {"x": math.nan}])
     assert not (tmp_path / "a.json").exists()

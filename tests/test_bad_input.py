@@ -16,12 +16,13 @@ import s3fs
 from checkpoints import causal
 from processes import s3_server
 
-from exptilt import ids, prompts, s3, store
-from exptilt.cli import command_line
-from exptilt.config import MCAligned, Scoring
+from exptilt.config.command_line import command_line
+from exptilt.config.settings import MCAligned, Scoring
+from exptilt.data import prompts
 from exptilt.engines import base
-from exptilt.plan import prepare
-from tasks.launch import launch
+from exptilt.planning.plan import prepare
+from exptilt.storage import filesystem, keys, s3
+from tasks.runtime.launch import launch
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_an_s3_place_out_of_reach_is_named_with_what_to_do(refused, servers, mon
     for name, value in {**KEYS, **keys}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3, "READ_SECONDS", 2.0)
-    monkeypatch.setattr(store, "CHECK_SECONDS", 1.0)
+    monkeypatch.setattr(filesystem, "CHECK_SECONDS", 1.0)
     s3fs.S3FileSystem.clear_instance_cache()
     began = time.monotonic()
     line = refused("--save-directory", "s3://bucket/run", "--endpoint-url", servers[server])
@@ -263,7 +264,7 @@ def test_a_too_long_prompt_is_never_cut_silently(refused, narrow):
 @pytest.mark.parametrize("block", [1, 2, 10_000])
 def test_a_too_long_prompt_is_skipped_or_cut_as_asked(narrow, tmp_path, monkeypatch, block):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ids, "BLOCK", block)
+    monkeypatch.setattr(keys, "BLOCK", block)
     plain = ["--value", "perplexity", *narrow, "--on-long-prompt"]
     skipping = prepare(command_line(MCAligned, [*plain, "skip"]))
     assert (skipping.n_prompts, skipping.skipped, skipping.truncated) == (2, (1,), ())

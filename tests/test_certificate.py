@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exptilt import certificate
-from exptilt.diagnostics import diagnose
-from exptilt.quality import _most
-from exptilt.summary import Estimate, Quality, Summary
+from exptilt.reports.summary import Estimate, Quality, Summary
+from exptilt.reports.totals import _most
+from exptilt.tilting import verdict
+from exptilt.tilting.diagnostics import diagnose
 
 
 def judge(log_weight: np.ndarray) -> str:
     said = diagnose(log_weight)
     n = log_weight.shape[1]
-    low, short = np.mean(said.ess < certificate.LOW_ESS), np.mean(said.n_needed > n)
-    return certificate.verdict(n, float(low), float(short))
+    low, short = np.mean(said.ess < verdict.LOW_ESS), np.mean(said.n_needed > n)
+    return verdict.verdict(n, float(low), float(short))
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_the_verdict_on_normal_rewards(strength, n, word):
 
 
 def test_the_sentence_begins_with_the_verdict_and_the_advice_names_a_number():
-    assert certificate.sentence("sound", 32, 0.0, 0.0) == "sound: 32 samples suffice at 100% of the prompts"
-    assert certificate.sentence("best-of-n in disguise", 8, 0.9, 1.0).startswith("best-of-8 in disguise")
-    assert certificate.advice("sound", 32, 4.0) is None
-    assert "--nsamples 130," in str(certificate.advice("strained", 32, 121.7))
-    assert "100,000 samples would not do" in str(certificate.advice("best-of-n in disguise", 8, 1e30))
+    assert verdict.sentence("sound", 32, 0.0, 0.0) == "sound: 32 samples suffice at 100% of the prompts"
+    assert verdict.sentence("best-of-n in disguise", 8, 0.9, 1.0).startswith("best-of-8 in disguise")
+    assert verdict.advice("sound", 32, 4.0) is None
+    assert "--nsamples 130," in str(verdict.advice("strained", 32, 121.7))
+    assert "100,000 samples would not do" in str(verdict.advice("best-of-n in disguise", 8, 1e30))
 
 
 @pytest.mark.parametrize(("number", "asked"), [(7.2, 8), (54.6, 55), (121.7, 130), (1808.0, 1900)])
 def test_a_number_is_rounded_up_to_what_a_person_asks_for(number, asked):
-    assert certificate.round_up(number) == asked
+    assert verdict.round_up(number) == asked
 
 
 def summed(needed: np.ndarray, has: np.ndarray, low: float) -> Summary:
@@ -83,11 +83,11 @@ def test_advice_asks_for_more_samples_than_there_are_and_for_enough(rows, n, low
     advised = re.search(r"--nsamples (\d+)", summary.warning or "")
     if advised:
         assert int(advised[1]) > max(n, np.median(has))
-        assert np.mean(needed > int(advised[1])) <= certificate.SHORT_SHARE
-    if summary.verdict == certificate.STRAINED and max(needed) <= certificate.MOST_SAMPLES and max(has) == n:
+        assert np.mean(needed > int(advised[1])) <= verdict.SHORT_SHARE
+    if summary.verdict == verdict.STRAINED and max(needed) <= verdict.MOST_SAMPLES and max(has) == n:
         assert advised
     beyond = re.search(r"([\d,]+) samples would not do", summary.warning or "")
-    assert not beyond or np.mean(needed > int(beyond[1].replace(",", ""))) > certificate.SHORT_SHARE
+    assert not beyond or np.mean(needed > int(beyond[1].replace(",", ""))) > verdict.SHORT_SHARE
 
 
 def test_one_prompt_in_six_that_is_short_is_counted_whole():

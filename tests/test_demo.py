@@ -8,14 +8,16 @@ import pytest
 from scipy import stats
 from test_tilt import bernoulli_law
 
-from exptilt import demo, ids, models, rewards
-from exptilt.config import MCAligned
-from exptilt.demo.grammar import HUMOR_RATE, POSITIVE_RATE, is_review, labels, prompts, review
-from exptilt.engines import base
+from exptilt import demo, rewards
+from exptilt.config.settings import MCAligned
+from exptilt.demo.training.grammar import HUMOR_RATE, POSITIVE_RATE, is_review, labels, prompts, review
+from exptilt.engines import base, registry
 from exptilt.engines.base import P0
-from exptilt.engines.endings import end_tokens
-from exptilt.plan import prepare
-from exptilt.run import run
+from exptilt.local_run import run
+from exptilt.models import reference
+from exptilt.models.generation_config import end_tokens
+from exptilt.planning.plan import prepare
+from exptilt.storage import keys
 
 LEVEL = 1e-4
 N = 12
@@ -23,12 +25,12 @@ N = 12
 
 @pytest.fixture(scope="module")
 def samples() -> list[tuple[str, base.Sample]]:
-    model = models.base_model("demo")
+    model = reference.base_model("demo")
     law = {"dtype": "float32", "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 70}
     p0 = P0(model=model, ends=end_tokens(model)[0], **law)
     asked = demo.PROMPTS.read_text().splitlines()
-    seeds = ids.seeds_for(0, [ids.prompt_id(text) for text in asked], 0, N)
-    drawn = base.load(p0, "cpu").draw(asked, seeds, 0)
+    seeds = keys.seeds_for(0, [keys.prompt_id(text) for text in asked], 0, N)
+    drawn = registry.load(p0, "cpu").draw(asked, seeds, 0)
     return [(prompt, sample) for prompt, row in zip(asked, drawn, strict=True) for sample in row]
 
 
@@ -71,7 +73,7 @@ def test_the_model_writes_reviews_at_the_grammars_rates(samples):
 
 @pytest.mark.parametrize(("value", "bit"), [("humor", 0), ("positive", 1)])
 def test_rewards_are_two_valued(samples, value, bit):
-    reward = rewards.load(rewards.resolve(value, models.base_model("demo"), "bfloat16", "float32"), "cpu")
+    reward = rewards.load(rewards.resolve(value, reference.base_model("demo"), "bfloat16", "float32"), "cpu")
     known = [(x, s.completion, labels(x + s.completion)[bit]) for x, s in samples]
     known = [row for row in known if row[2] is not None]
     x, y, bits = zip(*known, strict=True)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from checkpoints import causal
 
-from exptilt import devices, plan, run
-from exptilt.config import Original, build, check_device
-from exptilt.devices import on_one_of
-from exptilt.engines import base
+from exptilt import local_run
+from exptilt.config.settings import Original, build, check_device
+from exptilt.engines import registry
 from exptilt.errors import ConfigError, DeviceError
+from exptilt.models import devices
+from exptilt.models.devices import on_one_of
+from exptilt.planning import plan
 
 
 @pytest.fixture(autouse=True)
@@ -59,25 +61,27 @@ def settings(tmp_path, **changes) -> Original:
 
 def test_a_failing_device_gives_its_shard_to_another_and_the_rows_stay(tmp_path, capsys):
     """A CUDA error ends a device for the process: here the error is injected into a CPU device's model."""
-    alone = run.run(plan.prepare(settings(tmp_path, save_directory=str(tmp_path / "one"), device="cpu")))
+    alone = local_run.run(
+        plan.prepare(settings(tmp_path, save_directory=str(tmp_path / "one"), device="cpu"))
+    )
     config = settings(tmp_path, save_directory=str(tmp_path / "two"), device="cpu:0,cpu:1")
     planned = plan.prepare(config)
-    engine = base.load(planned.recipe.p0, "cpu:0")
+    engine = registry.load(planned.recipe.p0, "cpu:0")
 
     def lost(*_, **__):
         raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore lines")
 
     engine.model.forward = lost
-    both = run.run(planned)
-    assert engine.model is not base.load(planned.recipe.p0, "cpu:1").model
+    both = local_run.run(planned)
+    assert engine.model is not registry.load(planned.recipe.p0, "cpu:1").model
     assert (
         "cpu:0 failed (CUDA error: unspecified launch failure); others do its work" in capsys.readouterr().err
     )
     assert Path(both.json).read_bytes() == Path(alone.json).read_bytes()
-    base.load(planned.recipe.p0, "cpu:1").model.forward = lost
+    registry.load(planned.recipe.p0, "cpu:1").model.forward = lost
     other = settings(tmp_path, save_directory=str(tmp_path / "two"), device="cpu:0,cpu:1", seed=1)
     with pytest.raises(DeviceError, match=r"no device is left: cpu:0: CUDA error.*; cpu:1: CUDA error"):
-        run.run(plan.prepare(other))
+        local_run.run(plan.prepare(other))
 
 
 @pytest.mark.parametrize("written", ["cuda:x", "cpu,,cpu:1", "cpu:0,cpu:0", "auto,cpu", "gpu"])

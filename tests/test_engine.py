@@ -13,13 +13,14 @@ from checkpoints import causal
 from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from exptilt import ids, models
 from exptilt.engines.base import P0
-from exptilt.engines.decode import unfinished
-from exptilt.engines.likelihood import text_nll
+from exptilt.engines.huggingface.decoding import unfinished
+from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.engines.toy import truncate
-from exptilt.engines.transformers import TransformersEngine
 from exptilt.errors import ModelError
+from exptilt.models import reference
+from exptilt.models.likelihood import text_nll
+from exptilt.storage import keys
 
 LEVEL = 1e-4
 KINDS = ["gpt2", "llama", "opt", "bloom"]  # the last attends by its distance: its rows keep whole caches
@@ -32,11 +33,11 @@ def folder(request, tmp_path_factory) -> str:
 
 def p0(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=models.base_model(folder), ends=(0,), **{**settings, **changes})
+    return P0(model=reference.base_model(folder), ends=(0,), **{**settings, **changes})
 
 
 def draw(law: P0, prompts: list[str], n: int, rows: int = 0):
-    return TransformersEngine(law, "cpu").draw(prompts, ids.seeds_for(0, prompts, 0, n), rows)
+    return TransformersEngine(law, "cpu").draw(prompts, keys.seeds_for(0, prompts, 0, n), rows)
 
 
 def law_of(law: P0, prompt: str) -> dict[tuple[int, ...], float]:

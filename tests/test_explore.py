@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exptilt import explored, frontier, stages, vectors, wished
-from exptilt.config import build
+from exptilt import stages
+from exptilt.config import lambda_grid
+from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.settings import build
 from exptilt.errors import ConfigError, ExptiltError
-from exptilt.explore import Palette, Sweep
-from exptilt.plan import prepare
-from exptilt.refs import ScoredRef
-from exptilt.run import run
+from exptilt.local_run import run
+from exptilt.outputs import palette, sweep
+from exptilt.planning import exploration
+from exptilt.planning.plan import prepare
+from exptilt.stages.references import ScoredRef
 
 
 def scored_of(plan) -> list[ScoredRef]:
@@ -27,14 +30,14 @@ def scored_of(plan) -> list[ScoredRef]:
     return found
 
 
-def swept(config: Sweep) -> frontier.Frontier:
-    plan = explored.prepare(config)
-    return frontier.frontier(plan, [stages.explore(plan.recipe, s) for s in scored_of(plan)])
+def swept(config: Sweep) -> sweep.Frontier:
+    plan = exploration.prepare(config)
+    return sweep.frontier(plan, [stages.explore(plan.recipe, s) for s in scored_of(plan)])
 
 
-def answered(config: Palette) -> wished.Found:
-    plan = explored.prepare(config)
-    return wished.find(plan, scored_of(plan))
+def answered(config: Palette) -> palette.Found:
+    plan = exploration.prepare(config)
+    return palette.find(plan, scored_of(plan))
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_a_sweep_says_of_a_lambda_what_a_run_at_it_says(settings):
 
 
 def build_tilted(settings: dict, lam: tuple):
-    from exptilt.config import MCAligned
+    from exptilt.config.settings import MCAligned
 
     return MCAligned(**settings, lam=lam)
 
@@ -132,7 +135,7 @@ def test_a_palette_out_of_reach_names_the_values_and_what_can_be_had(settings):
     assert not found.feasible
     assert found.exit_code == 1
     assert found.share < 1
-    said = " ".join(wished.sentences(found))
+    said = " ".join(palette.sentences(found))
     assert "out of reach: bees" in said
     assert "95% of the reachable way" in said
 
@@ -158,12 +161,12 @@ def test_the_data_set_of_a_lambda_can_be_had_from_a_file(scored_file, tmp_path):
     config = Sweep(
         file=str(path), save_directory=str(tmp_path / "out"), value="tone", lam=("50",), save=("1",)
     )
-    plan = explored.prepare(config)
-    chosen = explored.tilted(plan, config.vectors[0])
-    from exptilt import output
+    plan = exploration.prepare(config)
+    chosen = exploration.tilted(plan, config.vectors[0])
+    from exptilt.outputs import dataset
 
     shards = [stages.resample(chosen.recipe, s.samples, s.rewards) for s in plan.scored]
-    summary = output.merge(chosen, shards)
+    summary = dataset.merge(chosen, shards)
     kept = json.loads(Path(summary.json).read_text())
     assert len(kept) == 60
     assert summary.json.endswith("scored_lam=50.000_val=tone.json")
@@ -184,7 +187,7 @@ def test_a_file_that_is_not_scored_is_refused(scored_file, tmp_path, change, sai
     records[3].update(change)
     path.write_text(json.dumps(records))
     with pytest.raises(ExptiltError, match=said):
-        explored.prepare(
+        exploration.prepare(
             Sweep(file=str(path), save_directory=str(tmp_path / "out"), value="tone", lam=("1",))
         )
 
@@ -199,16 +202,18 @@ def test_a_file_that_is_not_scored_is_refused(scored_file, tmp_path, change, sai
     ],
 )
 def test_vectors_and_grids_are_read(spec, expected):
-    assert vectors.vectors([spec], ["a", "b"], 0) == expected
+    assert lambda_grid.vectors([spec], ["a", "b"], 0) == expected
 
 
 def test_random_vectors_lie_on_the_simplex_and_belong_to_the_seed():
-    found = np.array(vectors.vectors(["simplex:500:3"], ["a", "b", "c"], 7))
+    found = np.array(lambda_grid.vectors(["simplex:500:3"], ["a", "b", "c"], 7))
     assert found.shape == (500, 3)
     assert (found >= 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 3.0)
     np.testing.assert_allclose(found.mean(axis=0), 1.0, atol=0.12)
-    assert vectors.vectors(["simplex:2:3"], ["a", "b", "c"], 7) == [tuple(row) for row in found[:2].tolist()]
+    assert lambda_grid.vectors(["simplex:2:3"], ["a", "b", "c"], 7) == [
+        tuple(row) for row in found[:2].tolist()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +221,7 @@ def test_random_vectors_lie_on_the_simplex_and_belong_to_the_seed():
 )
 def test_what_is_no_vector_is_refused(spec):
     with pytest.raises(ConfigError, match="--lam"):
-        vectors.vectors([spec], ["a", "b"], 0)
+        lambda_grid.vectors([spec], ["a", "b"], 0)
 
 
 @pytest.mark.parametrize(

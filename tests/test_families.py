@@ -10,13 +10,14 @@ import torch
 from families import classifier
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from exptilt import ids, models
 from exptilt.engines.base import P0, Sample
-from exptilt.engines.checkpoint import check_causal, load_tokenizer
-from exptilt.engines.forward import logits_of
-from exptilt.engines.transformers import TransformersEngine
+from exptilt.engines.huggingface.engine import TransformersEngine
+from exptilt.models import reference
+from exptilt.models.forward import logits_of
+from exptilt.models.loading import check_causal, load_tokenizer
 from exptilt.rewards.base import RewardSpec
 from exptilt.rewards.classifier import ClassifierReward
+from exptilt.storage import keys
 
 PROMPTS = ["a", "The-cat-sat-on-the-mat", "xyz12", "The-cat"]
 N = 3
@@ -24,14 +25,14 @@ N = 3
 
 def engine_of(folder: str, **changes) -> TransformersEngine:
     """The engine for the checkpoint in `folder`, as a plan would make it."""
-    model = models.base_model(folder)
+    model = reference.base_model(folder)
     check_causal(model)
     law = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
     return TransformersEngine(P0(model=model, ends=(0,), named_ends=(0,), **{**law, **changes}), "cpu")
 
 
 def draw(engine: TransformersEngine, prompts: list[str]) -> list[list[Sample]]:
-    return engine.draw(prompts, ids.seeds_for(0, prompts, 0, N), 0)
+    return engine.draw(prompts, keys.seeds_for(0, prompts, 0, N), 0)
 
 
 @torch.inference_mode()
@@ -65,7 +66,7 @@ def way_of_classifier(family: str, folder: Path) -> str:
     """How the family's sequence classifier is scored, once its scores are those of texts alone."""
     if family not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         return "none"
-    ref = models.resolve("tone", classifier(family, folder), "model")
+    ref = reference.resolve("tone", classifier(family, folder), "model")
     reward = ClassifierReward(RewardSpec(value="tone", kind="classifier", model=ref), "cpu")
     prompts, completions = ["The-cat"] * 3 + PROMPTS, ["", "-sat", "-sat-on-the-mat", "b", "", "c-d", "2"]
     scores = reward.score(prompts, completions, [None] * len(prompts)).rewards

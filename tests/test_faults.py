@@ -11,7 +11,7 @@ from nights import again, hit, hurried, scored, slow_reward, tables, toy
 from processes import prefect_server, process, run_flow, wait_until
 from test_flows import ask
 
-from exptilt import holder
+from exptilt.storage import process_identity
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +87,18 @@ def test_a_server_lost_in_the_middle_ends_the_run_with_one_line(server, tmp_path
 
 def test_a_process_is_dead_only_where_that_is_sure():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        alive = holder.me() | {"pid": other.pid, "born": holder._born(other.pid)}
-        assert not holder.is_dead(alive)
-        assert holder.is_dead(alive | {"born": "1"})  # its number was given out again
-        assert not holder.is_dead(alive | {"machine": "another", "boot": "another"})
-        assert not holder.is_dead(alive | {"space": "pid:[1]"})
-        assert holder.is_dead(alive | {"boot": "before the power cut"})
+        alive = process_identity.me() | {"pid": other.pid, "born": process_identity._born(other.pid)}
+        assert not process_identity.is_dead(alive)
+        assert process_identity.is_dead(alive | {"born": "1"})  # its number was given out again
+        assert not process_identity.is_dead(alive | {"machine": "another", "boot": "another"})
+        assert not process_identity.is_dead(alive | {"space": "pid:[1]"})
+        assert process_identity.is_dead(alive | {"boot": "before the power cut"})
         other.kill()
         other.stdin.close()
-        while holder._born(other.pid):  # it ends as a zombie, since nobody has waited for it yet
+        while process_identity._born(other.pid):  # it ends as a zombie, since nobody has waited for it yet
             pass
-        assert holder.is_dead(alive)
-    assert holder.is_dead(alive)
-    assert not any(holder.is_dead(odd) for odd in (None, [], {}, {"pid": "x"}, alive | {"pid": None}))
+        assert process_identity.is_dead(alive)
+    assert process_identity.is_dead(alive)
+    assert not any(
+        process_identity.is_dead(odd) for odd in (None, [], {}, {"pid": "x"}, alive | {"pid": None})
+    )

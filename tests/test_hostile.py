@@ -12,9 +12,12 @@ from checkpoints import causal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exptilt import imported, models, pool, prompts, records, store
-from exptilt.engines.checkpoint import causal_model
+from exptilt.data import prompts, records
 from exptilt.errors import ExptiltError, ModelError
+from exptilt.models import reference
+from exptilt.models.loading import causal_model
+from exptilt.planning import import_file
+from exptilt.storage import filesystem, pool
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
@@ -50,7 +53,7 @@ def read_by_all(path: Path, root: Path) -> None:
 
     def as_records() -> None:
         tables = (table for _, table in records.tables(str(path), "prompt", "generated"))
-        list(imported.shards(tables, str(path), 2, str(root)))
+        list(import_file.shards(tables, str(path), 2, str(root)))
 
     for read in (as_records, lambda: list(prompts.tables(str(path), "prompt"))):
         refuse_in_one_line(read)
@@ -87,7 +90,7 @@ def test_weights_that_are_a_pickle_run_nothing(tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": Trap(tmp_path / "sprung")}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"^base model '.*' does not load: "):
-        causal_model(models.base_model(str(folder)), "cpu", "float32")
+        causal_model(reference.base_model(str(folder)), "cpu", "float32")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -138,8 +141,8 @@ MANIFESTS = [
 def test_a_hostile_manifest_is_no_entry(tmp_path, monkeypatch, text):
     (tmp_path / "manifest.json").write_text(text)
     read = []
-    kept = store.read_bytes
-    monkeypatch.setattr(store, "read_bytes", lambda path: read.append(path) or kept(path))
+    kept = filesystem.read_bytes
+    monkeypatch.setattr(filesystem, "read_bytes", lambda path: read.append(path) or kept(path))
     assert pool.find(str(tmp_path)) is None
     assert read == [f"{tmp_path}/manifest.json"] * len(read)
 
@@ -155,12 +158,12 @@ def test_any_manifest_is_no_entry(tmp_path, value):
 @quick
 @given(st.text(max_size=400) | st.sampled_from(["..", "a/..", "/", "-rf", "a\nb", "x" * 300, "日" * 400]))
 def test_any_name_is_a_file_of_its_folder(tmp_path, name):
-    file = models.file_name(name)
-    path = tmp_path / f"{file}-{models.file_name(prompts.short_name(name))}_0to8.json"
+    file = reference.file_name(name)
+    path = tmp_path / f"{file}-{reference.file_name(prompts.short_name(name))}_0to8.json"
     assert path.parent == tmp_path
     assert path.resolve().parent == tmp_path.resolve()
     path.touch()
     path.unlink()
     assert "\n" not in file
-    refuse_in_one_line(lambda: models.base_model(f"{tmp_path}/{name}"))
+    refuse_in_one_line(lambda: reference.base_model(f"{tmp_path}/{name}"))
     refuse_in_one_line(lambda: prompts.check_name(name))

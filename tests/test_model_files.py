@@ -11,8 +11,9 @@ from checkpoints import causal, classifier
 from completions import http_server
 from transformers import AutoModelForCausalLM
 
-from exptilt import model_files, models, rewards
+from exptilt import rewards
 from exptilt.errors import ModelError
+from exptilt.models import files, reference
 
 TODAY = {
     "config.json": "{}",
@@ -48,23 +49,23 @@ def put(folder: Path, name: str, text: str = "text") -> None:
 
 def test_a_folder_keeps_the_revision_that_it_had(folder):
     """Pools have it in their keys."""
-    assert model_files.digest(folder) == "blake2b:1f699c324ee153412bfe1c592d184859"
+    assert files.digest(folder) == "blake2b:1f699c324ee153412bfe1c592d184859"
 
 
 @pytest.mark.parametrize("name", READ)
 def test_every_file_that_may_be_read_counts(folder, name):
-    before = model_files.digest(folder)
+    before = files.digest(folder)
     put(folder, name, "one")
-    one = model_files.digest(folder)
+    one = files.digest(folder)
     put(folder, name, "two")
-    assert len({before, one, model_files.digest(folder)}) == 3
+    assert len({before, one, files.digest(folder)}) == 3
 
 
 @pytest.mark.parametrize("name", NOT_READ)
 def test_what_no_loader_reads_does_not_count(folder, name):
-    before = model_files.digest(folder)
+    before = files.digest(folder)
     put(folder, name)
-    assert model_files.digest(folder) == before
+    assert files.digest(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_file_in_a_subfolder_counts_where_one_names_it(folder, name, said):
     found = set()
     for text in ("one", "two"):
         put(folder, "parts/a.safetensors", text)
-        found.add(model_files.digest(folder))
+        found.add(files.digest(folder))
     assert len(found) == 2
 
 
@@ -90,7 +91,7 @@ def test_a_file_in_a_subfolder_counts_where_one_names_it(folder, name, said):
 def test_odd_configurations_name_nothing(folder, text):
     put(folder, "generation_config.json", text)
     put(folder, "model.safetensors.index.json", text)
-    assert model_files.digest(folder).startswith("blake2b:")
+    assert files.digest(folder).startswith("blake2b:")
 
 
 def test_links_count_by_what_they_lead_to(folder, tmp_path):
@@ -100,16 +101,16 @@ def test_links_count_by_what_they_lead_to(folder, tmp_path):
     for name in TODAY:
         (snapshot / name).symlink_to(folder / name)
     (snapshot / "gone.bin").symlink_to(folder / "nowhere")
-    assert model_files.digest(snapshot) == model_files.digest(folder)
+    assert files.digest(snapshot) == files.digest(folder)
 
 
 def test_a_model_that_was_trained_on_in_this_process_is_another(tmp_path):
     folder = causal(tmp_path / "model", "gpt2")
-    first = models.base_model(folder)
+    first = reference.base_model(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.transformer.wte.weight.data.mul_(2)
     model.save_pretrained(folder)
-    assert models.base_model(folder).revision != first.revision
+    assert reference.base_model(folder).revision != first.revision
 
 
 ADAPTERS = [
@@ -129,8 +130,8 @@ def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_wei
         put(Path(folder), name, text)
     said = rf"{folder}' holds an adapter \(adapter_\w+\.\w+\), and adapters are not applied: merge it into"
     with pytest.raises(ModelError, match=f"^base model '{said}"):
-        models.base_model(folder)
-    toy = models.base_model("toy")
+        reference.base_model(folder)
+    toy = reference.base_model("toy")
     with pytest.raises(ModelError, match=f"^value 'tone': model '{said}"):
         rewards.resolve(f"tone={folder}", toy, "float32", "float32")
 

@@ -8,9 +8,9 @@ import datasets
 import polars as pl
 import pytest
 
-from exptilt import schemas
-from exptilt.plan import prepare
-from exptilt.run import run
+from exptilt.local_run import run
+from exptilt.planning.plan import prepare
+from exptilt.storage import schemas
 
 
 @pytest.fixture
@@ -81,12 +81,12 @@ def test_fewer_shards_leave_no_file_of_before(toy):
 
 
 def test_a_merge_that_fails_leaves_the_old_records(toy, monkeypatch):
-    from exptilt import output
+    from exptilt.outputs import dataset
 
     config = toy()
     before = Path(run(prepare(config)).json)
     text = before.read_text()
-    monkeypatch.setattr(output, "rewards_of", lambda *a: 1 / 0)
+    monkeypatch.setattr(dataset, "rewards_of", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(prepare(config))
     assert before.read_text() == text

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from exptilt import palette, targets
+from exptilt.config import targets
 from exptilt.errors import ConfigError
-from exptilt.palette import AT_LEAST, AT_MOST, EXACTLY, Samples, Wish
+from exptilt.tilting import target_solver
+from exptilt.tilting.target_solver import AT_LEAST, AT_MOST, EXACTLY, Samples, Wish
 
 
 def samples(rewards: np.ndarray, counts: list[int] | None = None) -> Samples:
@@ -26,7 +27,9 @@ def at_least(*levels: float) -> Wish:
 def test_a_two_valued_reward_has_a_closed_form(p, target):
     """p e^λ / (p e^λ + 1 − p) = target."""
     ones = int(p * 1000)
-    found = palette.solve(samples(np.repeat([1.0, 0.0], [ones, 1000 - ones])[:, None]), at_least(target))
+    found = target_solver.solve(
+        samples(np.repeat([1.0, 0.0], [ones, 1000 - ones])[:, None]), at_least(target)
+    )
     expected = np.log(target * (1 - p) / (p * (1 - target)))
     assert found.lam == pytest.approx([expected], rel=1e-6)
     kl = target * np.log(target / p) + (1 - target) * np.log((1 - target) / (1 - p))
@@ -38,7 +41,7 @@ def test_normal_rewards_ask_for_their_precision_times_the_shift():
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(200_000, 2)) @ np.array([[1.0, 0.4], [0.0, 0.8]])
     shift = np.array([0.5, 0.3])
-    found = palette.solve(samples(mixed), at_least(*(mixed.mean(axis=0) + shift)))
+    found = target_solver.solve(samples(mixed), at_least(*(mixed.mean(axis=0) + shift)))
     np.testing.assert_allclose(found.lam, np.linalg.solve(np.cov(mixed.T), shift), rtol=0.03)
 
 
@@ -47,11 +50,11 @@ def test_the_normaliser_is_each_prompts_own():
     rng = np.random.default_rng(1)
     one = rng.normal(size=400)
     many = np.concatenate([one + 10 * k for k in range(5)])[:, None]
-    alone = palette.solve(samples(one[:, None]), at_least(one.mean() + 0.5))
+    alone = target_solver.solve(samples(one[:, None]), at_least(one.mean() + 0.5))
     grouped = samples(many, [400] * 5)
-    together = palette.solve(grouped, at_least(many.mean() + 0.5))
+    together = target_solver.solve(grouped, at_least(many.mean() + 0.5))
     assert together.lam == pytest.approx(alone.lam, rel=1e-6)
-    assert palette.solve(grouped.pooled(), at_least(many.mean() + 0.5)).lam[0] < 0.1 * alone.lam[0]
+    assert target_solver.solve(grouped.pooled(), at_least(many.mean() + 0.5)).lam[0] < 0.1 * alone.lam[0]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 6))
@@ -61,17 +64,17 @@ def test_a_solution_meets_its_targets_at_least_kl(seed, width, prompts):
     rng = np.random.default_rng(seed)
     counts = rng.integers(5, 30, size=prompts).tolist()
     data = samples(rng.normal(size=(sum(counts), width)), counts)
-    wish = at_least(*(palette.levels(data, np.zeros(width))[0] + rng.uniform(-0.3, 0.6, size=width)))
-    if not palette.reach(data, wish).feasible:
+    wish = at_least(*(target_solver.levels(data, np.zeros(width))[0] + rng.uniform(-0.3, 0.6, size=width)))
+    if not target_solver.reach(data, wish).feasible:
         return
-    found = palette.solve(data, wish)
+    found = target_solver.solve(data, wish)
     assert (found.lam >= 0).all()
     assert (found.gradient >= -1e-5).all()
     assert np.abs(found.lam * found.gradient).max() < 1e-4
     assert abs(found.gap) < 1e-4
     for other in found.lam + rng.uniform(-0.5, 0.5, size=(50, width)):
-        weight, log_z = palette.weights(data, other)
-        if (palette.levels(data, other)[0] >= wish.levels).all():
+        weight, log_z = target_solver.weights(data, other)
+        if (target_solver.levels(data, other)[0] >= wish.levels).all():
             kl = (weight * (data.rewards @ other)).sum() / prompts - log_z.mean()
             assert kl >= found.kl - 1e-6
 
@@ -83,9 +86,9 @@ def test_feasibility_is_that_of_the_whole_linear_program(seed, width, prompts):
     rng = np.random.default_rng(seed)
     counts = rng.integers(2, 12, size=prompts).tolist()
     data = samples(rng.normal(size=(sum(counts), width)), counts)
-    base = palette.levels(data, np.zeros(width))[0]
+    base = target_solver.levels(data, np.zeros(width))[0]
     way = rng.uniform(0.1, 1.5, size=width)
-    found = palette.reach(data, Wish(base + way, (AT_LEAST,) * width))
+    found = target_solver.reach(data, Wish(base + way, (AT_LEAST,) * width))
     member = np.repeat(np.eye(prompts), counts, axis=0)
     whole = linprog(
         np.append(np.zeros(len(member)), -1.0),
@@ -101,25 +104,25 @@ def test_feasibility_is_that_of_the_whole_linear_program(seed, width, prompts):
 def test_targets_may_be_two_sided():
     rng = np.random.default_rng(2)
     data = samples(rng.normal(size=(60, 3)), [20, 20, 20])
-    base = palette.levels(data, np.zeros(3))[0]
+    base = target_solver.levels(data, np.zeros(3))[0]
     wish = Wish(base + np.array([0.4, -0.3, 0.1]), (AT_LEAST, AT_MOST, EXACTLY))
-    assert palette.reach(data, wish).feasible
-    found = palette.solve(data, wish)
+    assert target_solver.reach(data, wish).feasible
+    found = target_solver.solve(data, wish)
     np.testing.assert_allclose(found.levels, wish.levels, atol=1e-5)
     assert found.lam[0] > 0 > found.lam[1]
 
 
 def test_what_is_met_already_asks_for_nothing():
     data = samples(np.random.default_rng(3).normal(size=(50, 2)), [25, 25])
-    found = palette.solve(data, at_least(-5.0, -5.0))
+    found = target_solver.solve(data, at_least(-5.0, -5.0))
     np.testing.assert_array_equal(found.lam, 0.0)
     assert found.kl == 0.0
 
 
 def test_a_wish_at_the_edge_or_beyond_is_out_of_reach_and_says_how_far():
     data = samples(np.array([[0.0], [1.0], [0.0], [1.0]]), [2, 2])
-    assert not palette.reach(data, at_least(1.0)).feasible
-    beyond = palette.reach(data, at_least(1.5))
+    assert not target_solver.reach(data, at_least(1.0)).feasible
+    beyond = target_solver.reach(data, at_least(1.5))
     assert beyond.share == pytest.approx(0.5)
     assert beyond.levels == pytest.approx([1.0])
 
@@ -129,8 +132,8 @@ def test_values_in_conflict_are_named():
     rng = np.random.default_rng(4)
     one, other = rng.normal(size=(2, 300))
     data = samples(np.column_stack([one, -one, other]), [30] * 10)
-    base = palette.levels(data, np.zeros(3))[0]
-    found = palette.reach(data, at_least(*(base + np.array([0.3, 0.3, 0.1]))))
+    base = target_solver.levels(data, np.zeros(3))[0]
+    found = target_solver.reach(data, at_least(*(base + np.array([0.3, 0.3, 0.1]))))
     assert not found.feasible
     assert found.share == pytest.approx(0.0, abs=1e-6)
     assert found.pull[0] > 0
@@ -141,17 +144,17 @@ def test_values_in_conflict_are_named():
 def test_the_samples_needed_grow_with_the_wish_and_bring_it_into_reach():
     rng = np.random.default_rng(5)
     data = samples(rng.normal(size=(4000, 1)), [8] * 500)
-    needed = [palette.reach(data, at_least(level)).samples_needed for level in (1.6, 2.0, 2.4)]
+    needed = [target_solver.reach(data, at_least(level)).samples_needed for level in (1.6, 2.0, 2.4)]
     assert 8 < needed[0] < needed[1] < needed[2]
     more = samples(rng.normal(size=(500 * round(needed[1]), 1)), [round(needed[1])] * 500)
-    assert palette.reach(more, at_least(2.0)).share == pytest.approx(1.0, abs=0.05)
+    assert target_solver.reach(more, at_least(2.0)).share == pytest.approx(1.0, abs=0.05)
 
 
 def test_fifty_values_and_one_prompt():
     rng = np.random.default_rng(6)
     data = samples(rng.normal(size=(2000, 50)))
     base = data.rewards.mean(axis=0)
-    found = palette.solve(data, at_least(*(base + 0.05)))
+    found = target_solver.solve(data, at_least(*(base + 0.05)))
     np.testing.assert_allclose(found.levels, base + 0.05, atol=1e-5)
 
 
@@ -160,7 +163,7 @@ def test_an_error_bar_covers_the_truth():
     rng = np.random.default_rng(7)
     hits = 0
     for _ in range(200):
-        level, se = palette.levels(samples(rng.normal(size=(4000, 1)), [200] * 20), np.array([1.0]))
+        level, se = target_solver.levels(samples(rng.normal(size=(4000, 1)), [200] * 20), np.array([1.0]))
         hits += abs(level[0] - 0.98) < 1.96 * se[0]
     assert 170 <= hits <= 200
 
@@ -199,7 +202,7 @@ def test_the_order_of_prompts_changes_nothing():
     blocks = [rng.normal(size=(n, 2)) for n in (5, 9, 13)]
     wish = at_least(0.2, 0.2)
     found = [
-        palette.solve(
+        target_solver.solve(
             samples(np.concatenate([blocks[i] for i in order]), [len(blocks[i]) for i in order]), wish
         ).lam
         for order in itertools.permutations(range(3))

@@ -13,13 +13,13 @@ import pytest
 from scipy import stats
 from test_tilt import bernoulli_law
 
-from exptilt import holder, pool
-from exptilt.config import MCAligned
+from exptilt.config.settings import MCAligned
 from exptilt.engines.toy import ToyEngine
 from exptilt.errors import RewardError
-from exptilt.plan import prepare, shard_size
-from exptilt.run import run
-from exptilt.summary import Summary
+from exptilt.local_run import run
+from exptilt.planning.plan import prepare, shard_size
+from exptilt.reports.summary import Summary
+from exptilt.storage import pool, process_identity
 
 LEVEL = 1e-4
 DAMAGE = ("delete", "truncate", "flip", "no manifest", "zeroed manifest", "flipped meta")
@@ -140,7 +140,7 @@ def test_a_clock_that_was_moved_backwards_changes_nothing(toy, monkeypatch):
     before = go(toy())
     pool_files = [p for p in Path(toy().save_directory).rglob("*") if p.is_file()]
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as dead:
-        held = holder.me() | {"pid": dead.pid, "born": holder._born(dead.pid)}
+        held = process_identity.me() | {"pid": dead.pid, "born": process_identity._born(dead.pid)}
     entry = min((Path(toy().save_directory) / "pool/samples").rglob("samples.parquet")).parent
     hurt(entry / "samples.parquet", "delete")
     entry.with_name(f"{entry.name}.lease").write_text(json.dumps(held))

@@ -8,12 +8,12 @@ import pytest
 from checkpoints import causal, letters_tokenizer
 from processes import ROOT, run_flow
 
-from exptilt.config import MCAligned, Original
-from exptilt.engines.transformers import TransformersEngine
+from exptilt.config.settings import MCAligned, Original
+from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.errors import ExptiltError, PromptRefused
-from exptilt.narrow import MOST, PromptsFailed, narrowed
-from exptilt.plan import prepare
-from exptilt.run import run
+from exptilt.local_run import run
+from exptilt.planning.plan import prepare
+from exptilt.stages.failures import MOST, PromptsFailed, narrowed
 
 TEXTS = ["abc", "fed", "bad Ω", "cab", "face", "dead", "beef", "a"]
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exptilt import ids, prompts, spool, store, untrusted
+from exptilt.data import parsing, prompts
+from exptilt.storage import filesystem, keys, spooled_tables
 
 CHATS = [
     "\n\nHuman: what is up?  \n\nAssistant: Nothing.\n\nHuman: sure?\n\nAssistant: Yes.",
@@ -139,14 +140,14 @@ WRITERS = {
     "a.txt": lambda rows: "\n".join(rows).encode(),
     "a.jsonl": lambda rows: "\n".join(json.dumps({"prompt": r}) for r in rows).encode(),
     "a.csv": lambda rows: pl.DataFrame({"prompt": rows}).write_csv().encode(),
-    "a.parquet": lambda rows: store.parquet_bytes(pl.DataFrame({"prompt": rows})),
+    "a.parquet": lambda rows: filesystem.parquet_bytes(pl.DataFrame({"prompt": rows})),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_memory_does_not_grow_with_the_prompts(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(ids, "BLOCK", 500)
-    monkeypatch.setattr(untrusted, "ROWS", 500)
+    monkeypatch.setattr(keys, "BLOCK", 500)
+    monkeypatch.setattr(parsing, "ROWS", 500)
 
     def peak(count: int) -> int:
         path = tmp_path / name
@@ -165,14 +166,14 @@ def test_memory_does_not_grow_with_the_prompts(tmp_path, monkeypatch, name):
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.integers(1, 41))
 def test_ids_do_not_depend_on_blocks_and_are_by_text_and_repetition(rows, size):
     blocks = [rows[i : i + size] for i in range(0, len(rows), size)]
-    found = [name for _, names in ids.with_ids(blocks) for name in names]
-    assert found == [ids.prompt_id(text, rows[:i].count(text)) for i, text in enumerate(rows)]
+    found = [name for _, names in keys.with_ids(blocks) for name in names]
+    assert found == [keys.prompt_id(text, rows[:i].count(text)) for i, text in enumerate(rows)]
     assert len(set(found)) == len(rows)
 
 
 @given(st.lists(st.integers(0, 7), max_size=8), st.integers(1, 20))
 def test_a_spool_gives_its_rows_in_any_size(heights, rows):
-    kept, whole = spool.Spool(), pl.int_range(sum(heights), eager=True)
+    kept, whole = spooled_tables.Spool(), pl.int_range(sum(heights), eager=True)
     for end, height in zip(itertools.accumulate(heights), heights, strict=True):
         kept.append(pl.DataFrame({"a": whole[end - height : end], "b": "x"}))
     parts = [part["a"].to_list() for part in kept.parts(rows)]

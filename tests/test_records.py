@@ -13,18 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hostile import JSON, quick
 
-from exptilt import ids, records, scoring, store, untrusted
-from exptilt.config import Scoring
+from exptilt.config.settings import Scoring
+from exptilt.data import parsing, records
 from exptilt.errors import StorageError
-from exptilt.scoring import Scores
+from exptilt.planning import score_file
+from exptilt.planning.score_file import Scores
 from exptilt.stages import score
+from exptilt.storage import filesystem, keys
 
 ENDINGS = [".json", ".jsonl", ".parquet"]
 
 
 def items(data: bytes) -> list | None:
     try:
-        return list(untrusted.json_items(io.BytesIO(data)))
+        return list(parsing.json_items(io.BytesIO(data)))
     except ValueError:
         return None
 
@@ -40,7 +42,7 @@ def loaded(data: bytes) -> list | None:
 @quick
 @given(st.lists(JSON), st.sampled_from([1, 2, 5, 64, 2**20]), st.booleans(), st.integers(0))
 def test_an_array_read_piece_by_piece_is_the_array_read_whole(monkeypatch, value, size, plain, seed):
-    monkeypatch.setattr(untrusted, "CHARACTERS", size)
+    monkeypatch.setattr(parsing, "CHARACTERS", size)
     data = bytearray(json.dumps(value, ensure_ascii=plain, indent=seed % 3 or None).encode())
     assert repr(items(bytes(data))) == repr(loaded(bytes(data)))
     dice = random.Random(seed)
@@ -51,10 +53,10 @@ def test_an_array_read_piece_by_piece_is_the_array_read_whole(monkeypatch, value
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.integers(1, 41))
 def test_places_are_by_first_appearance_and_repetitions_are_counted(names, size):
-    seen, found = ids.Seen(), []
-    keys = [ids.prompt_id(name) for name in names]
+    seen, found = keys.Seen(), []
+    prompt_ids = [keys.prompt_id(name) for name in names]
     for i in range(0, len(names), size):
-        places, repetitions = seen.enter(keys[i : i + size])
+        places, repetitions = seen.enter(prompt_ids[i : i + size])
         found += zip(places.tolist(), repetitions.tolist(), strict=True)
     order = list(dict.fromkeys(names))
     assert found == [(order.index(name), names[:i].count(name)) for i, name in enumerate(names)]
@@ -74,7 +76,7 @@ def write(path: Path, rows: list) -> None:
         case ".jsonl":
             path.write_text("\n".join(map(json.dumps, rows)))
         case _:
-            path.write_bytes(store.parquet_bytes(pl.DataFrame(rows, infer_schema_length=None)))
+            path.write_bytes(filesystem.parquet_bytes(pl.DataFrame(rows, infer_schema_length=None)))
 
 
 def rows_of(path: Path) -> list:
@@ -82,8 +84,10 @@ def rows_of(path: Path) -> list:
 
 
 def scored(config: Scoring) -> Scores:
-    plan = scoring.prepare(config)
-    return scoring.save(plan, [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards])
+    plan = score_file.prepare(config)
+    return score_file.save(
+        plan, [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards]
+    )
 
 
 @pytest.mark.parametrize("block", [1, 3, 10_000])
@@ -92,8 +96,8 @@ def scored(config: Scoring) -> Scores:
 def test_scattered_records_get_their_own_values(
     tmp_path, monkeypatch, rewards_file, block, size, ending, written
 ):
-    monkeypatch.setattr(ids, "BLOCK", block)
-    monkeypatch.setattr(untrusted, "ROWS", block)
+    monkeypatch.setattr(keys, "BLOCK", block)
+    monkeypatch.setattr(parsing, "ROWS", block)
     file, target = tmp_path / f"a{ending}", tmp_path / f"b{written}"
     write(file, SCATTERED)
     values = (f"{rewards_file}:bees", f"long={rewards_file}:length")
@@ -113,19 +117,19 @@ def test_scattered_records_get_their_own_values(
 def test_a_file_that_changed_meanwhile_is_left_as_it_is(tmp_path, rewards_file):
     file = tmp_path / "a.json"
     write(file, SCATTERED)
-    plan = scoring.prepare(
+    plan = score_file.prepare(
         Scoring(file=str(file), value=(f"{rewards_file}:bees",), save_directory=str(tmp_path / "results"))
     )
     found = [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards]
     write(file, SCATTERED[1:])
     with pytest.raises(StorageError, match=r"a\.json changed while it was scored; run again"):
-        scoring.save(plan, found)
+        score_file.save(plan, found)
     assert rows_of(file) == SCATTERED[1:]
 
 
 @pytest.fixture
 def _prompt_collection():
-    """Garbage is collected as Python does by default; a run waits for more of it (exptilt/process.py)."""
+    """Garbage is collected as Python does by default; a run waits for more of it."""
     before = gc.get_threshold()
     gc.set_threshold(700)
     yield
@@ -135,9 +139,9 @@ def _prompt_collection():
 @pytest.mark.usefixtures("_prompt_collection")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_memory_does_not_grow_with_the_records(tmp_path, monkeypatch, rewards_file, ending):
-    monkeypatch.setattr(ids, "BLOCK", 200)
-    monkeypatch.setattr(untrusted, "ROWS", 200)
-    monkeypatch.setattr(untrusted, "CHARACTERS", 2**16)
+    monkeypatch.setattr(keys, "BLOCK", 200)
+    monkeypatch.setattr(parsing, "ROWS", 200)
+    monkeypatch.setattr(parsing, "CHARACTERS", 2**16)
 
     def peak(count: int) -> int:
         file = tmp_path / f"{count}{ending}"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from exptilt.resamplers import RESAMPLERS
-from exptilt.tilt import normalise
+from exptilt.tilting.resampling import RESAMPLERS
+from exptilt.tilting.weights import normalise
 
 LEVEL = 1e-4  # of every chi-square test here
 LOG_WEIGHT = np.array([0.0, 1.0, -2.0, 0.5])

@@ -9,17 +9,17 @@ import torch
 from reward_models import KINDS, POSITIONS, build, embedder
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from exptilt import models, rewards
-from exptilt.engines import prefix
-from exptilt.engines.batching import Budget, batches, in_batches
-from exptilt.engines.packed import Packed, fuse, pack
-from exptilt.engines.prefix import shared_length
+from exptilt import rewards
 from exptilt.errors import ConfigError, ModelError, RewardError
-from exptilt.rewards import diversity
-from exptilt.rewards.base import RewardSpec
-from exptilt.rewards.catalogue import CONVERSATION, check_name, parse
+from exptilt.models import reference
+from exptilt.models.batching import Budget, batches, in_batches
+from exptilt.models.packed_linear import Packed, fuse, pack
+from exptilt.rewards import diversity, prefix_sharing
+from exptilt.rewards.base import CONVERSATION, RewardSpec
+from exptilt.rewards.catalogue import check_name, parse
 from exptilt.rewards.classifier import ClassifierReward
 from exptilt.rewards.coherence import CoherenceReward
+from exptilt.rewards.prefix_sharing import shared_length
 
 PROMPTS = [
     "why?",
@@ -47,7 +47,7 @@ def folder(request, tmp_path_factory) -> str:
 
 
 def spec(folder: str, kind="classifier", **changes) -> RewardSpec:
-    return RewardSpec(value="tone", kind=kind, model=models.resolve("tone", folder, "model"), **changes)
+    return RewardSpec(value="tone", kind=kind, model=reference.resolve("tone", folder, "model"), **changes)
 
 
 def alone(folder: str, pair: bool, prompts=PROMPTS, completions=COMPLETIONS) -> np.ndarray:
@@ -114,14 +114,14 @@ def test_too_little_memory_for_one_prompts_samples_halves_their_batch(tmp_path, 
     reward = ClassifierReward(spec(build("gpt2", tmp_path / "gpt2")), "cpu")
     prompts, completions = ["the room was fine"] * 10, [" paid" * i for i in range(10)]
     expected = reward.score(prompts, completions, [None] * 10).rewards
-    whole = prefix._logits
+    whole = prefix_sharing._logits
 
     def small(model, rows, *more):
         if len(rows) > 3:
             raise torch.OutOfMemoryError("no memory left")
         return whole(model, rows, *more)
 
-    monkeypatch.setattr(prefix, "_logits", small)
+    monkeypatch.setattr(prefix_sharing, "_logits", small)
     reward.classifier.kept.clear()
     np.testing.assert_allclose(reward.score(prompts, completions, [None] * 10).rewards, expected, atol=1e-4)
 
@@ -231,7 +231,7 @@ def head(folder: Path, labels: int, scale: float = 1.0, **config) -> str:
 
 
 def resolved(folder: str, how: str) -> RewardSpec:
-    return rewards.resolve(f"tone={folder}{how}", models.base_model("toy"), "float32", "float32")
+    return rewards.resolve(f"tone={folder}{how}", reference.base_model("toy"), "float32", "float32")
 
 
 def scored(folder: str, how: str) -> np.ndarray:
@@ -414,14 +414,14 @@ def test_a_package_may_bring_values(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[exptilt.rewards]\ncalm = lab_rewards:calm\n")
     monkeypatch.syspath_prepend(tmp_path)
     check_name("calm")
-    found = rewards.resolve("calm", models.base_model("toy"), "float32", "float32")
+    found = rewards.resolve("calm", reference.base_model("toy"), "float32", "float32")
     assert found.model.revision == "lab-rewards-1.2"
     assert rewards.load(found, "cpu").score(["a", "b"], ["", ""], [None, None]).rewards.tolist() == [1, 1]
 
 
 def test_a_user_function_that_does_not_load_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("import nowhere_to_be_found\n")
-    found = rewards.resolve(f"{tmp_path}/bad.py:f", models.base_model("toy"), "float32", "float32")
+    found = rewards.resolve(f"{tmp_path}/bad.py:f", reference.base_model("toy"), "float32", "float32")
     with pytest.raises(RewardError, match=r"value 'f'.*nowhere_to_be_found"):
         rewards.load(found, "cpu")
 

@@ -19,18 +19,20 @@ from processes import ROOT, free_port, run_flow
 from scipy import stats
 from test_engine import LEVEL, law_of
 
-from exptilt import ids, models, stop
-from exptilt.cli import command_line
-from exptilt.config import MCAligned, Original
-from exptilt.engines import base, openai
+from exptilt import cancellation
+from exptilt.config.command_line import command_line
+from exptilt.config.settings import MCAligned, Original
+from exptilt.engines import openai, registry
 from exptilt.engines.base import P0
+from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.engines.openai import OpenAIEngine
-from exptilt.engines.transformers import TransformersEngine
 from exptilt.errors import ModelError, ServerError, Stopped
-from exptilt.narrow import PromptsFailed
-from exptilt.plan import prepare
-from exptilt.run import run
-from tasks.launch import launch
+from exptilt.local_run import run
+from exptilt.models import openai_client, reference
+from exptilt.planning.plan import prepare
+from exptilt.stages.failures import PromptsFailed
+from exptilt.storage import keys
+from tasks.runtime.launch import launch
 
 PROMPTS = ["abc", "fed cab", "a", "bad face"]
 
@@ -38,7 +40,7 @@ PROMPTS = ["abc", "fed cab", "a", "bad face"]
 @pytest.fixture(autouse=True)
 def _fresh():
     prepare.cache_clear()
-    base.load.cache_clear()
+    registry.load.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def small(folder):
 
 def p0(name: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 5, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=models.base_model(name), ends=(0,), **{**settings, **changes})
+    return P0(model=reference.base_model(name), ends=(0,), **{**settings, **changes})
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def config(tmp_path):
 
 def test_each_sample_is_the_draw_of_its_own_seed(small, folder, capsys):
     """The served model draws what it draws here, from the last 31 bits of every seed."""
-    seeds = ids.seeds_for(0, PROMPTS, 0, 5)
+    seeds = keys.seeds_for(0, PROMPTS, 0, 5)
     engine = OpenAIEngine(p0(f"{small}#org/small", temperature=0.8, top_p=0.9))
     here = TransformersEngine(p0(folder, temperature=0.8, top_p=0.9), "cpu")
     drawn = here.draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
@@ -106,10 +108,10 @@ def test_shards_and_n_change_no_row(small, config, tmp_path):
 
 
 def test_the_only_model_need_not_be_named(small):
-    assert models.base_model(small).name == f"{small}#org/small"
-    assert models.file_name(models.full_name(small)) == "small"
-    assert models.file_name("http://localhost:8000/v1#gpt2") == "gpt2"
-    assert models.file_name("http://localhost:8000/v1#/data/llama/") == "llama"
+    assert reference.base_model(small).name == f"{small}#org/small"
+    assert reference.file_name(reference.full_name(small)) == "small"
+    assert reference.file_name("http://localhost:8000/v1#gpt2") == "gpt2"
+    assert reference.file_name("http://localhost:8000/v1#/data/llama/") == "llama"
 
 
 def test_a_server_that_ignores_its_seeds_is_found_out(folder, config, capsys):
@@ -127,7 +129,7 @@ def test_what_was_drawn_is_tilted_without_the_server(folder, config, rewards_fil
     settings = {"model": MCAligned, "value": f"{rewards_file}:bees", "nsamples": 4}
     with http_server(Small(folder)) as root:
         first = run(prepare(config(f"{root}#org/small", lam=1.0, **settings)))
-    base.load.cache_clear()
+    registry.load.cache_clear()
     again = run(prepare(config(f"{root}#org/small", lam=2.0, **settings)))
     assert (first.tokens > 0, again.tokens) == (True, 0)
 
@@ -278,7 +280,7 @@ def test_what_is_refused_to_every_prompt_ends_the_run_at_once(mixed, status, whe
     with http_server(server) as root, pytest.raises(ModelError, match=said):
         run(prepare(mixed(root, max_new_tokens=32, allow_missing=True)))
     tried = [prompt == openai.TRIED for prompt in server.refused]
-    assert sum(tried) == tried[-1] == (status in openai.ABOUT_THE_PROMPT)
+    assert sum(tried) == tried[-1] == (status in openai_client.ABOUT_THE_PROMPT)
 
 
 def test_a_prompt_that_is_refused_while_topping_up_is_left_out_whole(mixed, rewards_file):
@@ -302,7 +304,7 @@ def test_a_stop_leaves_what_is_not_yet_asked():
         engine = OpenAIEngine(p0(f"{root}#m"))
         engine.draw(["a"], np.arange(1)[None], 1)
         before = fault.asked
-        stop.ask()
+        cancellation.ask()
         with pytest.raises(Stopped):
             engine.draw(["a"], np.arange(500)[None], 2)
     assert fault.asked == before
@@ -388,7 +390,7 @@ def test_transformers_serve_draws_by_the_models_own_law(hugging, chat, seen):
     heeds the seeds."""
     folder, n = hugging.partition("#")[2], 40
     engine = OpenAIEngine(p0(hugging, top_k=2, max_new_tokens=2, chat=chat))
-    samples = engine.draw(["abc"], ids.seeds_for(0, ["abc"], 0, n), 1)[0]
+    samples = engine.draw(["abc"], keys.seeds_for(0, ["abc"], 0, n), 1)[0]
     assert engine.notes == {"seeded": True}
     exact: Counter[str] = Counter()
     for path, chance in law_of(p0(folder, top_k=2, max_new_tokens=2), seen).items():

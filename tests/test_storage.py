@@ -17,9 +17,10 @@ from faults import KINDS, Faults, proxy
 from processes import ROOT, s3_server
 from test_pipeline import DAMAGE, hurt
 
-from exptilt import holder, lease, pool, prompts, records, s3, store
-from exptilt.plan import prepare
-from exptilt.run import run
+from exptilt.data import prompts, records
+from exptilt.local_run import run
+from exptilt.planning.plan import prepare
+from exptilt.storage import filesystem, lease, pool, process_identity, s3
 
 SMALL = {"end": 8, "shard_size": 4, "nsamples": 8}
 SEED = 3
@@ -65,7 +66,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def unfinished() -> list[str]:
     """Keys of the bucket whose upload in parts was begun and neither completed nor given up."""
-    fs, _ = store.filesystem("s3://bucket")
+    fs, _ = filesystem.filesystem("s3://bucket")
     try:
         found = fs.call_s3("list_multipart_uploads", Bucket="bucket")
     except FileNotFoundError:  # so rclone says none
@@ -90,8 +91,8 @@ def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, t
 def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away):
     data = bytes(range(256)) * (s3.PART // 128) + b"the third part"
     with away(rate=0.6, seed=SEED) as faults:
-        store.write_bytes("s3://bucket/large", data)
-        assert store.read_bytes("s3://bucket/large") == data
+        filesystem.write_bytes("s3://bucket/large", data)
+        assert filesystem.read_bytes("s3://bucket/large") == data
     assert unfinished() == []
     assert len(faults.injected) > len(KINDS) / 2
     assert any("partNumber=3" in line for line in faults.asked)
@@ -102,9 +103,9 @@ def test_a_server_that_stops_reading_costs_seconds(away, monkeypatch):
     began = time.monotonic()
     with (
         away(rate=1.0, kinds=("hang",)),
-        pytest.raises(store.StorageError, match="cannot write s3://bucket/x"),
+        pytest.raises(filesystem.StorageError, match="cannot write s3://bucket/x"),
     ):
-        store.write_bytes("s3://bucket/x", bytes(s3.PART - 1))
+        filesystem.write_bytes("s3://bucket/x", bytes(s3.PART - 1))
     assert time.monotonic() - began < 10
 
 
@@ -112,31 +113,31 @@ def test_a_server_that_stops_reading_costs_seconds(away, monkeypatch):
 def test_an_upload_whose_beginning_was_not_heard_of_is_given_up(away, monkeypatch, kind):
     monkeypatch.setattr(s3, "PART", 5 * 2**20)
     with away(rate=1.0, kinds=(kind,)):
-        store.write_bytes("s3://bucket/twice", bytes(s3.PART))
-    assert store.read_bytes("s3://bucket/twice") == bytes(s3.PART)
+        filesystem.write_bytes("s3://bucket/twice", bytes(s3.PART))
+    assert filesystem.read_bytes("s3://bucket/twice") == bytes(s3.PART)
     assert unfinished() == []
 
 
 def test_a_write_that_is_given_up_leaves_the_old_object_and_no_parts(away, bucket, monkeypatch):
     monkeypatch.setattr(s3, "PART", 5 * 2**20)
-    store.write_bytes("s3://bucket/kept", b"old")
+    filesystem.write_bytes("s3://bucket/kept", b"old")
 
     def fail() -> None:
-        with store.writing("s3://bucket/kept") as f:
+        with filesystem.writing("s3://bucket/kept") as f:
             f.write(bytes(2 * s3.PART))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert store.read_bytes("s3://bucket/kept") == b"old"
+    assert filesystem.read_bytes("s3://bucket/kept") == b"old"
     assert unfinished() == []
 
 
 def test_what_cannot_pass_is_asked_once(away, monkeypatch):
     with away() as faults:
         for path in ("s3://bucket/none", "s3://no-such-bucket/x"):
-            with pytest.raises(store.StorageError, match="cannot read"):
-                store.read_bytes(path)
+            with pytest.raises(filesystem.StorageError, match="cannot read"):
+                filesystem.read_bytes(path)
         assert pool.find("s3://bucket/none") is None
     assert faults.requests == 3
     assert s3.take_retries() == 0
@@ -144,7 +145,10 @@ def test_what_cannot_pass_is_asked_once(away, monkeypatch):
 
 def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_pool(away, monkeypatch):
     monkeypatch.setattr(s3, "TRIES", 2)
-    with away(rate=1.0, kinds=("503",)), pytest.raises(store.StorageError, match="cannot read s3://bucket/e"):
+    with (
+        away(rate=1.0, kinds=("503",)),
+        pytest.raises(filesystem.StorageError, match="cannot read s3://bucket/e"),
+    ):
         pool.find("s3://bucket/entry")
 
 
@@ -155,9 +159,9 @@ def test_a_lease_works_on_every_kind_of_store(away, how, there):
     """Only a store that honours the condition can refuse; no other may stop the run."""
     path = f"s3://bucket/{how}.lease"
     with away(create=how, rate=0.5, kinds=("lost answer",), seed=2):
-        assert store.create(path, b"mine") or store.read_bytes(path) == b"mine"
-        assert store.create(path, b"other") == there or how == "not implemented"
-        store.remove(path)
+        assert filesystem.create(path, b"mine") or filesystem.read_bytes(path) == b"mine"
+        assert filesystem.create(path, b"other") == there or how == "not implemented"
+        filesystem.remove(path)
         began = time.monotonic()
         with lease.held(path):
             pass
@@ -167,8 +171,8 @@ def test_a_lease_works_on_every_kind_of_store(away, how, there):
 def test_prompts_and_records_are_read_from_s3(away, rewards_file):
     with away():
         rows = [{"prompt": "a", "generated": "ab"}, {"prompt": "c", "generated": "cd"}]
-        store.write_json("s3://bucket/in/rows.json", rows)
-        store.write_bytes("s3://bucket/in/rows.parquet", store.parquet_bytes(pl.DataFrame(rows)))
+        filesystem.write_json("s3://bucket/in/rows.json", rows)
+        filesystem.write_bytes("s3://bucket/in/rows.parquet", filesystem.parquet_bytes(pl.DataFrame(rows)))
         for name in ("rows.json", "rows.parquet"):
             prompts.check_name(f"s3://bucket/in/{name}")
             (table,) = prompts.tables(f"s3://bucket/in/{name}", "prompt")
@@ -191,11 +195,11 @@ def test_a_damaged_entry_on_s3_is_made_again(away, bucket, toy, tmp_path, damage
         entry = f"{url}/{file.parent.relative_to(place)}"
         copy = shutil.copytree(file.parent, tmp_path / "copy")
         hurt(copy / file.name, damage)
-        for name in store.names(entry):
+        for name in filesystem.names(entry):
             if (copy / name).exists():
-                store.write_bytes(f"{entry}/{name}", (copy / name).read_bytes())
+                filesystem.write_bytes(f"{entry}/{name}", (copy / name).read_bytes())
             else:
-                store.remove(f"{entry}/{name}")
+                filesystem.remove(f"{entry}/{name}")
         assert pool.find(entry) is None
         again = run(prepare(config))
         assert pool.find(entry) is not None
@@ -205,16 +209,19 @@ def test_a_damaged_entry_on_s3_is_made_again(away, bucket, toy, tmp_path, damage
 
 def test_what_a_dead_process_left_on_s3_is_removed_and_nothing_else(away, bucket, toy):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        dead = holder.me() | {"pid": other.pid, "born": holder._born(other.pid)}
-    theirs = "_".join([*holder.token().split("_")[:3], str(dead["pid"]), dead["born"]])
+        dead = process_identity.me() | {"pid": other.pid, "born": process_identity._born(other.pid)}
+    theirs = "_".join([*process_identity.token().split("_")[:3], str(dead["pid"]), dead["born"]])
     with away(rate=0.0) as faults:
         url = "s3://bucket/left"
         run(prepare(toy(**SMALL, save_directory=url, endpoint_url=faults.url)))
         shard = min((bucket[0] / "left/pool/rewards").iterdir()).name
-        kept = {"pool/rewards/live.lease": holder.me(), "pool/rewards/far.lease": dead | {"machine": "far"}}
+        kept = {
+            "pool/rewards/live.lease": process_identity.me(),
+            "pool/rewards/far.lease": dead | {"machine": "far"},
+        }
         left = {f"pool/rewards/{shard}.lease": dead, f".probe.{theirs}.0.tmp": {}}
         for name, body in {**kept, **left}.items():
-            store.write_json(f"{url}/{name}", body)
+            filesystem.write_json(f"{url}/{name}", body)
         run(prepare(toy(**SMALL, lam=2.0, save_directory=url, endpoint_url=faults.url)))
     found = {str(p.relative_to(bucket[0] / "left")) for p in (bucket[0] / "left").rglob("*")}
     assert set(kept) <= found

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from test_hostile import quick
 from test_prompts import loaded, texts
 
-from exptilt import ids, records, text_files, untrusted
+from exptilt.data import parsing, records, text_files
+from exptilt.storage import keys
 
 ROWS = ["Zwölf Boxkämpfer", "a\u2028b\x0bc\x0cd\x85e", "🙂 “quotes”, \ufeff and commas", "ࠀ", "one"]
 ENCODINGS = {
@@ -39,7 +40,7 @@ def test_prompts_are_the_lines_and_strings_that_a_person_sees(tmp_path, name, en
         (tmp_path / name).write_bytes(ENCODINGS[encoding] + text.encode(encoding))
         table = loaded(str(tmp_path / name))
         assert table["prompt"].to_list() == ROWS
-        assert table["prompt_id"].to_list() == [ids.prompt_id(row) for row in ROWS]
+        assert table["prompt_id"].to_list() == [keys.prompt_id(row) for row in ROWS]
 
 
 def test_an_end_of_a_line_within_quotes_stays_as_it_is(tmp_path):
@@ -64,10 +65,10 @@ def test_pieces_change_no_line(monkeypatch, text, encoding, size):
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_read_that_ends_within_a_character_is_not_the_end(monkeypatch, size):
-    monkeypatch.setattr(untrusted, "CHARACTERS", size)
+    monkeypatch.setattr(parsing, "CHARACTERS", size)
     for encoding, mark in ENCODINGS.items():
         data = mark + '["ࠀ", "🙂"]'.encode(encoding)
-        assert list(untrusted.json_items(io.BytesIO(data))) == ["ࠀ", "🙂"]
+        assert list(parsing.json_items(io.BytesIO(data))) == ["ࠀ", "🙂"]
 
 
 @pytest.mark.parametrize(

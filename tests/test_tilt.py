@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from exptilt import diagnostics, tilt
-from exptilt.diagnostics import diagnose
-from exptilt.resamplers import multinomial
+from exptilt.tilting import diagnostics, weights
+from exptilt.tilting.diagnostics import diagnose
+from exptilt.tilting.resampling import multinomial
 
 LEVEL = 1e-4  # of every chi-square test here: one false alarm in 10,000 runs of a fixed seed
 
@@ -21,16 +21,16 @@ rewards = arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 40)), e
 
 @given(rewards, st.floats(-1e6, 1e6))
 def test_weights_are_a_distribution_and_never_overflow(r, lam):
-    weights = tilt.normalise(lam * r)
-    assert np.isfinite(weights).all()
-    assert (weights >= 0).all()
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
+    normalised = weights.normalise(lam * r)
+    assert np.isfinite(normalised).all()
+    assert (normalised >= 0).all()
+    np.testing.assert_allclose(normalised.sum(axis=1), 1.0, rtol=1e-12)
 
 
 @given(rewards)
 def test_lambda_zero_is_uniform(r):
-    logw = tilt.log_weights(r[..., None], np.zeros(1))
-    np.testing.assert_array_equal(tilt.normalise(logw), 1 / r.shape[1])
+    logw = weights.log_weights(r[..., None], np.zeros(1))
+    np.testing.assert_array_equal(weights.normalise(logw), 1 / r.shape[1])
 
 
 @given(
@@ -38,7 +38,7 @@ def test_lambda_zero_is_uniform(r):
     arrays(np.float64, (3, 1), elements=st.floats(-50, 50)),
 )
 def test_a_constant_added_to_a_prompts_rewards_changes_nothing(r, constant):
-    np.testing.assert_allclose(tilt.normalise(r), tilt.normalise(r + constant), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(weights.normalise(r), weights.normalise(r + constant), rtol=1e-9, atol=1e-9)
     one, other = diagnose(r), diagnose(r + constant)
     for name in ("ess", "max_weight", "kl", "kl_se", "log_z_se"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-7)
@@ -64,12 +64,12 @@ def test_kl_lies_between_zero_and_log_n(r, lam):
 
 def test_extreme_lambda_keeps_the_best_alone():
     r = np.array([[0.0, 1.0, 0.5]])
-    np.testing.assert_array_equal(tilt.normalise(1e6 * r), [[0, 1, 0]])
-    np.testing.assert_array_equal(tilt.normalise(-1e6 * r), [[1, 0, 0]])
+    np.testing.assert_array_equal(weights.normalise(1e6 * r), [[0, 1, 0]])
+    np.testing.assert_array_equal(weights.normalise(-1e6 * r), [[1, 0, 0]])
 
 
 def test_one_sample_and_equal_rewards():
-    assert tilt.normalise(np.array([[1e6]])) == [[1.0]]
+    assert weights.normalise(np.array([[1e6]])) == [[1.0]]
     one, equal = diagnose(np.array([[7.0]])), diagnose(np.full((1, 9), 3.0))
     assert (one.ess, one.n_needed, one.kl_se, one.log_z_se) == (1.0, 1.0, 0.0, 0.0)
     assert equal.ess == pytest.approx([9.0])
@@ -81,7 +81,7 @@ def test_fifty_values_add_up():
     rng = np.random.default_rng(0)
     r, lam = rng.normal(size=(2, 8, 50)), rng.normal(size=50)
     expected = [[sum(lam[v] * r[p, i, v] for v in range(50)) for i in range(8)] for p in range(2)]
-    np.testing.assert_allclose(tilt.log_weights(r, lam), expected)
+    np.testing.assert_allclose(weights.log_weights(r, lam), expected)
 
 
 def test_resampling_follows_the_weights():
@@ -127,7 +127,7 @@ def test_gaussian_rewards_have_their_closed_forms():
     lam, r = 0.7, np.random.default_rng(0).normal(size=(1, 2_000_000))
     assert diagnose(lam * r).log_z[0] == pytest.approx(lam**2 / 2, abs=3e-3)
     assert diagnose(lam * r).kl[0] == pytest.approx(lam**2 / 2, abs=3e-3)
-    assert (tilt.normalise(lam * r) * r).sum() == pytest.approx(lam, abs=5e-3)
+    assert (weights.normalise(lam * r) * r).sum() == pytest.approx(lam, abs=5e-3)
     assert diagnose(lam * r).ess[0] / r.size == pytest.approx(np.exp(-(lam**2)), abs=1e-2)
 
 
@@ -145,7 +145,7 @@ def test_khat_says_when_it_knows_nothing():
 @given(rewards, st.floats(-50, 50))
 def test_one_pass_gives_what_the_formulas_say(r, lam):
     logw = lam * r / max(np.abs(r).max(), 1)
-    said, w, n = diagnose(logw), tilt.normalise(logw), r.shape[1]
+    said, w, n = diagnose(logw), weights.normalise(logw), r.shape[1]
     mean = (w * logw).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(said.ess, 1 / (w**2).sum(axis=1), rtol=1e-9)
     np.testing.assert_allclose(said.max_weight, w.max(axis=1), rtol=1e-9)
@@ -182,8 +182,8 @@ def test_the_limit_is_nearer_to_the_tilted_model_than_the_level_at_n():
     rng = np.random.default_rng(6)
     for strength, reached in ((1, 0.93), (2, 0.77)):
         r = rng.normal(size=(20_000, 32, 1))
-        level = tilt.levels(strength * r[..., 0], r).mean() / strength
-        limit = tilt.limit_levels(strength * r[..., 0], r).mean() / strength
+        level = weights.levels(strength * r[..., 0], r).mean() / strength
+        limit = weights.limit_levels(strength * r[..., 0], r).mean() / strength
         assert level == pytest.approx(reached, abs=0.01)
         assert level < limit < 1.02
 

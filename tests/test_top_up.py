@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from test_pipeline import go, records, table
 
-from exptilt.config import build
+from exptilt.config.settings import build
 from exptilt.errors import ConfigError
 
 STRONG = {"lam": 3.0, "nsamples": 8, "min_ess": 4.0, "max_nsamples": 64}
@@ -65,7 +65,7 @@ def test_the_manifest_and_the_summary_say_it(toy):
 
 
 def test_a_limit_that_adds_nothing_is_refused():
-    from exptilt.config import MCAligned
+    from exptilt.config.settings import MCAligned
 
     with pytest.raises(ConfigError, match="--max-nsamples 32 leaves nothing to add to --nsamples 32"):
         build(MCAligned, {"min_ess": 4, "max_nsamples": 32})

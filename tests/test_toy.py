@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from exptilt import ids, models
 from exptilt.engines import base
 from exptilt.engines.base import P0
-from exptilt.engines.noise import uniform
 from exptilt.engines.toy import ToyEngine
+from exptilt.models import reference
+from exptilt.rng import uniform
+from exptilt.storage import keys
 
 LEVEL = 1e-4
 
 
 def p0(**changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 50}
-    return P0(model=models.base_model("toy"), **{**settings, **changes})
+    return P0(model=reference.base_model("toy"), **{**settings, **changes})
 
 
 def draws(law: P0, prompt: str, n: int) -> list[base.Sample]:
-    return ToyEngine(law).draw([prompt], ids.seeds_for(0, [prompt], 0, n), 0)[0]
+    return ToyEngine(law).draw([prompt], keys.seeds_for(0, [prompt], 0, n), 0)[0]
 
 
 def fits(counts: Counter, law: dict[str, float], n: int) -> bool:
@@ -66,7 +67,7 @@ def test_more_samples_extend_fewer():
 
 
 def test_noise_is_uniform_and_without_memory():
-    seeds = np.array([ids.seed_for(0, "x", i) for i in range(4000)])[:, None]
+    seeds = np.array([keys.seed_for(0, "x", i) for i in range(4000)])[:, None]
     numbers, next_step = (uniform(seeds, step, np.arange(25)) for step in (0, 1))
     assert stats.kstest(numbers.ravel(), "uniform").pvalue > LEVEL
     for one, other in ((numbers, next_step), (numbers[:, 1:], numbers[:, :-1]), (numbers[1:], numbers[:-1])):
@@ -83,8 +84,8 @@ def test_noise_is_the_same_in_numpy_and_torch():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_seeds_are_apart(seed):
     seeds = [
-        ids.seed_for(seed, p, i)
-        for p in [ids.prompt_id("x"), ids.prompt_id("x", 1), ids.prompt_id("y")]
+        keys.seed_for(seed, p, i)
+        for p in [keys.prompt_id("x"), keys.prompt_id("x", 1), keys.prompt_id("y")]
         for i in range(1000)
     ]
     assert len(set(seeds)) == 3000

@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt.models import TOY, ModelRef
-from exptilt.once import once
+from exptilt.models.reference import ModelRef
 
 FINISH_REASONS: Final = ("stop", "length")
 
@@ -93,19 +92,3 @@ class Engine(Protocol):
         At most `batch_size` sequences are decoded at once; 0 lets the engine choose.
         """
         ...
-
-
-@once
-def load(p0: P0, device: str) -> Engine:
-    """The engine that draws from `p0` on `device`, made once per process."""
-    if p0.model.source == TOY:
-        from exptilt.engines.toy import ToyEngine
-
-        return ToyEngine(p0)
-    if p0.model.is_served:
-        from exptilt.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(p0)
-    from exptilt.engines.transformers import TransformersEngine
-
-    return TransformersEngine(p0, device)

@@ -9,30 +9,23 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt import stop
+from exptilt import cancellation
 from exptilt.engines.base import FINISH_REASONS, P0, Sample
-from exptilt.errors import ExptiltError, ModelError, PromptRefused, ServerError
-
-try:
-    import openai
-except ImportError as missing:
-    raise ModelError('a server as base model needs: pip install "exptilt[openai]"') from missing
+from exptilt.errors import ModelError, PromptRefused
+from exptilt.models.openai_client import UNKNOWN_PARAMETER, connect, explained
 
 IN_FLIGHT: Final = 8
 RETRIES: Final = 5  # 15 s in all, or as long as the server asks for
-SECONDS: Final = 600.0
 TRIES: Final = 8
 TRIED: Final = "Once upon a time"
-ABOUT_THE_PROMPT: Final = (400, 413, 422)  # where another prompt is answered: too long, not let through
 
 Law = Callable[[P0], dict[str, Any]]
 
@@ -56,54 +49,6 @@ def _standard(p0: P0) -> dict[str, Any]:
 LAWS: Final[tuple[Law, ...]] = (_sampler, _generation_config, _standard)
 
 
-def _key() -> str:
-    return os.environ.get("OPENAI_API_KEY", "").strip() or "no-key"
-
-
-def _connect(root: str) -> Any:
-    """A client that tries twice, as suits the first requests."""
-    return openai.OpenAI(base_url=root, api_key=_key(), timeout=SECONDS, max_retries=1)
-
-
-def only_model(root: str) -> str:
-    """The one model that the server at `root` has; ModelError that names them where there are more."""
-    with _explained(root, f"the question which models it has (or name one: {root}#MODEL)"):
-        found = [model.id for model in getattr(_connect(root).models.list(), "data", None) or []]
-    if len(found) != 1:
-        raise ModelError(f"{root} has the models {', '.join(found) or '(none listed)'}: write {root}#MODEL")
-    return str(found[0])
-
-
-@contextlib.contextmanager
-def _explained(name: str, what: str, own: Callable[[str], ExptiltError] = ModelError) -> Iterator[None]:
-    """Raise what a request fails with as one line: ServerError where it may pass, `own` where the prompt may
-    be the cause, ModelError else."""
-    try:
-        yield
-    except openai.APIStatusError as error:
-        later = error.status_code in (408, 409, 429) or error.status_code >= 500
-        refused = own if error.status_code in ABOUT_THE_PROMPT else ModelError
-        said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {_words(error)}"
-        raise (ServerError if later else refused)(said) from None
-    except openai.APIConnectionError as error:
-        said = f"{type(error).__name__}: {_plain(error.__cause__ or error)}"
-        raise ServerError(f"{name} does not answer {what} ({said})") from None
-    except (openai.OpenAIError, ValueError) as error:
-        raise own(f"{name} does not answer {what} as an OpenAI API does: {_plain(error)}") from None
-
-
-def _words(error: Any) -> str:
-    """The server's own words."""
-    body = error.body
-    said = (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error
-    return _plain(said)
-
-
-def _plain(said: Any) -> str:
-    """In one line, not too long, and without the key."""
-    return " ".join(str(said).replace(_key(), "***").split())[:300]
-
-
 class OpenAIEngine:
     """y ~ p0(.|x) by a server."""
 
@@ -115,7 +60,7 @@ class OpenAIEngine:
         self.p0, self.notes = p0, dict[str, Any]()
         self.name = p0.model.name
         root, _, self.model = p0.model.source.partition("#")
-        self.client = _connect(root)
+        self.client = connect(root)
         self.law = self._find_law()
         self._check_top_k()
         self.client = self.client.with_options(max_retries=RETRIES)
@@ -148,10 +93,10 @@ class OpenAIEngine:
         return [future.result() for future in futures]
 
     def _sample(self, place: int, prompt: str, seed: int, p0: P0) -> Sample:
-        stop.check()
+        cancellation.check()
         what = f"the prompt that begins {prompt[:60]!r}"
         refused = functools.partial(PromptRefused, place=place)
-        with _explained(self.name, what, refused):
+        with explained(self.name, what, refused):
             choice, usage = self._ask(prompt, seed, p0, self.law)
         text = choice.message.content if p0.chat else choice.text
         if text is None or choice.finish_reason not in FINISH_REASONS:
@@ -184,9 +129,9 @@ class OpenAIEngine:
     def _find_law(self) -> Law:
         """The way in which the server takes top_k, found by asking for one token."""
         one = dataclasses.replace(self.p0, max_new_tokens=1)
-        with _explained(self.name, "a first request"):
+        with explained(self.name, "a first request"):
             for law in LAWS[:-1]:
-                with contextlib.suppress(openai.BadRequestError, openai.UnprocessableEntityError):
+                with contextlib.suppress(*UNKNOWN_PARAMETER):
                     self._ask(TRIED, 0, one, law)
                     return law
             self._ask(TRIED, 0, one, _standard)

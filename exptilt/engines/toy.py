@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exptilt.engines.base import P0, Sample
-from exptilt.engines.noise import uniform
-from exptilt.engines.stops import before_stop
-from exptilt.ids import seed_for
+from exptilt.engines.stop_texts import before_stop
+from exptilt.rng import uniform
+from exptilt.storage.keys import seed_for
 
 LETTERS: Final = "abcd."
 END: Final = len(LETTERS) - 1

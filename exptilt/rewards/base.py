@@ -5,15 +5,14 @@ Everything in a spec's identity is in the content key of what it scored, and in 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt.errors import RewardError
-from exptilt.models import ModelRef
-from exptilt.once import once
+from exptilt.models.reference import ModelRef
 
+CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
 Kind = Literal["classifier", "coherence", "diversity", "perplexity", "function", "file"]
 Transform = Literal["logit", "prob", "logprob"]
@@ -79,34 +78,3 @@ class Reward(Protocol):
     ) -> Scored:
         """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known."""
         ...
-
-
-@once
-def load(spec: RewardSpec, device: str) -> Reward:
-    """The reward of `spec` on `device`, its model loaded once per process.
-
-    Raises ModelError or RewardError, which name the value, where it does not load.
-    """
-    match spec.kind:
-        case "file":
-            raise RewardError(f"value {spec.value!r} is known only where {spec.model.name} holds it")
-        case "function":
-            from exptilt.rewards.function import FunctionReward
-
-            return FunctionReward(spec)
-        case "perplexity":
-            from exptilt.rewards.perplexity import PerplexityReward
-
-            return PerplexityReward(spec, device)
-        case "diversity":
-            from exptilt.rewards.diversity import DiversityReward
-
-            return DiversityReward(spec)
-        case "coherence":
-            from exptilt.rewards.coherence import CoherenceReward
-
-            return CoherenceReward(spec, device)
-        case "classifier":
-            from exptilt.rewards.classifier import ClassifierReward
-
-            return ClassifierReward(spec, device)

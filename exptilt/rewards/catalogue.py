@@ -13,13 +13,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, cast
 
-from exptilt import demo, models
+from exptilt import demo
 from exptilt.errors import ConfigError, ModelError
-from exptilt.models import ModelRef
+from exptilt.models import reference
+from exptilt.models.reference import ModelRef
 from exptilt.rewards import labels
 from exptilt.rewards.base import Kind, RewardSpec, Transform
 
-CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")
 GROUP: Final = "exptilt.rewards"
 VALUE: Final = re.compile(
     r"(?:(?P<name>[\w.-]+)=)?(?P<source>[^=#]+?)(?:#(?P<label>[^:#]+))?(?::(?P<transform>prob|logprob))?"
@@ -156,7 +156,7 @@ def _with_model(asked: Asked, entry: Entry, base: ModelRef, dtype: str) -> Rewar
     spec = RewardSpec(
         value=asked.column,
         kind=entry.kind,
-        model=models.resolve(asked.source if of_demo else source, source, role),
+        model=reference.resolve(asked.source if of_demo else source, source, role),
         pair=entry.pair,
         label=asked.label or entry.label,
         transform=asked.transform,
@@ -164,7 +164,7 @@ def _with_model(asked: Asked, entry: Entry, base: ModelRef, dtype: str) -> Rewar
     )
     if spec.kind != "classifier":
         return spec
-    from exptilt.engines.checkpoint import config_of
+    from exptilt.models.loading import config_of
 
     return labels.checked(spec, config_of(spec.model, role))
 

@@ -12,18 +12,17 @@ import torch
 from scipy.special import log_expit, log_softmax
 from transformers import AutoModelForSequenceClassification
 
-from exptilt.engines.batching import Budget, in_batches
-from exptilt.engines.checkpoint import load_model, own_tokenizer
-from exptilt.engines.forward import accepted
-from exptilt.engines.prefix import last_logits
-from exptilt.engines.tokens import refuse_unknown
 from exptilt.errors import ModelError
-from exptilt.models import ModelRef
+from exptilt.models.batching import Budget, in_batches
+from exptilt.models.forward import accepted
+from exptilt.models.loading import load_model, own_tokenizer
+from exptilt.models.reference import ModelRef
+from exptilt.models.tokenization import refuse_unknown
 from exptilt.once import once
 from exptilt.rewards import labels
-from exptilt.rewards.base import Rewards, RewardSpec, Scored
-from exptilt.rewards.catalogue import CONVERSATION
-from exptilt.rewards.texts import TRIED, Encoded, Numbers, Text, Texts, agrees
+from exptilt.rewards.base import CONVERSATION, Rewards, RewardSpec, Scored
+from exptilt.rewards.encoding import TRIED, Encoded, Numbers, Text, Texts, agrees
+from exptilt.rewards.prefix_sharing import last_logits
 
 TOKENS_AT_ONCE: Final = {"cpu": 2**10, "cuda": 2**17}  # on a CPU, what its caches hold
 Way = Callable[[list[Encoded], Sequence[str]], Numbers]

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from exptilt.engines.batching import Budget, in_batches
-from exptilt.engines.checkpoint import load_model, own_tokenizer
-from exptilt.engines.forward import accepted
-from exptilt.engines.tokens import refuse_unknown
 from exptilt.errors import ModelError
+from exptilt.models.batching import Budget, in_batches
+from exptilt.models.forward import accepted
+from exptilt.models.loading import load_model, own_tokenizer
+from exptilt.models.tokenization import refuse_unknown
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.classifier import TOKENS_AT_ONCE
-from exptilt.rewards.texts import TRIED, Encoded, Texts, agrees
+from exptilt.rewards.encoding import TRIED, Encoded, Texts, agrees
 
 
 class CoherenceReward:

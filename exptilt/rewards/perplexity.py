@@ -14,7 +14,7 @@ from exptilt.errors import RewardError
 from exptilt.rewards.base import RewardSpec, Scored
 
 if TYPE_CHECKING:
-    from exptilt.engines.likelihood import TextNLL
+    from exptilt.models.likelihood import TextNLL
 
 
 class PerplexityReward:
@@ -41,9 +41,9 @@ class PerplexityReward:
     def _forward(self, prompts: list[str], completions: list[str]) -> list["TextNLL"]:
         if not prompts:
             return []
-        from exptilt.engines.chat import rendered
-        from exptilt.engines.checkpoint import causal_model, load_tokenizer
-        from exptilt.engines.likelihood import text_nll
+        from exptilt.models.chat_template import rendered
+        from exptilt.models.likelihood import text_nll
+        from exptilt.models.loading import causal_model, load_tokenizer
 
         model, chat = causal_model(self.spec.model, self.device, self.spec.dtype), bool(self.spec.chat)
         tokenizer = load_tokenizer(self.spec.model)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from exptilt import diagnostics, ids, pool, schemas, tilt
-from exptilt.explore import Sweep
-from exptilt.plan import Recipe
-from exptilt.refs import ExploredRef, ScoredRef
+from exptilt.config.exploration import Sweep
+from exptilt.config.lambda_grid import Lam
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import ExploredRef, ScoredRef
 from exptilt.stages.tables import Made, by_count, digests, matrix_of
-from exptilt.vectors import Lam
+from exptilt.storage import keys, pool, schemas
+from exptilt.tilting import diagnostics, weights
 
 
 def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
@@ -19,7 +20,7 @@ def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
     assert isinstance(config, Sweep)
     parts = [*scored.samples.parts, *(part for ref in scored.rewards for part in ref.parts)]
     n, lams = config.nsamples, config.lams
-    key = ids.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": lams})
+    key = keys.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": lams})
     path = recipe.path("explored", key)
     _, cached = pool.compute_once(path, lambda: _explore(recipe, scored, lams))
     return ExploredRef(scored=scored, path=path, cached=cached)
@@ -35,16 +36,16 @@ def _explore(recipe: Recipe, scored: ScoredRef, lams: Sequence[Lam]) -> Made:
     return {"explored": pl.concat(tables).cast(schemas.EXPLORED)}, {}
 
 
-def _at(index: int, lam: tilt.Floats, prompt_ids: list[str], rewards: tilt.Floats) -> pl.DataFrame:
+def _at(index: int, lam: weights.Floats, prompt_ids: list[str], rewards: weights.Floats) -> pl.DataFrame:
     """One λ's rows, one per prompt of rewards [P, N, V]."""
-    log_weight = tilt.log_weights(rewards, lam)
+    log_weight = weights.log_weights(rewards, lam)
     said = diagnostics.diagnose(log_weight, tail=False)
     return pl.DataFrame(
         {
             "prompt_id": prompt_ids,
             "lam_index": np.full(len(prompt_ids), index),
             "n": np.full(len(prompt_ids), rewards.shape[1]),
-            "levels": tilt.levels(log_weight, rewards),
+            "levels": weights.levels(log_weight, rewards),
             "ess": said.ess,
             "max_weight": said.max_weight,
             "kl": said.kl,

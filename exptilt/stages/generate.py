@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from exptilt import ids, narrow, pool, schemas, store
-from exptilt.devices import on_one_of
-from exptilt.engines import base
+from exptilt.engines import base, registry
 from exptilt.errors import RefusedError, StorageError
-from exptilt.narrow import PromptsFailed
-from exptilt.plan import Recipe
-from exptilt.refs import SamplesRef, ShardRef
+from exptilt.models.devices import on_one_of
+from exptilt.stages import failures
+from exptilt.stages.failures import PromptsFailed
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import SamplesRef, ShardRef
 from exptilt.stages.shards import part_of, without
 from exptilt.stages.tables import Made, read
+from exptilt.storage import filesystem, keys, pool, schemas
 
 
 def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
@@ -45,7 +46,7 @@ def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> 
     parts, have = _parts(folder, first, n)
     tokens, seconds = 0, 0.0
     if have < n:
-        path = store.join(folder, f"{have}-{n}")
+        path = filesystem.join(folder, f"{have}-{n}")
         entry, cached = pool.compute_once(path, lambda: _made(recipe, shard, have, n))
         parts.append(path)
         if not cached:
@@ -61,7 +62,7 @@ def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
 
 def _folder(recipe: Recipe, shard: ShardRef) -> str:
     assert recipe.p0  # a file's samples are not drawn
-    key = ids.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
+    key = keys.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
     return recipe.path("samples", key)
 
 
@@ -69,11 +70,11 @@ def _parts(
     folder: str, have: int, n: int, find: Callable[[str], pool.Entry | None] = pool.find
 ) -> tuple[list[str], int]:
     """The complete entries that cover samples have, have + 1, … without a gap, and how far they reach."""
-    found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in store.names(folder)]
+    found = [re.fullmatch(r"(\d+)-(\d+)", name) for name in filesystem.names(folder)]
     ranges = sorted((int(m[1]), -int(m[2])) for m in found if m)
     parts = []
     for first, last in ranges:
-        path = store.join(folder, f"{first}-{-last}")
+        path = filesystem.join(folder, f"{first}-{-last}")
         if first == have < n and (entry := find(path)):
             _check_numbers(entry)
             parts.append(path)
@@ -100,7 +101,7 @@ def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     entry too, and the next try takes up there: it knows the prompts that failed by a note in the folder.
     """
     rows = read(shard.prompts, "prompts").to_dicts()
-    note = store.join(_folder(recipe, shard), f"{first}-{last}.failed.json")
+    note = filesystem.join(_folder(recipe, shard), f"{first}-{last}.failed.json")
 
     def work(part: Sequence[dict[str, Any]]) -> Made:
         if len(part) == shard.n_prompts:
@@ -108,11 +109,11 @@ def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
         return _kept(recipe, part_of(recipe, shard, part), first, last, _draw)
 
     before = _noted(note)
-    made, failed = narrow.narrowed(rows, work, lambda row: row["prompt_id"] in before)
+    made, failed = failures.narrowed(rows, work, lambda row: row["prompt_id"] in before)
     if not failed:
         return _joined(made)
-    store.write_json(note, [row["prompt_id"] for row, _ in failed])
-    missing = [narrow.missing(row, "drawing", error) for row, error in failed]
+    filesystem.write_json(note, [row["prompt_id"] for row, _ in failed])
+    missing = [failures.missing(row, "drawing", error) for row, error in failed]
     if made:
         kept = without(recipe, shard, missing)
         _kept(recipe, kept, first, last, lambda *_: _joined(made))
@@ -122,7 +123,7 @@ def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
 
 def _kept(recipe: Recipe, shard: ShardRef, first: int, last: int, draw: Callable[..., Made]) -> Made:
     """The pool's entry of a part of a shard; one that was there cost nothing."""
-    path = store.join(_folder(recipe, shard), f"{first}-{last}")
+    path = filesystem.join(_folder(recipe, shard), f"{first}-{last}")
     entry, cached = pool.compute_once(path, lambda: draw(recipe, shard, first, last))
     cost = {"tokens": 0, "seconds": 0.0} if cached else {}
     return {"samples": entry.table("samples")}, {**entry.meta, **cost}
@@ -131,7 +132,7 @@ def _kept(recipe: Recipe, shard: ShardRef, first: int, last: int, draw: Callable
 def _noted(note: str) -> set[str]:
     """The ids of prompts that failed before; none where there is no such note."""
     try:
-        return set(map(str, store.read_json(note)))
+        return set(map(str, filesystem.read_json(note)))
     except (StorageError, TypeError):
         return set()
 
@@ -147,10 +148,10 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     p0, table = recipe.p0, read(shard.prompts, "prompts")
     assert p0
     prompt_ids = table["prompt_id"].to_list()
-    seeds = ids.seeds_for(recipe.config.seed, prompt_ids, first, last)
+    seeds = keys.seeds_for(recipe.config.seed, prompt_ids, first, last)
 
     def draw(device: str) -> tuple[list[list[base.Sample]], dict[str, Any]]:
-        engine = base.load(p0, device)
+        engine = registry.load(p0, device)
         began = time.perf_counter()
         found = engine.draw(table["prompt"].to_list(), seeds, recipe.batch_size)
         return found, {"seconds": time.perf_counter() - began, **engine.notes}
@@ -159,12 +160,12 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     samples = pl.DataFrame(
         [sample for row in drawn for sample in row], schema=base.Sample._fields, orient="row"
     )
-    keys = {
+    key_columns = {
         "prompt_id": np.repeat(prompt_ids, last - first),
         "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
         "seed": seeds.ravel(),
     }
-    samples = samples.with_columns(**{k: pl.Series(v) for k, v in keys.items()})
+    samples = samples.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
     samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
     tokens = sum(s.n_tokens + (s.finish_reason == "stop") for row in drawn for s in row)
     rescored = sum(sample.rescored for row in drawn for sample in row)

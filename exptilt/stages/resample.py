@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from exptilt import diagnostics, ids, pool, schemas, tilt
-from exptilt.config import MCAligned
-from exptilt.engines.noise import uniform
-from exptilt.plan import Recipe
-from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
-from exptilt.resamplers import RESAMPLERS, Picks
+from exptilt.config.settings import MCAligned
+from exptilt.rng import uniform
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef
 from exptilt.stages.score import agreed
 from exptilt.stages.tables import Made, by_count, digests, matrix_of
 from exptilt.stages.top_up import top_up
+from exptilt.storage import keys, pool, schemas
+from exptilt.tilting import diagnostics, weights
+from exptilt.tilting.resampling import RESAMPLERS, Picks
 
 
 def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> DrawsRef:
@@ -28,7 +29,7 @@ def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) 
     samples, scored = whole.samples, whole.rewards
     parts = [*samples.parts, *(part for ref in scored for part in ref.parts)]
     parts += [samples.counts] if samples.counts else []
-    key = ids.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
+    key = keys.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
     path = recipe.path("draws", key)
     _, cached = pool.compute_once(path, lambda: _resample(recipe, samples, scored))
     return DrawsRef(samples=samples, rewards=tuple(scored), path=path, cached=cached)
@@ -61,10 +62,10 @@ def _resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef])
     }, {}
 
 
-def _block(recipe: Recipe, prompt_ids: list[str], rewards: tilt.Floats) -> tuple[pl.DataFrame, ...]:
+def _block(recipe: Recipe, prompt_ids: list[str], rewards: weights.Floats) -> tuple[pl.DataFrame, ...]:
     """Draws, diagnostics and levels of prompts with equally many samples, from rewards [P, N, V]."""
-    log_weight = tilt.log_weights(rewards, np.array(recipe.lam))
-    seeds = np.array([ids.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
+    log_weight = weights.log_weights(rewards, np.array(recipe.lam))
+    seeds = np.array([keys.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
     how = _tilt_of(recipe)
     numbers = uniform(seeds[:, None], 0, np.arange(max(how["ndraws"], log_weight.shape[1])))
     picks = RESAMPLERS[how["resampler"]](log_weight, numbers, how["ndraws"])
@@ -75,7 +76,7 @@ def _block(recipe: Recipe, prompt_ids: list[str], rewards: tilt.Floats) -> tuple
     )
 
 
-def _draws(prompt_ids: list[str], picks: Picks, log_weight: tilt.Floats) -> pl.DataFrame:
+def _draws(prompt_ids: list[str], picks: Picks, log_weight: weights.Floats) -> pl.DataFrame:
     prompt, draw = np.nonzero(picks >= 0)
     kept = picks[prompt, draw]
     table = {
@@ -83,12 +84,12 @@ def _draws(prompt_ids: list[str], picks: Picks, log_weight: tilt.Floats) -> pl.D
         "draw_index": draw,
         "sample_index": kept,
         "log_weight": log_weight[prompt, kept],
-        "weight": tilt.normalise(log_weight)[prompt, kept],
+        "weight": weights.normalise(log_weight)[prompt, kept],
     }
     return pl.DataFrame(table)
 
 
-def _diagnose(prompt_ids: list[str], picks: Picks, log_weight: tilt.Floats) -> pl.DataFrame:
+def _diagnose(prompt_ids: list[str], picks: Picks, log_weight: weights.Floats) -> pl.DataFrame:
     table = {
         "prompt_id": prompt_ids,
         "n": np.full(len(prompt_ids), log_weight.shape[1]),
@@ -98,20 +99,20 @@ def _diagnose(prompt_ids: list[str], picks: Picks, log_weight: tilt.Floats) -> p
     return pl.DataFrame(table)
 
 
-def _levels(recipe: Recipe, prompt_ids: list[str], picks: Picks, rewards: tilt.Floats) -> pl.DataFrame:
-    log_weight = tilt.log_weights(rewards, np.array(recipe.lam))
+def _levels(recipe: Recipe, prompt_ids: list[str], picks: Picks, rewards: weights.Floats) -> pl.DataFrame:
+    log_weight = weights.log_weights(rewards, np.array(recipe.lam))
     table = {
         "prompt_id": np.repeat(prompt_ids, rewards.shape[2]),
         "value": [spec.value for spec in recipe.rewards] * len(prompt_ids),
         "base": rewards.mean(axis=1).ravel(),
         "drawn": _mean_of_drawn(picks, rewards).ravel(),
-        "weighted": tilt.levels(log_weight, rewards).ravel(),
-        "limit": tilt.limit_levels(log_weight, rewards).ravel(),
+        "weighted": weights.levels(log_weight, rewards).ravel(),
+        "limit": weights.limit_levels(log_weight, rewards).ravel(),
     }
     return pl.DataFrame(table)
 
 
-def _mean_of_drawn(picks: Picks, rewards: tilt.Floats) -> tilt.Floats:
+def _mean_of_drawn(picks: Picks, rewards: weights.Floats) -> weights.Floats:
     """Mean rewards [P, V] of the samples kept; every resampler keeps at least one."""
     kept = (picks >= 0)[..., None]
     drawn = np.take_along_axis(rewards, np.maximum(picks, 0)[..., None].astype(np.intp), axis=1)

@@ -8,16 +8,18 @@ from typing import Final, Protocol
 import numpy as np
 import polars as pl
 
-from exptilt import ids, narrow, pool, rewards, schemas
-from exptilt.devices import on_one_of
+from exptilt import rewards
 from exptilt.errors import RewardError
-from exptilt.narrow import PromptsFailed
-from exptilt.plan import Recipe
-from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
+from exptilt.models.devices import on_one_of
 from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
+from exptilt.stages import failures
+from exptilt.stages.failures import PromptsFailed
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
 from exptilt.stages.shards import left
 from exptilt.stages.tables import Made, described, read, samples_of
+from exptilt.storage import keys, pool, schemas
 
 AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
 
@@ -63,7 +65,7 @@ def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
 
 def _score_part(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
     digest = described(part).files["samples"]["sha256"]
-    key = ids.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
+    key = keys.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
     path = at.path("rewards", key)
     _, cached = pool.compute_once(path, lambda: _reward(at, samples, part, spec))
     return path, cached
@@ -100,10 +102,10 @@ def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Sc
         rows = of(part)
         return reward.score(*(rows[c].to_list() for c in ("prompt", "completion", "nll")))
 
-    made, failed = narrow.narrowed(prompt_ids, work)
+    made, failed = failures.narrowed(prompt_ids, work)
     if failed:
         verb = f"value {spec.value!r}"
-        missing = [narrow.missing(of([name]).row(0, named=True), verb, error) for name, error in failed]
+        missing = [failures.missing(of([name]).row(0, named=True), verb, error) for name, error in failed]
         raise PromptsFailed(missing) from failed[0][1]
     numbers = np.concatenate([part.rewards for part in made])
     return rewards.Scored(numbers, sum(p.cut for p in made), sum(p.recomputed for p in made))
@@ -115,7 +117,7 @@ def _name_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: Reward
     error = RewardError("a reward that is not finite")
     if bad.height:
         rows = bad.iter_rows(named=True)
-        raise PromptsFailed([narrow.missing(row, f"value {spec.value!r}", error) for row in rows])
+        raise PromptsFailed([failures.missing(row, f"value {spec.value!r}", error) for row in rows])
 
 
 def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> ScoredRef:

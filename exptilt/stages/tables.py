@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from exptilt import pool
 from exptilt.errors import StorageError
-from exptilt.refs import DrawsRef, RewardsRef, SamplesRef
+from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef
+from exptilt.storage import pool
 
 Made = tuple[pool.Tables, dict[str, Any]]
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from exptilt import diagnostics, pool, schemas, tilt
-from exptilt.config import MCAligned
-from exptilt.narrow import Missing, NothingLeft
-from exptilt.plan import Recipe
-from exptilt.refs import RewardsRef, SamplesRef, ScoredRef
+from exptilt.config.settings import MCAligned
+from exptilt.stages.failures import Missing, NothingLeft
 from exptilt.stages.generate import generate
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
 from exptilt.stages.score import score
 from exptilt.stages.shards import left, some
 from exptilt.stages.tables import by_count, matrix_of, read
+from exptilt.storage import pool, schemas
+from exptilt.tilting import diagnostics, weights
 
 
 def top_up(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> ScoredRef:
@@ -45,7 +46,7 @@ def _needy(recipe: Recipe, have: ScoredRef, least: float, n: int) -> list[str]:
     found = []
     for places, block in by_count(counts, rewards):
         if block.shape[1] == n:
-            ess = diagnostics.diagnose(tilt.log_weights(block, np.array(recipe.lam)), tail=False).ess
+            ess = diagnostics.diagnose(weights.log_weights(block, np.array(recipe.lam)), tail=False).ess
             found += [prompt_ids[i] for i, number in zip(places, ess, strict=True) if number < least]
     return found
 

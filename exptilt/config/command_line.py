@@ -1,0 +1,90 @@
+"""The command line of a flow: its configuration's fields as flags, answered before Prefect loads."""
+
+import argparse
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from exptilt.config.settings import C, build
+from exptilt.errors import ConfigError
+from exptilt.process_setup import set_up
+
+BAD_INPUT = 2
+
+
+def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
+    """Print one line on standard error and exit with `code`."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def command_line(model: type[C], argv: list[str] | None = None) -> C:
+    """The configuration that the command line asks for; one line and exit code 2 where it cannot be.
+
+    Flags win over --config FILE.toml, which wins over the defaults.
+    """
+    set_up()
+    arguments = _glue(sys.argv[1:] if argv is None else argv)
+    given = vars(_parser(model).parse_args(arguments))
+    try:
+        return build(model, {**_from_file(given.pop("config", None)), **given})
+    except ConfigError as error:
+        fail(str(error))
+
+
+def _glue(argv: list[str]) -> list[str]:
+    """Join `--lam -0.5,2` to `--lam=-0.5,2`, which a parser would else take for an unknown flag."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and re.match(r"-[\d.]", argument) and re.fullmatch(r"--[\w-]+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _parser(model: type[C]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=model.__doc__,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
+        allow_abbrev=False,
+    )
+    for name, field in model.model_fields.items():
+        _add_flag(parser, name, field)
+    parser.add_argument("--config", metavar="FILE.toml", help="settings from a file, under flags")
+    return parser
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    if field.annotation is bool:
+        parser.add_argument(flag, action="store_true", help=field.description)
+        return
+    many = isinstance(field.default, tuple)
+    default = ",".join(map(str, field.default)) if many else field.default
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    shown = "" if default in (None, "", PydanticUndefined) else f" (default: {default})"
+    parser.add_argument(
+        flag,
+        action="append" if many else "store",
+        metavar="|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper(),
+        help=f"{field.description}{shown}".replace("%", "%%"),
+    )
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"--config {path}: not TOML ({error})") from error
+    return {name.replace("-", "_"): value for name, value in settings.items()}

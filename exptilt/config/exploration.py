@@ -1,0 +1,102 @@
+"""The configurations that look at many tilts of one pool: a sweep over λ, a palette of wished levels."""
+
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from exptilt.config import lambda_grid, targets
+from exptilt.config.lambda_grid import Lam
+from exptilt.config.settings import Items, Names, Place, Valued, check_values
+from exptilt.errors import ConfigError
+
+
+class _Source(BaseModel):
+    file: Place = Field(
+        default="",
+        description="a scored .json, .jsonl or .parquet file whose samples and values are used",
+    )
+    generated_column: str = Field(
+        default="generated", description="the file's key that holds prompt + completion"
+    )
+
+
+class _Vectors(BaseModel):
+    lam: Items = Field(
+        default=("humor=-1:1:0.25",),
+        description="λ: a grid humor=-1:1:0.25, a vector -0.5,2 (repeat for more), or simplex:COUNT:SUM",
+    )
+    save: Items = Field(default=(), description="save the data set of these λ, by number, or of all")
+
+
+class _Targets(BaseModel):
+    target: Items = Field(
+        default=("humor=+0.1",),
+        description="wished levels: humor=2.1, humor=+0.3, humor=q70 or humor=keep; <= at most, == exactly",
+    )
+    pooled: bool = Field(default=False, description="one normaliser for all prompts, as MAP has it")
+
+
+class _Explored(Valued, _Source):
+    @model_validator(mode="after")
+    def _known_values(self) -> Self:
+        if not self.file:
+            check_values(self.values)
+        return self
+
+
+class Sweep(_Explored, _Vectors):
+    """Look at many λ over one pool: what each brings, and what it costs."""
+
+    @property
+    def vectors(self) -> list[Lam]:
+        """Every λ of the sweep."""
+        return lambda_grid.vectors(self.lam, self.columns, self.seed)
+
+    @property
+    def lams(self) -> list[Lam]:
+        """λ = 0, which is p0, and every λ of the sweep: what is looked at, in order."""
+        return [(0.0,) * len(self.columns), *self.vectors]
+
+    @property
+    def saved(self) -> list[int]:
+        """Places of the λ whose data set is to be saved."""
+        count = len(self.vectors)
+        chosen = [part for item in self.save for part in item.split(",")]
+        if chosen == ["all"]:
+            return list(range(count))
+        if any(not part.isdigit() or not 1 <= int(part) <= count for part in chosen):
+            raise ConfigError(f"--save {','.join(chosen)}: name λ by number, 1 to {count}, or all")
+        return [int(part) - 1 for part in chosen]
+
+    @model_validator(mode="after")
+    def _known_vectors(self) -> Self:
+        _ = self.saved
+        return self
+
+
+class Palette(_Explored, _Targets):
+    """Find the λ of least KL that brings wished levels, or say that no tilt can."""
+
+    value: Names = Field(default=(), description="the values, where the targets' names do not say it all")
+
+    @property
+    def targets(self) -> list[targets.Target]:
+        """The targets, one per value that has one."""
+        return [targets.parse(part) for item in self.target for part in item.split(",")]
+
+    @property
+    def values(self) -> list[str]:
+        """The values asked for, or those that have a target."""
+        if not self.value:
+            return [target.value for target in self.targets]
+        return super().values
+
+    @model_validator(mode="after")
+    def _known_targets(self) -> Self:
+        names = [target.value for target in self.targets]
+        unknown = [name for name in names if name not in self.columns]
+        if unknown or len(set(names)) < len(names):
+            raise ConfigError(
+                f"--target {','.join(self.target)}: one target per value of {','.join(self.columns)}"
+            )
+        return self

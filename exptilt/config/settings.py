@@ -1,0 +1,302 @@
+"""A run's configuration: each flag declared once, for the command line, the checks and the UI."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from exptilt import rewards
+from exptilt.data import prompts
+from exptilt.errors import ConfigError
+from exptilt.storage import s3
+
+
+def _split(given: Any) -> Any:
+    """One item, a comma list, a list of these, or a tuple: as one flat list."""
+    items = given if isinstance(given, (list, tuple)) else [given]
+    return [p.strip() for item in items for p in str(item).strip("[]() ").split(",") if p.strip()]
+
+
+def _schema(one: str) -> WithJsonSchema:
+    alone = [{"type": kind} for kind in dict.fromkeys([one, "string"])]
+    return WithJsonSchema({"anyOf": [*alone, {"type": "array", "items": {"type": one}}]})
+
+
+def _listed(given: Any) -> Any:
+    """One item, or several: as a list, their commas left alone."""
+    items = given if isinstance(given, (list, tuple)) else [given]
+    return [str(item).strip() for item in items]
+
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
+
+
+def _texts(given: Any) -> Any:
+    """One text, or several: as a list, each as it is."""
+    texts = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ConfigError("--stop: a text that ends a completion has at least one character")
+    return texts
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]
+Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
+Place = Annotated[str, AfterValidator(s3.check_path)]
+Endpoint = Annotated[
+    str, AfterValidator(s3.check_endpoint), WithJsonSchema({"type": "string", "pattern": s3.PATTERN})
+]
+S3_HOST: Final = "the address of an S3 that is not AWS: https://HOST:PORT of MinIO, R2, Ceph, ..."
+Positive = Annotated[int, Field(ge=1)]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ResamplerName = Literal["multinomial", "systematic", "residual", "gumbel-top-k", "rejection", "best-of-n"]
+EXPORTS: Final = ("weighted", "pairs", "sft")
+PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
+def check_device(device: str) -> str:
+    """`device`, if it is written as one or as several different ones; ConfigError otherwise."""
+    names = device.split(",")
+    known = device == "auto" or all(re.fullmatch(r"(cpu|cuda)(:\d+)?", name) for name in names)
+    if not known or len(set(names)) != len(names):
+        raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda, or cuda:0,cuda:1")
+    return device
+
+
+def check_values(values: Sequence[str]) -> None:
+    """Raise ConfigError unless every value names a reward, and each its own column."""
+    for value in values:
+        rewards.check_name(value)
+    names = [rewards.column_of(value) for value in values]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"a value is named twice: --value {_plain(names)}")
+
+
+class _Valued(BaseModel):
+    value: Names = Field(
+        default=("humor",),
+        description="values to tilt: one, a comma list, or repeated; FILE.py:function; or all",
+    )
+    nsamples: Positive = Field(default=32, description="samples drawn from p0 per prompt (n)")
+
+
+class _Tilt(BaseModel):
+    lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
+    ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
+    min_ess: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="draw more, round by round, where a prompt's ESS is smaller; 0 never does",
+    )
+    max_nsamples: Positive = Field(default=256, description="the most samples of a prompt with --min-ess")
+    resampler: ResamplerName = Field(
+        default="multinomial",
+        description="how they are kept: independently by weight, with less noise, without replacement, ...",
+    )
+    export: Names = Field(
+        default=(), description="more tables for training: weighted, pairs, sft (a comma list), or all"
+    )
+    min_margin: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="pairs: the least difference of Σ λ r"
+    )
+
+    @field_validator("export")
+    @classmethod
+    def _known_exports(cls, export: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = EXPORTS if export == ("all",) else export
+        unknown = [name for name in chosen if name not in EXPORTS]
+        if unknown:
+            raise ConfigError(f"--export {unknown[0]}: known are {', '.join(EXPORTS)}, or all")
+        return chosen
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    basemodel: str = Field(
+        default="demo",
+        description="demo, gpt2, opt1.3b, llama2_chat, toy, a Hub id, a local folder, "
+        "or a server as http://HOST:PORT/v1#MODEL",
+    )
+    data: Place = Field(
+        default="demo",
+        description="demo, Anthropic-harmless, Imdb, a .json/.jsonl/.csv/.parquet/.txt file, "
+        "or a Hub data set as org/name or org/name:split",
+    )
+    prompt_column: str = Field(default="prompt", description="the column that holds the prompts")
+    chat: bool = Field(
+        default=False, description="put each prompt as a user's turn, by the model's chat template"
+    )
+    start: int = Field(default=0, ge=0, description="first prompt of the range")
+    end: int | None = Field(default=None, ge=1, description="end of the range, exclusive")
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="temperature")
+    top_k: int = Field(default=50, ge=0, description="keep the k likeliest tokens; 0 keeps all")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="keep the likeliest tokens up to p")
+    max_new_tokens: Positive = Field(default=50, description="longest completion, in tokens")
+    stop: Texts = Field(
+        default=(), description="a completion ends before this text (repeat the flag for several)"
+    )
+    seed: int = Field(default=0, description="the run's seed: same seed, same rows")
+    shard_size: PositiveOrAuto = Field(
+        default="auto", description="prompts per shard; auto makes 20 to 100 shards, of at most 2,000"
+    )
+    batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
+    device: str = Field(
+        default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
+    )
+    dtype: Dtype = Field(
+        default="auto",
+        description="the weights' type; auto is bfloat16 where that is faster, else float32",
+    )
+    save_directory: Place = Field(
+        default="results", min_length=1, description="where all goes: a folder or s3://bucket/path"
+    )
+    endpoint_url: Endpoint = Field(default="", description=S3_HOST)
+    on_long_prompt: Literal["error", "skip", "truncate"] = Field(
+        default="error", description="a prompt beyond the model's context: stop, skip it, or cut it"
+    )
+    allow_missing: bool = Field(
+        default=False, description="leave out and record prompts that the model or a value fails at"
+    )
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, data: str) -> str:
+        prompts.check_name(data)
+        return data
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        return check_device(device)
+
+    @model_validator(mode="after")
+    def _range_holds_something(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ConfigError(f"the range --start {self.start} --end {self.end} is empty")
+        return self
+
+
+class Original(_Base):
+    """Draw completions y ~ p0(.|x)."""
+
+    nsamples: Positive = Field(default=1, description="completions per prompt")
+
+
+class Valued(_Base, _Valued):
+    """Draw n completions per prompt and score them."""
+
+    @property
+    def values(self) -> list[str]:
+        """The values asked for, `all` spelled out."""
+        return rewards.expand(self.value, self.basemodel, self.data)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the values fill."""
+        return [rewards.column_of(value) for value in self.values]
+
+
+class MCAligned(Valued, _Tilt):
+    """Draw n completions per prompt, score them, and keep those of p0(y|x) exp(Σ λ r(x, y))."""
+
+    @model_validator(mode="after")
+    def _one_lam_per_value(self) -> Self:
+        if not all(math.isfinite(lam) for lam in self.lam):
+            raise ConfigError(f"--lam must be finite numbers, not {_plain(self.lam)}")
+        if self.min_ess and self.max_nsamples <= self.nsamples:
+            raise ConfigError(
+                f"--max-nsamples {self.max_nsamples} leaves nothing to add to --nsamples {self.nsamples}"
+            )
+        values = self.values
+        check_values(values)
+        if len(values) != len(self.lam):
+            raise ConfigError(
+                f"as many λ as values are needed: --lam has {len(self.lam)} ({_plain(self.lam)}), "
+                f"--value has {len(values)} ({_plain(values)})"
+            )
+        return self
+
+
+class Scoring(BaseModel):
+    """Add values to a file of records that hold prompt and generated, the prompt first in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Place = Field(description="a .json, .jsonl or .parquet file of records")
+    value: Names = Field(default=("humor",), description="values to add, as in mc_aligned.py")
+    basemodel: str = Field(
+        default="demo", description="the base model: for perplexity, and demo for the demo's values"
+    )
+    output: Place = Field(default="", description="the file to write; if none, the input itself, once whole")
+    prompt_column: str = Field(default="prompt", description="the key that holds the prompt")
+    generated_column: str = Field(default="generated", description="the key that holds prompt + completion")
+    shard_size: PositiveOrAuto = Field(default="auto", description="prompts per shard")
+    device: str = Field(
+        default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
+    )
+    dtype: Dtype = Field(default="auto", description="the type that models compute in")
+    save_directory: Place = Field(
+        default="results", min_length=1, description="where the pool of rewards lies"
+    )
+    endpoint_url: Endpoint = Field(default="", description=S3_HOST)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        return check_device(device)
+
+    @model_validator(mode="after")
+    def _known_values(self) -> Self:
+        check_values(self.values)
+        return self
+
+    @property
+    def values(self) -> list[str]:
+        """The values asked for, `all` spelled out."""
+        return rewards.expand(self.value, self.basemodel, "")
+
+
+Config = Original | Valued
+C = TypeVar("C", bound=BaseModel)
+
+
+def _plain(items: Sequence[Any]) -> str:
+    return ",".join(str(item) for item in items)
+
+
+def build(model: type[C], settings: dict[str, Any]) -> C:
+    """The checked configuration, or a ConfigError of one line that names the flag.
+
+    Every way into a run comes through here, so its endpoint is this process's from now on.
+    """
+    try:
+        config = model(**settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+    s3.use_endpoint(getattr(config, "endpoint_url", ""))
+    return config
+
+
+def explain(error: ValidationError) -> str:
+    """The first complaint of a ValidationError, as one line that names the flag."""
+    first = error.errors()[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, ConfigError):
+        return str(own)
+    name = str(first["loc"][0]) if first["loc"] else "configuration"
+    given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+    return f"--{name.replace('_', '-')}: {first['msg'].lower()}{given}"

@@ -1,0 +1,72 @@
+"""What a person wishes of a value: humor=2.1, humor=+0.3, humor=q70, humor=keep; also <= and ==.
+
+A level, a gain over the base level, the level of a quantile of the base samples (but at least the base
+level), or the base level itself. `=` means at least, `<=` at most, `==` exactly.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exptilt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from exptilt.tilting.target_solver import Wish
+
+Floats = NDArray[np.float64]
+
+NUMBER: Final = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+GRAMMAR: Final = re.compile(rf"(?P<value>.+?)\s*(?P<sign><=|>=|==|=)\s*(?P<level>keep|q{NUMBER}|\+?{NUMBER})")
+RELATIONS: Final = {"=": ">=", ">=": ">=", "<=": "<=", "==": "=="}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One value's target: `level` as it was written (a number, +gain, qNN or keep)."""
+
+    value: str
+    relation: str
+    level: str
+
+    @property
+    def written(self) -> str:
+        """The target without its value's name: =+0.3."""
+        return ("=" if self.relation == ">=" else self.relation) + self.level
+
+    def of(self, base: float, rewards: Floats) -> float:
+        """The level in the reward's units, from the base level and all base rewards [S]."""
+        if self.level == "keep":
+            return base
+        if self.level.startswith("+"):
+            return base + float(self.level[1:])
+        if not self.level.startswith("q"):
+            return float(self.level)
+        quantile = float(np.quantile(rewards, float(self.level[1:]) / 100))
+        return min(base, quantile) if self.relation == "<=" else max(base, quantile)
+
+
+def parse(text: str) -> Target:
+    """The target that `text` writes; ConfigError where it is none."""
+    found = GRAMMAR.fullmatch(text.strip())
+    if not found or not _is_percent(found["level"]):
+        raise ConfigError(
+            f"--target {text}: write VALUE=LEVEL, VALUE=+GAIN, VALUE=qPERCENT or VALUE=keep "
+            "(= at least, <= at most, == exactly)"
+        )
+    return Target(found["value"], RELATIONS[found["sign"]], found["level"])
+
+
+def _is_percent(level: str) -> bool:
+    return not level.startswith("q") or 0 <= float(level[1:]) <= 100
+
+
+def wish(targets: Sequence[Target], base: Floats, rewards: Floats) -> "Wish":
+    """The wish in numbers, from base levels [V] and rewards [S, V], V the targets' order."""
+    from exptilt.tilting.target_solver import Wish
+
+    levels = [t.of(float(base[v]), rewards[:, v]) for v, t in enumerate(targets)]
+    return Wish(np.array(levels), tuple(t.relation for t in targets))

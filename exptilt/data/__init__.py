@@ -1,0 +1,1 @@
+"""Prompts and records: reading and writing files that others made."""

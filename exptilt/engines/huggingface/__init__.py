@@ -1,0 +1,1 @@
+"""Drawing from any causal language model of the transformers library."""

@@ -1,0 +1,186 @@
+"""Drawing token by token: one prefill per prompt whose cache serves its N samples, or the library's own way.
+
+Shapes: B prompts in the batch, N samples of each, R = B·N rows, T prompt positions (left-padded),
+V vocabulary, K kept tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+from exptilt import cancellation
+from exptilt.engines.base import P0
+from exptilt.engines.huggingface.incremental import Stepper
+from exptilt.models.batching import left_pad
+from exptilt.models.forward import logits_of
+from exptilt.rng import uniform
+
+Tensor = torch.Tensor
+Stopped = Callable[[Tensor], Tensor]
+Chosen = Callable[[Tensor, Tensor], Tensor]
+PAD: Final = 0  # fills what is masked, and rows that have ended; any token would do
+KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
+
+
+@dataclass(slots=True, kw_only=True)
+class Rows:
+    """What a batch gave, per row: tokens [R, steps], their count without the end token, whether an
+    end token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of prompt +
+    completion. A log-probability is NaN where any logits on the way to the row's end were not finite."""
+
+    tokens: Tensor
+    counts: Tensor
+    ended: Tensor
+    logprob: Tensor
+    raw: Tensor
+
+
+def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Tensor, Tensor]:
+    """One token per row from logits [R, V]: token, its log p0, its raw log-likelihood; [R].
+
+    Temperature, then top_k, then top_p; Gumbel-max over the kept tokens draws from softmax exactly. Where
+    logits hold NaN or +Inf, or nothing but -Inf, both numbers are NaN: topk takes NaN for the largest.
+    """
+    all_tokens = logits.shape[-1]
+    kept, tokens = logits.topk(min(p0.top_k or all_tokens, all_tokens))
+    kept = kept.float()
+    logp = ((kept - kept[:, :1]) / p0.temperature).log_softmax(-1)
+    if p0.top_p < 1:
+        p = logp.exp()
+        logp = logp.masked_fill(p.cumsum(-1) - p >= p0.top_p, -torch.inf).log_softmax(-1)
+    noise = -torch.log(-torch.log(uniform(seeds[:, None], step, tokens)))
+    pick = (logp + noise).argmax(-1, keepdim=True)
+    token = tokens.gather(-1, pick)
+    return token[:, 0], logp.gather(-1, pick)[:, 0].double(), log_likelihood(logits, token).double()
+
+
+def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log softmax(logits) [R] at `tokens` [R, 1] in float32, on a CPU a few rows at a time, which its caches
+    hold."""
+    at_once = 8 if logits.device.type == "cpu" else len(logits)
+    parts = zip(torch.split(logits, at_once), torch.split(tokens, at_once), strict=True)
+    return torch.cat([rows.float().log_softmax(-1).gather(-1, chosen)[:, 0] for rows, chosen in parts])
+
+
+def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """Raw log-likelihood [B] of each prompt's tokens after its first, from prefill logits [B, T, V]."""
+    picked = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0].double()
+    norms = logits[:, :-1].float().logsumexp(-1).double()
+    return torch.where(mask[:, :-1] * mask[:, 1:] > 0, picked - norms, 0.0).sum(-1)
+
+
+def decode(
+    model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, stopped: Stopped | None, shared: bool
+) -> Rows:
+    """Draw N completions of each of B prompts, `ids` [B][*] and `seeds` [B, N] on the model's device.
+
+    `stopped` says of tokens [R, steps] which rows hold a stop text; the prompts' caches are `shared` or
+    copied. Raises Stopped when asked to stop.
+    """
+    n, flat = seeds.shape[1], seeds.reshape(-1)
+    tokens, mask = left_pad(ids, PAD, str(seeds.device))
+    stepper, logits = Stepper.prefill(model, tokens, mask)
+    rows = _rows(prompt_likelihood(logits, tokens, mask).repeat_interleave(n), p0.max_new_tokens)
+    logits = logits[:, -1].repeat_interleave(n, 0)
+    live = torch.arange(len(flat), device=seeds.device)
+    with stepper.fork(n, p0.max_new_tokens, shared):
+        for step in range(p0.max_new_tokens):
+            token = _take(rows, live, logits, flat, step, p0, stopped)
+            prompts, kept = unfinished(rows.ended[live].view(-1, n))
+            if step + 1 == p0.max_new_tokens or not len(kept):
+                break
+            if len(kept) < len(live):
+                stepper.select(prompts, kept)
+                live, token, n = live[kept], token[kept], len(kept) // len(prompts)
+            logits = stepper.next_logits(token.masked_fill(rows.ended[live], PAD))
+    return rows
+
+
+def decode_plainly(
+    model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, stopped: Stopped | None, cached: bool
+) -> Rows:
+    """As decode, for prompts of one length, whose rows go through the model on their own from the first token
+    on: by the library's `generate`, which keeps every kind of cache, or without a cache."""
+    n, flat = seeds.shape[1], seeds.reshape(-1)
+    prompts = torch.tensor(ids, device=seeds.device)
+    mask = torch.ones_like(prompts)
+    raw = prompt_likelihood(logits_of(model, prompts, mask), prompts, mask)
+    rows = _rows(raw.repeat_interleave(n), p0.max_new_tokens)
+    live = torch.arange(len(flat), device=seeds.device)
+
+    def drawn(tokens: Tensor, scores: Tensor) -> Tensor:
+        token = _take(rows, live, scores, flat, tokens.shape[1] - prompts.shape[1], p0, stopped)
+        return token.masked_fill(rows.ended, PAD)
+
+    feed = by_library if cached else without_cache
+    feed(model, prompts.repeat_interleave(n, 0), p0.max_new_tokens, drawn, lambda: rows.ended)
+    return rows
+
+
+def without_cache(model: Any, tokens: Tensor, most: int, chosen: Chosen, ended: Callable[[], Tensor]) -> None:
+    """As by_library, by a pass over all tokens at each step."""
+    for _ in range(most):
+        token = chosen(tokens, logits_of(model, tokens, torch.ones_like(tokens))[:, -1])
+        if bool(ended().all()):
+            break
+        tokens = torch.cat([tokens, token[:, None]], 1)
+
+
+def by_library(model: Any, tokens: Tensor, most: int, chosen: Chosen, ended: Callable[[], Tensor]) -> None:
+    """Let the library feed `model` up to `most` more tokens behind `tokens` [R, T]: those that `chosen` gives
+    for all tokens so far and their logits [R, V], until all rows have `ended`."""
+
+    def only(so_far: Tensor, scores: Tensor) -> Tensor:
+        token = chosen(so_far, scores)
+        return torch.full_like(scores, -torch.inf).scatter(1, token[:, None], 0.0)
+
+    model.generate(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=most, do_sample=False, pad_token_id=PAD, use_cache=True
+        ),
+        logits_processor=LogitsProcessorList([only]),
+        stopping_criteria=StoppingCriteriaList([lambda *_, **__: ended()]),
+    )
+
+
+def _rows(raw: Tensor, steps: int) -> Rows:
+    """Rows without tokens, their prompts' log-likelihood `raw` [R]."""
+    return Rows(
+        tokens=torch.full((len(raw), steps), PAD, device=raw.device),
+        counts=torch.zeros_like(raw, dtype=torch.long),
+        ended=torch.zeros_like(raw, dtype=torch.bool),
+        logprob=torch.zeros_like(raw),
+        raw=raw,
+    )
+
+
+def unfinished(ended: Tensor) -> tuple[Tensor, Tensor]:
+    """Prompts and rows to go on with, from what has `ended` [B, N]: all, unless dropping what has ended
+    leaves at most KEPT of the rows. Every prompt keeps equally many, those that go on first."""
+    going = (~ended).sum(1)
+    prompts, most = going.nonzero()[:, 0], int(going.max())
+    if len(prompts) * most > KEPT * ended.numel():
+        prompts, most = torch.arange(len(ended), device=ended.device), ended.shape[1]
+    first = ended.int().argsort(dim=1, stable=True)[:, :most].sort(1).values
+    return prompts, (prompts[:, None] * ended.shape[1] + first[prompts]).flatten()
+
+
+def _take(
+    rows: Rows, live: Tensor, logits: Tensor, seeds: Tensor, step: int, p0: P0, stopped: Stopped | None
+) -> Tensor:
+    """Choose the token of every row in `live` at `step`, and book it on those that had not ended."""
+    cancellation.check()
+    token, logp, raw = choose(logits, seeds[live], step, p0)
+    before = rows.ended[live]
+    ended = before | torch.isin(token, token.new_tensor(p0.ends))
+    rows.logprob[live] += logp.masked_fill(before, 0.0)
+    rows.raw[live] += raw.masked_fill(ended, 0.0)
+    rows.counts[live] += (~ended).long()
+    rows.tokens[live, step] = token.where(~ended, rows.tokens[live, step])
+    rows.ended[live] = ended if stopped is None else ended | stopped(rows.tokens[live, : step + 1])
+    return token

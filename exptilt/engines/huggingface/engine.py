@@ -1,0 +1,168 @@
+"""Completions from any causal language model of the transformers library, on one device.
+
+The draw is exact and belongs to (prompt, seed): see decode, and ways for how it is known. What batching
+can move is the last bits of a logit, which changes a draw only where two candidates tie to within them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exptilt.engines.base import P0, Sample
+from exptilt.engines.huggingface.decoding import Rows, decode, decode_plainly
+from exptilt.engines.huggingface.ways import way_of, words_of
+from exptilt.engines.stop_texts import before_stop, stop_finder
+from exptilt.models.chat_template import rendered
+from exptilt.models.device_queue import alone, in_turn
+from exptilt.models.forward import not_finite
+from exptilt.models.likelihood import text_nll
+from exptilt.models.loading import causal_model, load_tokenizer
+from exptilt.models.memory import bytes_per_prompt, free_bytes, is_exhausted
+from exptilt.models.tokenization import encode, refuse_unknown
+
+AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
+Block = tuple[list[int], slice]  # places of prompts, and which of their samples
+
+
+class TransformersEngine:
+    """y ~ p0(.|x) by a transformers model."""
+
+    def __init__(self, p0: P0, device: str) -> None:
+        self.p0, self.device, self.kind = p0, device, torch.device(device).type
+        self.tokenizer = load_tokenizer(p0.model)
+        self.model = causal_model(p0.model, device, p0.dtype)
+        self.lock = alone(self.model)
+        self.way = way_of(self.model, words_of(self.tokenizer, self.model), device)
+        self.stopped = stop_finder(self.tokenizer, p0.stop)
+        self.notes: dict[str, Any] = {"drawn": self.way}
+        self.memory, self.most = free_bytes(device), math.inf
+
+    @torch.inference_mode()
+    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
+        """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
+        prompts = rendered(self.tokenizer, prompts) if self.p0.chat else prompts
+        ids = encode(self.tokenizer, list(prompts), special=not self.p0.chat)
+        refuse_unknown(self.model, ids)
+        found: list[list[Sample]] = [[] for _ in prompts]
+        for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
+            for (places, columns), rows in self._decode(block, ids, seeds):
+                each = np.repeat(places, columns.stop - columns.start).tolist()
+                self._check_finite(rows, each, prompts)
+                samples = self._read(rows, [prompts[i] for i in each], [ids[i] for i in each])
+                for i, sample in zip(each, samples, strict=True):
+                    found[i].append(sample)
+        return found
+
+    def _blocks(self, ids: list[list[int]], n: int, most: int) -> Iterator[Block]:
+        """What goes together: prompts by length, in at most `most` rows and what memory holds; only those
+        of one length where the model's way takes no padding."""
+        batch: list[int] = []
+        for place in sorted(range(len(ids)), key=lambda i: len(ids[i])):
+            room = int(min(most, self.most, self._room(len(ids[place]), n)))
+            if batch and ((len(batch) + 1) * n > room or not self._beside(ids[batch[-1]], ids[place])):
+                yield batch, slice(0, n)
+                batch = []
+            if n > room:
+                yield from (([place], slice(k, min(k + room, n))) for k in range(0, n, room))
+            else:
+                batch.append(place)
+        if batch:
+            yield batch, slice(0, n)
+
+    def _beside(self, one: list[int], other: list[int]) -> bool:
+        """Whether two prompts may be in one batch."""
+        return len(one) == len(other) or self.way in ("shared", "copied")
+
+    def _room(self, length: int, n: int) -> float:
+        """Rows, n of a prompt, that fit in memory where prompts have `length` tokens."""
+        config, new = self.model.config.get_text_config(), self.p0.max_new_tokens
+        one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.way == "shared")
+        return max(n * self.memory / one, 1)
+
+    def _decode(
+        self, block: Block, ids: list[list[int]], seeds: NDArray[np.int64]
+    ) -> Iterator[tuple[Block, Rows]]:
+        """The block's rows; by halves where memory runs out."""
+        places, columns = block
+        mine = torch.from_numpy(seeds[places, columns])
+        try:
+            rows = in_turn(self.device, lambda: self._rows([ids[i] for i in places], mine.to(self.device)))
+        except Exception as error:
+            if mine.numel() == 1 or not is_exhausted(error):
+                raise
+            rows = None
+        if rows:
+            yield block, rows
+            return
+        self.most = mine.numel() // 2
+        torch.cuda.empty_cache()
+        for half in _halves(places, columns):
+            yield from self._decode(half, ids, seeds)
+
+    def _rows(self, ids: list[list[int]], seeds: torch.Tensor) -> Rows:
+        with self.lock:
+            if self.way in ("shared", "copied"):
+                return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared")
+            return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain")
+
+    def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[str]) -> None:
+        """Raise LogitsError for the first row whose logits were not finite, at `places` of the prompts."""
+        for row in (rows.logprob.isnan() | rows.raw.isnan()).nonzero()[:1, 0].tolist():
+            raise not_finite(self.model, prompts[places[row]], places[row])
+
+    def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
+        """The rows as samples."""
+        counts = rows.counts.tolist()
+        new = [row[:n] for row, n in zip(rows.tokens.tolist(), counts, strict=True)]
+        completions = [before_stop(text, self.p0.stop) for text in self._completions(prompt_ids, new)]
+        drawn = [a + b for a, b in zip(prompt_ids, new, strict=True)]
+        texts = [a + b for a, b in zip(prompts, completions, strict=True)]
+        reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
+        nlls, rescored, cut = self._nlls(texts, drawn, rows.raw.tolist())
+        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls, rescored, cut)
+        return [Sample(*row) for row in zip(*columns, strict=True)]
+
+    def _completions(self, prompt_ids: list[list[int]], new: list[list[int]]) -> list[str]:
+        """What the new tokens add to the prompt's own decoding (some decoders eat a first space)."""
+        before = self._text(prompt_ids)
+        after = self._text([a + b for a, b in zip(prompt_ids, new, strict=True)])
+        alone = self._text(new)
+        return [
+            whole[len(start) :] if whole.startswith(start) else text
+            for start, whole, text in zip(before, after, alone, strict=True)
+        ]
+
+    def _text(self, ids: list[list[int]]) -> list[str]:
+        texts: list[str] = self.tokenizer.batch_decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return texts
+
+    def _nlls(
+        self, texts: list[str], drawn: list[list[int]], raw: list[float]
+    ) -> tuple[list[float | None], list[bool], list[bool]]:
+        """Mean NLL per text: from the logits seen while drawing where the text re-tokenizes to the
+        tokens drawn, by a forward pass of its own elsewhere; which texts took one, and which were cut."""
+        nlls = [
+            -total / (len(ids) - 1) if len(ids) > 1 else None for total, ids in zip(raw, drawn, strict=True)
+        ]
+        special, cut = not self.p0.chat, [False] * len(texts)
+        again = encode(self.tokenizer, texts, special)
+        differs = [a != b for a, b in zip(again, drawn, strict=True)]
+        moved = [i for i, other in enumerate(differs) if other]
+        rest = text_nll(self.model, self.tokenizer, [texts[i] for i in moved], self.device, special)
+        for i, found in zip(moved, rest, strict=True):
+            nlls[i], cut[i] = found
+        return nlls, differs, cut
+
+
+def _halves(places: list[int], columns: slice) -> list[Block]:
+    if len(places) > 1:
+        middle = len(places) // 2
+        return [(places[:middle], columns), (places[middle:], columns)]
+    middle = (columns.start + columns.stop) // 2
+    return [(places, slice(columns.start, middle)), (places, slice(middle, columns.stop))]

@@ -1,0 +1,1 @@
+"""Which weights, on which device, and how texts go through them."""

@@ -1,0 +1,65 @@
+"""The client of a server with the OpenAI API: its connection, and its failures in one line."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from exptilt.errors import ExptiltError, ModelError, ServerError
+
+try:
+    import openai
+except ImportError as missing:
+    raise ModelError('a server as base model needs: pip install "exptilt[openai]"') from missing
+
+SECONDS: Final = 600.0
+UNKNOWN_PARAMETER: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
+ABOUT_THE_PROMPT: Final = (400, 413, 422)  # where another prompt is answered: too long, not let through
+
+
+def _key() -> str:
+    return os.environ.get("OPENAI_API_KEY", "").strip() or "no-key"
+
+
+def connect(root: str) -> Any:
+    """A client that tries twice, as suits the first requests."""
+    return openai.OpenAI(base_url=root, api_key=_key(), timeout=SECONDS, max_retries=1)
+
+
+def only_model(root: str) -> str:
+    """The one model that the server at `root` has; ModelError that names them where there are more."""
+    with explained(root, f"the question which models it has (or name one: {root}#MODEL)"):
+        found = [model.id for model in getattr(connect(root).models.list(), "data", None) or []]
+    if len(found) != 1:
+        raise ModelError(f"{root} has the models {', '.join(found) or '(none listed)'}: write {root}#MODEL")
+    return str(found[0])
+
+
+@contextlib.contextmanager
+def explained(name: str, what: str, own: Callable[[str], ExptiltError] = ModelError) -> Iterator[None]:
+    """Raise what a request fails with as one line: ServerError where it may pass, `own` where the prompt may
+    be the cause, ModelError else."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        later = error.status_code in (408, 409, 429) or error.status_code >= 500
+        refused = own if error.status_code in ABOUT_THE_PROMPT else ModelError
+        said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {_words(error)}"
+        raise (ServerError if later else refused)(said) from None
+    except openai.APIConnectionError as error:
+        said = f"{type(error).__name__}: {_plain(error.__cause__ or error)}"
+        raise ServerError(f"{name} does not answer {what} ({said})") from None
+    except (openai.OpenAIError, ValueError) as error:
+        raise own(f"{name} does not answer {what} as an OpenAI API does: {_plain(error)}") from None
+
+
+def _words(error: Any) -> str:
+    """The server's own words."""
+    body = error.body
+    said = (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error
+    return _plain(said)
+
+
+def _plain(said: Any) -> str:
+    """In one line, not too long, and without the key."""
+    return " ".join(str(said).replace(_key(), "***").split())[:300]

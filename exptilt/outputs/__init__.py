@@ -1,0 +1,1 @@
+"""What is written: data sets, tables for training, sweeps, palettes, scored files."""

@@ -1,0 +1,150 @@
+"""The palette of a pool: targets as numbers, the λ that brings them or why none can, checked and saved."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exptilt.config import targets
+from exptilt.config.exploration import Palette
+from exptilt.errors import PaletteError
+from exptilt.outputs import dataset
+from exptilt.planning.exploration import left_out
+from exptilt.planning.plan import Plan
+from exptilt.reports.palette_answer import BACK, Found, Level
+from exptilt.reports.summary import Estimate
+from exptilt.stages.failures import NothingLeft
+from exptilt.stages.references import ScoredRef
+from exptilt.stages.tables import matrix_of
+from exptilt.storage import filesystem, keys
+from exptilt.tilting import target_solver
+from exptilt.tilting.target_solver import Reach, Samples, Solution, Wish
+
+HELD_OUT: Final = 4  # one prompt in so many is held out, by its id
+FEWEST_HELD: Final = 8
+
+
+def find(plan: Plan, scored: Sequence[ScoredRef | NothingLeft]) -> Found:
+    """Answer the palette of `plan` from the rewards of its shards, and save the answer.
+
+    Raises PaletteError where the optimiser does not get there.
+    """
+    config = plan.recipe.config
+    assert isinstance(config, Palette)
+    prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, NothingLeft)])
+    grouped = samples.pooled() if config.pooled else samples
+    base = target_solver.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
+    wish = targets.wish(config.targets, base, samples.rewards)
+    try:
+        found = replace(_answer(plan, prompt_ids, samples, wish), missing=left_out(scored))
+    except ValueError as error:
+        raise PaletteError(f"no λ found: {error}") from error
+    filesystem.write_json(found.json, {**dataset.provenance(plan), "palette": asdict(found)})
+    return found
+
+
+def _gather(plan: Plan, scored: Sequence[ScoredRef]) -> tuple[list[str], Samples]:
+    """Prompt ids [P] and the rewards of the values that have a target, in the targets' order."""
+    config = plan.recipe.config
+    assert isinstance(config, Palette)
+    places = [config.columns.index(target.value) for target in config.targets]
+    parts = [matrix_of(ref.samples, ref.rewards, config.nsamples) for ref in scored]
+    counts = np.concatenate([part[1] for part in parts])
+    rewards = np.concatenate([part[2][:, places] for part in parts])
+    starts = (np.cumsum(counts) - counts).astype(np.intp)
+    return [prompt for part in parts for prompt in part[0]], Samples(rewards, starts)
+
+
+def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, wish: Wish) -> Found:
+    config = plan.recipe.config
+    assert isinstance(config, Palette)
+    grouped = samples.pooled() if config.pooled else samples
+    reach = target_solver.reach(grouped, wish)
+    sought = wish if reach.feasible else _back(grouped, wish, reach)
+    solution = target_solver.solve(grouped, sought)
+    held = np.array([keys.seed_for(0, prompt, "held out") % HELD_OUT == 0 for prompt in prompt_ids])
+    levels = _levels(config, samples, wish, solution, reach, _held_out(samples, sought, held, config.pooled))
+    return Found(
+        feasible=reach.feasible,
+        share=min(reach.share, 1.0),
+        samples_needed=_samples_needed(samples, reach, config.pooled),
+        levels=levels,
+        kl=solution.kl,
+        gradient=tuple(solution.gradient.tolist()),
+        residual=solution.residual,
+        gap=solution.gap,
+        prompts=len(prompt_ids),
+        held_out=int(held.sum()),
+        json=filesystem.join(
+            config.save_directory, dataset.named(plan, f"_palette_{_spelled(config)}") + ".json"
+        ),
+    )
+
+
+def _samples_needed(samples: Samples, reach: Reach, pooled: bool) -> float | None:
+    """Samples per prompt that would reach the wish, more than there are."""
+    if reach.samples_needed is None:
+        return None
+    prompts = len(samples.starts) if pooled else 1
+    return max(reach.samples_needed / prompts, float(np.median(samples.counts)) + 1)
+
+
+def _back(samples: Samples, wish: Wish, reach: Reach) -> Wish:
+    """The wish on the line from the base levels, within reach."""
+    base = target_solver.levels(samples, np.zeros(len(wish.levels)))[0]
+    return Wish(base + BACK * reach.share * (wish.levels - base), wish.relations)
+
+
+def _held_out(
+    samples: Samples, wish: Wish, held: NDArray[np.bool_], pooled: bool
+) -> tuple[target_solver.Floats, target_solver.Floats] | None:
+    """Levels and errors on the held-out prompts, None where there are too few to say."""
+    if min(held.sum(), (~held).sum()) < FEWEST_HELD:
+        return None
+    try:
+        return target_solver.checked(samples, wish, held, pooled)
+    except ValueError:
+        return None
+
+
+def _levels(
+    config: Palette,
+    samples: Samples,
+    wish: Wish,
+    solution: Solution,
+    reach: Reach,
+    held: tuple[target_solver.Floats, target_solver.Floats] | None,
+) -> tuple[Level, ...]:
+    grouped = samples.pooled() if config.pooled else samples
+    base = target_solver.levels(grouped, np.zeros(len(wish.levels)))
+    level, delivered = (
+        target_solver.levels(grouped, solution.lam),
+        target_solver.levels(samples, solution.lam),
+    )
+    pull = reach.pull > target_solver.EDGE * reach.pull.max(initial=0.0)
+    return tuple(
+        Level(
+            value=target.value,
+            target=target.written,
+            wished=float(wish.levels[v]),
+            lam=float(solution.lam[v]),
+            base=_estimate(base, v),
+            level=_estimate(level, v),
+            held_out=_estimate(held, v) if held else None,
+            delivered=_estimate(delivered, v),
+            in_conflict=not reach.feasible and bool(pull[v]),
+        )
+        for v, target in enumerate(config.targets)
+    )
+
+
+def _estimate(found: tuple[target_solver.Floats, target_solver.Floats], v: int) -> Estimate:
+    return Estimate(float(found[0][v]), float(found[1][v]))
+
+
+def _spelled(config: Palette) -> str:
+    """The targets as a file name may have them."""
+    text = ",".join(target.value + target.written for target in config.targets)
+    return "".join(c if c.isalnum() or c in "-_.,+=" else "_" for c in text)[:100]

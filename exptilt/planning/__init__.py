@@ -1,0 +1,1 @@
+"""From settings to a checked plan, before anything expensive starts."""

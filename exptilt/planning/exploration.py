@@ -1,0 +1,119 @@
+"""Plans for sweeps and palettes: a run's own pool, or a scored file in its place."""
+
+import dataclasses
+import reprlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.lambda_grid import Lam
+from exptilt.config.settings import MCAligned
+from exptilt.data import records
+from exptilt.data.json_records import Record
+from exptilt.errors import ConfigError
+from exptilt.models.reference import ModelRef
+from exptilt.planning import import_file, plan
+from exptilt.planning.plan import Plan
+from exptilt.rewards import RewardSpec
+from exptilt.stages.failures import Missing, NothingLeft
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import RewardsRef, ScoredRef
+from exptilt.storage import filesystem, schemas
+
+NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
+
+
+@lru_cache(maxsize=4)
+def prepare(config: Sweep | Palette) -> Plan:
+    """The plan of `config`: shards to draw and score, or those of its file, which are done.
+
+    Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
+    """
+    if not config.file:
+        return plan.prepare(config)
+    filesystem.check_writable(config.save_directory)
+    found = list(_scored(config))
+    return Plan(
+        recipe=Recipe(
+            config=config.model_copy(
+                update={"nsamples": max(n for _, n in found), "data": config.file, "basemodel": "unknown"}
+            ),
+            p0=None,
+            rewards=_specs(config.columns, config.file),
+            devices=("cpu",),
+            name=Path(config.file).stem,
+        ),
+        shards=tuple(ref.samples.shard for ref, _ in found),
+        skipped=(),
+        truncated=(),
+        scored=tuple(ref for ref, _ in found),
+    )
+
+
+def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
+    """The file's shards, their rewards in the pool, an entry per value; and the most samples of a prompt."""
+    tables = _with_numbers(config)
+    for samples, rows in import_file.shards(tables, config.file, config.shard_size, config.save_directory):
+        refs = []
+        for value in config.columns:
+            table = rows.select(
+                "prompt_id", "sample_index", value=pl.lit(value), reward=pl.col(NUMBER + value)
+            )
+            table = table.select(*schemas.REWARDS).cast(schemas.REWARDS)
+            path = import_file.keep(table, "rewards", config.file, config.save_directory)
+            refs.append(RewardsRef(value=value, parts=(path,), cached=True, seconds=0.0))
+        yield ScoredRef(samples=samples, rewards=tuple(refs)), int(rows["sample_index"].to_numpy().max()) + 1
+
+
+def _with_numbers(config: Sweep | Palette) -> Iterator[pl.DataFrame]:
+    """The file's rows with a column of numbers per value."""
+    first = 0
+    columns = (config.prompt_column, config.generated_column, config.columns)
+    for block, table in records.tables(config.file, *columns):
+        numbers = {NUMBER + value: _numbers(block, first, value, config.file) for value in config.columns}
+        yield table.with_columns(**numbers)
+        first += len(block)
+
+
+def _numbers(block: list[Record], first: int, value: str, file: str) -> pl.Series:
+    """A value's numbers in some records; ConfigError where one has no finite number there."""
+    for number, record in enumerate(block, first):
+        given = record.get(value)
+        if not _is_finite(given):
+            raise ConfigError(
+                f"--file {file}: record {number} has {reprlib.repr(given)} for the value {value!r}, not a "
+                f"finite number; python flows/score.py --file {file} --value {value} adds values"
+            )
+    return pl.Series([float(record[value]) for record in block])
+
+
+def _is_finite(given: Any) -> bool:
+    """Whether `given` is a number that 64 bits hold."""
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    return is_number and -sys.float_info.max <= given <= sys.float_info.max
+
+
+def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
+    """The values as the manifest names them: by the file's name and content."""
+    name, revision = Path(file).name, f"sha256:{filesystem.digest(file)}"
+    model = ModelRef(name=name, source=name, revision=revision)
+    return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
+
+
+def left_out(shards: Iterable[ScoredRef | NothingLeft]) -> tuple[Missing, ...]:
+    """The prompts that failed, by index."""
+    gone = [p for s in shards for p in (s.missing if isinstance(s, NothingLeft) else s.samples.missing)]
+    return tuple(sorted(gone, key=lambda prompt: prompt.prompt_index))
+
+
+def tilted(whole: Plan, lam: Lam) -> Plan:
+    """The plan of the data set at one λ, over the shards of `whole`."""
+    config = whole.recipe.config
+    shared: dict[str, Any] = config.model_dump(include=set(MCAligned.model_fields))
+    one = MCAligned.model_construct(**{**shared, "lam": lam})
+    return dataclasses.replace(whole, recipe=dataclasses.replace(whole.recipe, config=one))

@@ -1,0 +1,205 @@
+"""From a configuration to a plan: everything that can be checked before the base model is loaded.
+
+Checked in this order: storage, models' names, prompts, their lengths, and that reward models load.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import polars as pl
+
+from exptilt import rewards
+from exptilt.config.settings import Config, Valued
+from exptilt.data import prompts
+from exptilt.engines.base import P0
+from exptilt.errors import ConfigError
+from exptilt.models import chat_template, devices, reference
+from exptilt.models.reference import ModelRef
+from exptilt.planning.prompt_length import fit
+from exptilt.rewards import RewardSpec
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.references import ScoredRef, ShardRef
+from exptilt.stages.shards import shard_size
+from exptilt.storage import filesystem, keys, pool
+from exptilt.storage.spooled_tables import Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A checked run: the recipe, its prompts in shards, and the prompts left out or cut.
+
+    `scored` holds the shards' samples and rewards where they came from a file.
+    """
+
+    recipe: Recipe
+    shards: tuple[ShardRef, ...]
+    skipped: tuple[int, ...]
+    truncated: tuple[int, ...]
+    scored: tuple[ScoredRef, ...] = ()
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts of all shards."""
+        return sum(shard.n_prompts for shard in self.shards)
+
+    @property
+    def opening(self) -> str:
+        """What is about to happen, in one line; and one on a sampler that the model asks for instead."""
+        config, recipe = self.recipe.config, self.recipe
+        pairs = zip(recipe.lam, recipe.rewards, strict=False)
+        tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
+        return (
+            f"{recipe.drawn_by}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
+            f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "") + self._other_sampler
+        )
+
+    @property
+    def _other_sampler(self) -> str:
+        p0 = self.recipe.p0
+        if p0 is None or not p0.model.has_files:
+            return ""
+        from exptilt.models.generation_config import unlike
+
+        used = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
+        asked = unlike(p0.model, used)
+        note = (
+            f"\nnote: {p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
+        )
+        return note if asked else ""
+
+
+@lru_cache(maxsize=4)
+def prepare(config: Config) -> Plan:
+    """The plan of `config`, its prompts written to the pool.
+
+    Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
+    """
+    filesystem.check_writable(config.save_directory)
+    found = devices.resolve(config.device)
+    p0 = _p0(config, found[0])
+    specs: tuple[RewardSpec, ...] = ()
+    if isinstance(config, Valued):
+        specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
+    chosen, skipped, truncated, opened = _chosen(config, p0)
+    recipe = Recipe(
+        config=config,
+        p0=dataclasses.replace(p0, opened=opened),
+        rewards=specs,
+        devices=found,
+        name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
+    )
+    shards = tuple(_shards(chosen, config))
+    load_rewards(specs, found[0])
+    _try_out(recipe, shards)
+    return Plan(
+        recipe=recipe,
+        shards=shards,
+        skipped=tuple(skipped),
+        truncated=tuple(truncated),
+    )
+
+
+def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
+    """Draw and score at some prompts; the base model is not needed where the pool has all samples."""
+    from exptilt.planning import trial
+    from exptilt.stages.generate import all_drawn
+
+    tried = trial.cases(shards)
+    if recipe.p0 and not all_drawn(recipe, shards):
+        tried = trial.try_draw(recipe.p0, recipe.devices[0], recipe.batch_size, tried)
+        trial.try_rewards(recipe.rewards, recipe.devices[0], tried)
+
+
+def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
+    """Load every reward model, so that one that does not load stops the run before it draws."""
+    for spec in specs:
+        rewards.load(spec, device)
+
+
+def resolve_values(
+    values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
+) -> tuple[RewardSpec, ...]:
+    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's."""
+    own = devices.fast_dtype(device) if dtype == "auto" else dtype
+    theirs = devices.base_dtype(base, device, dtype)
+    return tuple(rewards.resolve(value, base, own, theirs, chat) for value in values)
+
+
+def _p0(config: Config, device: str) -> P0:
+    model = reference.base_model(config.basemodel)
+    ends, named = _end_tokens(model)
+    return P0(
+        model=model,
+        dtype=reference.SERVED if model.is_served else devices.base_dtype(model, device, config.dtype),
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        chat=chat_template.digest(model) if config.chat else "",
+        ends=ends,
+        named_ends=named,
+        stop=config.stop,
+    )
+
+
+def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The base model's end tokens, as endings.end_tokens; ModelError where it is none that continues text."""
+    if not model.has_files:
+        return (), ()
+    from exptilt.models import generation_config, loading
+
+    loading.check_causal(model)
+    return generation_config.end_tokens(model)
+
+
+def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
+    """The prompts of a run, the indices of those left out and of those cut, and whether p0 is `opened`."""
+    chosen, skipped, truncated, opened = Spool(), list[int](), list[int](), False
+    found = _slice(prompts.tables(config.data, config.prompt_column), config)
+    for fitted in fit(found, p0, config.on_long_prompt):
+        chosen.append(fitted.table)
+        skipped += fitted.skipped
+        truncated += fitted.truncated
+        opened = opened or (not p0.chat and is_opened(p0.model, fitted.table["prompt"].to_list()))
+    return chosen, skipped, truncated, opened
+
+
+def is_opened(model: ModelRef, texts: list[str]) -> bool:
+    """Whether of the special tokens that the model's tokenizer puts around `texts` some are left out."""
+    if not model.has_files:
+        return False
+    from exptilt.models.loading import load_tokenizer
+    from exptilt.models.tokenization import are_opened
+
+    return are_opened(load_tokenizer(model), texts)
+
+
+def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:
+    """The prompts start..end-1."""
+    total = 0
+    for table in tables:
+        part = table[max(config.start - total, 0) : config.end and config.end - total]
+        total += table.height
+        if part.height:
+            yield part
+        if config.end is not None and total >= config.end:
+            break
+    if total <= config.start:
+        raise ConfigError(
+            f"the range --start {config.start} --end {config.end} is empty: {config.data} has {total} prompts"
+        )
+
+
+def _shards(chosen: Spool, config: Config) -> Iterator[ShardRef]:
+    size = shard_size(chosen.height, config.shard_size)
+    of = math.ceil(chosen.height / size)
+    return (_shard(table, index, of, config) for index, table in enumerate(chosen.parts(size)))
+
+
+def _shard(table: pl.DataFrame, index: int, of: int, config: Config) -> ShardRef:
+    path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
+    key = keys.content_key(table["prompt_id"].to_list())
+    return ShardRef(index=index, of=of, prompts=path, key=key, n_prompts=table.height)

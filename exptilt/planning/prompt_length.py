@@ -1,0 +1,130 @@
+"""Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from exptilt.engines.base import P0
+from exptilt.errors import ConfigError, ModelError, PromptError
+from exptilt.models.reference import TOY
+from exptilt.storage import keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """Prompts that fit, and the indices of those that were left out or cut."""
+
+    table: pl.DataFrame
+    skipped: list[int]
+    truncated: list[int]
+
+
+def fit(
+    tables: Iterable[pl.DataFrame], p0: P0, policy: Literal["error", "skip", "truncate"]
+) -> Iterator[Fitted]:
+    """The prompts that leave room for max_new_tokens in the context of p0's model, table by table.
+
+    Raises PromptError for a prompt that has no tokens, and at the end for too long ones, the first named and
+    all counted, where the policy is "error", or where none is left; ModelError where no prompt could ever
+    fit. A server's prompts are not measured: it refuses a long one itself, and other policies are a
+    ConfigError.
+    """
+    if p0.model.is_served and policy != "error":
+        raise ConfigError(f"--on-long-prompt {policy}: only the server can say how long a prompt is")
+    room = _room(p0)
+    if room is None:
+        yield from (Fitted(table=table, skipped=[], truncated=[]) for table in tables)
+        return
+    refused, kept = dict[int, int](), 0
+    for table in tables:
+        lengths = _lengths(p0, table)
+        fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
+        if policy == "error":
+            refused |= zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
+        kept += fitted.table.height
+        yield fitted
+    if refused:
+        raise PromptError(_too_long(refused, room, p0))
+    if not kept:
+        raise PromptError("every prompt is too long for the model: none is left to run")
+
+
+def _lengths(p0: P0, table: pl.DataFrame) -> NDArray[np.int64]:
+    """How many tokens each prompt has; PromptError for one without."""
+    lengths = np.array([len(row) for row in _tokens(p0, table["prompt"].to_list())], dtype=np.int64)
+    if not lengths.all():
+        raise PromptError(f"prompt {table['prompt_index'][int(lengths.argmin())]} has no tokens")
+    return lengths
+
+
+def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
+    """The tokens that p0's model would see of each prompt."""
+    from exptilt.models.chat_template import rendered
+    from exptilt.models.loading import load_tokenizer
+    from exptilt.models.tokenization import encode
+
+    tokenizer = load_tokenizer(p0.model)
+    seen = rendered(tokenizer, texts) if p0.chat else texts
+    return encode(tokenizer, seen, special=not p0.chat)
+
+
+def _room(p0: P0) -> int | None:
+    """Tokens that a prompt may have, or None without a limit."""
+    if p0.model.source == TOY or p0.model.is_served:
+        return None
+    from exptilt.models.loading import context_length
+
+    length = context_length(p0.model)
+    if length is None:
+        return None
+    if length <= p0.max_new_tokens:
+        raise ModelError(
+            f"--max-new-tokens {p0.max_new_tokens} leaves no room for a prompt: "
+            f"{p0.model.name} takes {length} tokens"
+        )
+    return length - p0.max_new_tokens
+
+
+def _too_long(refused: dict[int, int], room: int, p0: P0) -> str:
+    index, tokens = next(iter(refused.items()))
+    return (
+        f"prompt {index} has {tokens} tokens, {p0.model.name} has room for {room} beside "
+        f"{p0.max_new_tokens} new ones; {len(refused)} such in all: "
+        "use --on-long-prompt skip or truncate"
+    )
+
+
+def _without(table: pl.DataFrame, lengths: NDArray[np.int64], room: int) -> Fitted:
+    long = pl.Series(lengths > room)
+    return Fitted(
+        table=table.filter(~long), skipped=table["prompt_index"].filter(long).to_list(), truncated=[]
+    )
+
+
+def _cut(table: pl.DataFrame, lengths: NDArray[np.int64], p0: P0, room: int) -> Fitted:
+    """Cut from the front, so that the text's end, which the completion continues, stays."""
+    texts, names = table["prompt"].to_list(), table["prompt_id"].to_list()
+    long = np.flatnonzero(lengths > room).tolist()
+    for i in long:
+        texts[i] = _tail(p0, texts[i], room)
+        names[i] = keys.content_key([texts[i], names[i]])
+        if not texts[i]:
+            raise PromptError(f"prompt {table['prompt_index'][i]} fits into {p0.model.name} by no part of it")
+    cut = table.with_columns(prompt=pl.Series(texts), prompt_id=pl.Series(names))
+    return Fitted(table=cut, skipped=[], truncated=table["prompt_index"][long].to_list())
+
+
+def _tail(p0: P0, text: str, room: int) -> str:
+    """The longest end of `text` (by characters, halving) that has at most `room` tokens."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_tokens(p0, [text[middle:]])[0]) <= room:
+            high = middle
+        else:
+            low = middle + 1
+    return text[low:]

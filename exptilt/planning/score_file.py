@@ -1,0 +1,117 @@
+"""Values for what exists already: a file of records is read into the pool, scored, and written anew.
+
+A file so scored is a pool that sweeps and palettes take their samples and rewards from.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import polars as pl
+
+from exptilt.config.settings import Scoring
+from exptilt.data import added_columns, files, records
+from exptilt.errors import ConfigError
+from exptilt.models import devices, reference
+from exptilt.planning import import_file, plan, trial
+from exptilt.rewards import RewardSpec
+from exptilt.stages.references import SamplesRef
+from exptilt.stages.tables import read
+from exptilt.storage import filesystem, pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where a file's texts are scored: devices, and the pool."""
+
+    devices: tuple[str, ...]
+    save_directory: str
+    allow_missing: bool = False  # every record of a file gets its number
+
+    def path(self, stage: str, *parts: str) -> str:
+        """The pool's path of `stage`."""
+        return pool.place(self.save_directory, stage, *parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorePlan:
+    """A checked file: its records' texts in the pool, shard by shard, and the values to add."""
+
+    config: Scoring
+    workplace: Bench
+    rewards: tuple[RewardSpec, ...]
+    shards: tuple[SamplesRef, ...]
+    records: int
+    digest: str
+
+    @property
+    def opening(self) -> str:
+        """What is about to happen, in one line."""
+        values = ", ".join(spec.value for spec in self.rewards)
+        return f"{self.records:,} records of {self.config.file} in {len(self.shards)} shards: adding {values}"
+
+
+@lru_cache(maxsize=2)
+def prepare(config: Scoring) -> ScorePlan:
+    """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
+
+    Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
+    """
+    at = devices.resolve(config.device)
+    base = reference.base_model(config.basemodel)
+    specs = plan.resolve_values(config.values, base, at[0], config.dtype)
+    _check_places(config)
+    digest = filesystem.digest(config.file)
+    added_columns.rehearse(config.file, target_of(config), [spec.value for spec in specs])
+    shards, count, opened = list[SamplesRef](), 0, False
+    made = import_file.shards(_tables(config, specs), config.file, config.shard_size, config.save_directory)
+    for samples, rows in made:
+        shards.append(samples)
+        count += rows.height
+        opened = opened or plan.is_opened(base, rows["prompt"].to_list())
+    specs = tuple(replace(spec, opened=opened and spec.kind == "perplexity") for spec in specs)
+    plan.load_rewards(specs, at[0])
+    trial.try_rewards(specs, at[0], _cases(shards))
+    return ScorePlan(
+        config=config,
+        workplace=Bench(devices=at, save_directory=config.save_directory),
+        rewards=specs,
+        shards=tuple(shards),
+        records=count,
+        digest=digest,
+    )
+
+
+def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:
+    """Records to try: the first one of the first shard, of one in the middle, and of the last."""
+    firsts = {place: read(shards[place].parts[0], "samples")["completion"][0] for place in _places(shards)}
+    prompts = {place: read(shards[place].shard.prompts, "prompts").row(0, named=True) for place in firsts}
+    return [trial.Case(prompts[i]["prompt_index"], prompts[i]["prompt"], text) for i, text in firsts.items()]
+
+
+def _places(shards: Sequence[SamplesRef]) -> set[int]:
+    return {0, len(shards) // 2, len(shards) - 1}
+
+
+def target_of(config: Scoring) -> str:
+    return config.output or config.file
+
+
+def _check_places(config: Scoring) -> None:
+    """Raise ConfigError or StorageError where the file's ending is unknown or a place cannot be written."""
+    files.check_records("--file", config.file)
+    files.check_records("--output", target_of(config))
+    filesystem.check_writable(config.save_directory)
+    filesystem.check_replaceable(target_of(config))
+
+
+def _tables(config: Scoring, specs: Sequence[RewardSpec]) -> Iterator[pl.DataFrame]:
+    """The file's rows; ConfigError where a value would be written over."""
+    values = [spec.value for spec in specs]
+    for block, table in records.tables(config.file, config.prompt_column, config.generated_column, values):
+        taken = [value for value in values if any(value in record for record in block)]
+        if taken and not config.output:
+            raise ConfigError(
+                f"--file {config.file} has {taken[0]!r} already: give an --output, or NAME=VALUE"
+            )
+        yield table

@@ -1,0 +1,91 @@
+"""A trial while planning: what fails at every prompt is found at a few, before any work is shared out."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple, TypeVar
+
+from exptilt import rewards
+from exptilt.engines import registry
+from exptilt.engines.base import P0, Sample
+from exptilt.errors import ExptiltError, ModelError, PromptRefused, RewardError
+from exptilt.models.devices import is_the_devices
+from exptilt.rewards import RewardSpec
+from exptilt.stages.references import ShardRef
+from exptilt.stages.tables import read
+from exptilt.storage import keys
+
+TOKENS: Final = 2  # of a trial draw
+R = TypeVar("R")
+
+
+class Case(NamedTuple):
+    """A prompt to try, and a completion of it."""
+
+    prompt_index: int
+    prompt: str
+    completion: str = ""
+    nll: float | None = None
+
+    def __str__(self) -> str:
+        return f"prompt {self.prompt_index} ({self.prompt[:60]!r})"
+
+
+def cases(shards: Sequence[ShardRef]) -> list[Case]:
+    """Some of a run's prompts: the first of the first shard, one from the middle, the last of the last."""
+    tables = [read(shards[place].prompts, "prompts") for place in (0, len(shards) // 2, -1)]
+    rows = [t.row(place, named=True) for t, place in zip(tables, (0, tables[1].height // 2, -1), strict=True)]
+    return list(dict.fromkeys(Case(row["prompt_index"], row["prompt"]) for row in rows))
+
+
+def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> list[Case]:
+    """The cases with a completion that `p0` gave at one of them; `batch_size` as in a draw.
+
+    Raises ModelError where none can be drawn, and what an engine raises on purpose.
+    """
+    short = p0 if p0.model.is_served else replace(p0, max_new_tokens=min(p0.max_new_tokens, TOKENS))
+
+    def draw(case: Case) -> Sample:
+        seeds = keys.seeds_for(0, [case.prompt], 0, 1)
+        return registry.load(short, device).draw([case.prompt], seeds, batch_size)[0][0]
+
+    sample = _first(tried, draw, f"base model {p0.model.name!r}", ModelError)
+    return [case._replace(completion=sample.completion, nll=sample.nll) for case in tried] if sample else []
+
+
+def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case]) -> None:
+    """Raise ModelError or RewardError, which name the value, where one can be scored at none of the cases."""
+    for spec in specs:
+
+        def score(case: Case, spec: RewardSpec = spec) -> rewards.Scored:
+            return rewards.load(spec, device).score([case.prompt], [case.completion], [case.nll])
+
+        _first(tried, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
+
+
+def _first(tried: Sequence[Case], work: Callable[[Case], R], what: str, kind: type[ExptiltError]) -> R | None:
+    """What `work` gives for the first case that it does not fail at; None where the device fails,
+    or what may pass.
+
+    Raises the first failure where it fails at all of them.
+    """
+    failures: list[ExptiltError] = []
+    for case in tried:
+        try:
+            return work(case)
+        except (PromptRefused, RewardError) as error:
+            failures.append(error)
+        except ExptiltError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) or is_the_devices(error):
+                return None
+            failures.append(kind(f"{what} fails at {case}: {_said(error)}"))
+    raise failures[0]
+
+
+def _said(error: Exception) -> str:
+    """What failed and where, in one line."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {text[:200]} ({where.filename.rpartition('/')[2]}:{where.lineno})"

@@ -1,0 +1,91 @@
+"""The data set card: what the folder holds, how it was made, how to open it."""
+
+from typing import Any
+
+from exptilt.models import reference
+from exptilt.reports.summary import Summary, markdown
+
+ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
+ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
+WHAT = {
+    "records": "what was kept: prompt, generated, and the numbers of each",
+    "weighted": "every sample with log_weight = Σ λ r and its weight, normalised per prompt",
+    "pairs": "per prompt the samples of largest and smallest log weight, margin = their difference",
+    "pairs-chat": "the same as messages",
+    "sft": "what was kept: prompt and completion",
+    "sft-chat": "the same as messages",
+    "prompts": "the prompts",
+    "samples": "all completions y ~ p0(.|x)",
+    "rewards": "one reward per sample and value",
+    "draws": "which samples were kept, with their weights",
+    "levels": "per prompt and value: mean over all samples, of those kept, weighted, and as n grows",
+    "diagnostics": "per prompt: ESS, largest weight, Pareto k-hat, log Z and KL with errors, samples needed",
+}
+
+
+def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str:
+    """The card as Markdown with YAML front matter that names every table as a configuration."""
+    present = [table for table in ORDER if table in tables]
+    return "\n".join(
+        [
+            *_front_matter(present),
+            f"# {summary.title.rpartition('/')[2]}",
+            "",
+            _sentence(manifest),
+            "",
+            markdown(summary),
+            "",
+            "## Tables",
+            "",
+            *(f"- `{table}`: {WHAT[table]}" for table in present),
+            "",
+            "```python",
+            "import datasets",
+            "",
+            'kept = datasets.load_dataset("THIS_FOLDER", split="train")',
+            'samples = datasets.load_dataset("THIS_FOLDER", "samples", split="train")',
+            "```",
+            "",
+            "## Made with",
+            "",
+            *(f"- {k}: {v}" for k, v in manifest["made_with"].items() if v),
+            *(f"- --{k.replace('_', '-')}: {_plain(v)}" for k, v in manifest["configuration"].items()),
+            "",
+            "Revisions, checksums and timings are in manifest.json.",
+            "",
+        ]
+    )
+
+
+def _front_matter(tables: list[str]) -> list[str]:
+    lines = ["---", "configs:"]
+    for table in tables:
+        depth = "*/*" if table == "rewards" else "*"
+        lines += [f"- config_name: {table}", f"  data_files: {table}/{depth}.parquet"]
+        lines += ["  default: true"] if table == "records" else []
+    return [*lines, "tags:", "- exptilt", "---", ""]
+
+
+def _sentence(manifest: dict[str, Any]) -> str:
+    p0, config = manifest["p0"], manifest["configuration"]
+    base = _base(p0)
+    if not manifest["rewards"]:
+        return f"Completions y ~ p0(y|x) of {config['data']} prompts by {base}."
+    return (
+        f"Completions of {config['data']} prompts from p0(y|x) · exp(Σ λ r(x, y)), p0 being {base}, "
+        f"resampled from {config['nsamples']} samples per prompt."
+    )
+
+
+def _base(p0: dict[str, Any]) -> str:
+    """The base model, as exactly as it is known."""
+    if "revision" not in p0:
+        return str(p0["name"])
+    exact = f"revision {p0['revision']}, {p0['dtype']}"
+    if p0["revision"] == reference.SERVED:
+        exact = "as the server had it, its weights not known"
+    return f"{p0['name']} ({exact}{', prompts in its chat template' if 'chat' in p0 else ''})"
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

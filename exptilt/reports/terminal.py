@@ -1,0 +1,77 @@
+"""The summary of a run at a terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from exptilt.reports import frontier, palette_answer
+from exptilt.reports.frontier import Frontier
+from exptilt.reports.palette_answer import Found
+from exptilt.reports.scores import Scores
+from exptilt.reports.summary import HEADINGS, Summary, change_row
+from exptilt.reports.summary import facts as summary_facts
+
+Outcome = Summary | Scores | Frontier | Found
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Print what a run did."""
+    match outcome:
+        case Scores():
+            _show_scores(outcome, console)
+        case Frontier():
+            _show_frontier(outcome, console)
+        case Found():
+            _show_palette(outcome, console)
+        case _:
+            _show_summary(outcome, console)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, highlight=False)
+
+
+def _print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+    for name, said in facts:
+        console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)
+
+
+def _show_frontier(found: Frontier, console: Console) -> None:
+    _print_table(frontier.headings(found), frontier.rows(found), console)
+    places = [("points", found.json), ("picture", f"{found.folder}/frontier.png")]
+    _print_facts([*places, ("page", f"{found.folder}/index.html"), *found.saved, *found.left_out], console)
+
+
+def _show_palette(found: Found, console: Console) -> None:
+    for sentence in palette_answer.sentences(found):
+        console.print(
+            sentence, style="green" if found.feasible else "yellow", highlight=False, soft_wrap=True
+        )
+    _print_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels], console)
+    _print_facts(palette_answer.facts(found), console)
+
+
+def _show_scores(scores: Scores, console: Console) -> None:
+    """Print each value's mean, and where the records are."""
+    _print_table(["value", "mean"], [[value, str(mean)] for value, mean in scores.means.items()], console)
+    reused = ", ".join(f"{value} {count}/{scores.shards}" for value, count in scores.reused.items())
+    records = f"{scores.records:,} in {scores.file}"
+    cut = [("too long", f"{count:,} texts cut for {value}") for value, count in scores.cut.items() if count]
+    _print_facts([("reused", f"shards of {reused}"), *cut, ("records", records)], console)
+
+
+def _show_summary(summary: Summary, console: Console) -> None:
+    """Print the verdict, the values before and after, and the run's facts."""
+    if summary.warning:
+        console.print(f"warning: {summary.warning}", style="yellow", highlight=False, soft_wrap=True)
+    elif summary.sentence:
+        console.print(summary.sentence, style="green", highlight=False, soft_wrap=True)
+    if summary.values:
+        _print_table(HEADINGS, [change_row(change) for change in summary.values], console)
+    _print_facts(summary_facts(summary), console)

@@ -1,0 +1,77 @@
+"""Texts as a reward model takes them: tokens, cut to its length where they must be, and padded.
+
+A text that is too long loses its beginning, a pair its first part's beginning: the completion, which
+is what is judged, stays. Padding is on the right and masked; whether it moves no number is tried.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exptilt.models.memory import is_exhausted
+from exptilt.models.tokenization import positions
+
+Text = tuple[str, ...]  # a text, or a pair
+Encoded = dict[str, list[int]]
+Numbers = Sequence[Sequence[float]] | NDArray[np.float64]
+TRIED: Final = [("The committee will meet again on Thursday",), ("The committee will go home",), ("No",)]
+AGREE: Final = {torch.float32: 1e-3}  # of the largest number; what padding or a cache changes is more
+AGREE_NARROW: Final = 0.1
+
+
+class Texts:
+    """Encodes texts for one model."""
+
+    def __init__(self, tokenizer: Any, config: Any) -> None:
+        self.tokenizer = tokenizer
+        self.tokenizer.truncation_side = "left"
+        self.pad = next((p for p in (config.pad_token_id, tokenizer.pad_token_id) if p is not None), 0)
+        self.most = min(positions(config) or 10**9, int(tokenizer.model_max_length))
+
+    def encode(self, texts: Sequence[Text]) -> tuple[list[Encoded], int]:
+        """The tokens of each text, and how many texts were cut."""
+        if not texts:
+            return [], 0
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        together = self.tokenizer(*columns, verbose=False)
+        rows = [{name: together[name][i] for name in together} for i in range(len(texts))]
+        long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > self.most]
+        for i in long:
+            rows[i] = self._cut(texts[i])
+        return rows, len(long)
+
+    def _cut(self, text: Text) -> Encoded:
+        how: dict[str, Any] = {"max_length": self.most, "verbose": False}
+        if len(text) == 1:
+            return dict(self.tokenizer(text[0], truncation=True, **how))
+        alone = len(self.tokenizer("", text[1], verbose=False)["input_ids"])
+        if alone < self.most:
+            return dict(self.tokenizer(*text, truncation="only_first", **how))
+        return dict(self.tokenizer("", text[1], truncation="only_second", **how))
+
+    def pad_right(self, rows: list[Encoded], device: str) -> dict[str, torch.Tensor]:
+        """Tensors [B, T] of a batch."""
+        width = max(len(row["input_ids"]) for row in rows)
+        fill = {"input_ids": self.pad}
+        return {
+            name: torch.tensor(
+                [row[name] + [fill.get(name, 0)] * (width - len(row[name])) for row in rows],
+                device=device,
+            )
+            for name in rows[0]
+        }
+
+
+def agrees(found: Callable[[], Numbers], expected: Numbers, dtype: torch.dtype) -> bool:
+    """Whether `found` gives the numbers `expected` but for rounding; False where it fails."""
+    try:
+        numbers, exact = np.asarray(found()), np.asarray(expected)
+    except Exception as error:
+        if is_exhausted(error):
+            raise
+        return False
+    bound = AGREE.get(dtype, AGREE_NARROW) * max(float(np.abs(exact).max()), 1.0)
+    return bool(np.abs(numbers - exact).max() <= bound)

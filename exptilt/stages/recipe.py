@@ -1,0 +1,49 @@
+"""The recipe of a run: all that a step needs beside its shard."""
+
+from dataclasses import dataclass
+
+from exptilt.config.settings import Config, MCAligned
+from exptilt.engines.base import P0
+from exptilt.rewards import RewardSpec
+from exptilt.storage import pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is drawn, how it is scored, and where: all that a step needs beside its shard.
+
+    `p0` is None where the samples came from a file; `name` is what the outputs are called after.
+    """
+
+    config: Config
+    p0: P0 | None
+    rewards: tuple[RewardSpec, ...]
+    devices: tuple[str, ...]
+    name: str
+
+    @property
+    def lam(self) -> list[float]:
+        """λ, one per reward; none for a run that does not tilt."""
+        return list(self.config.lam) if isinstance(self.config, MCAligned) else []
+
+    @property
+    def drawn_by(self) -> str:
+        """What draws: the base model and where it is, or the file's name."""
+        if self.p0 is None:
+            return self.name
+        where = "" if self.p0.model.is_served else f" on {', '.join(self.devices)} ({self.p0.dtype})"
+        return f"{self.p0.model.name}{where}"
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences decoded at once; 0 lets the engine choose."""
+        return 0 if self.config.batch_size == "auto" else self.config.batch_size
+
+    @property
+    def allow_missing(self) -> bool:
+        """Whether prompts that fail may be left out."""
+        return self.config.allow_missing
+
+    def path(self, stage: str, *parts: str) -> str:
+        """The pool's path of `stage`."""
+        return pool.place(self.config.save_directory, stage, *parts)

@@ -1,0 +1,78 @@
+"""What steps hand to one another: small references to entries of the pool, never tables."""
+
+from dataclasses import dataclass
+
+from exptilt.stages.failures import Missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRef:
+    """Some of a run's prompts: shard `index` of `of`, `prompts` the path of its pool entry."""
+
+    index: int
+    of: int
+    prompts: str
+    key: str
+    n_prompts: int
+
+    @property
+    def name(self) -> str:
+        """How people count it: 003/012."""
+        return f"{self.index + 1:03d}/{self.of:03d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplesRef:
+    """A shard's samples: pool entries that together hold sample indices 0 to n-1 or more.
+
+    `tokens` and `seconds` are what this run spent to draw; 0 where all was there. `counts` is the entry
+    that says how many samples each prompt has, where prompts differ; `missing` are prompts that are left
+    out, which the shard no longer has.
+    """
+
+    shard: ShardRef
+    parts: tuple[str, ...]
+    cached: bool
+    tokens: int
+    seconds: float
+    counts: str = ""
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardsRef:
+    """One value's rewards for a shard's samples, one pool entry per entry of samples; none where it has
+    none for the prompts `missing`, which are to be left out."""
+
+    value: str
+    parts: tuple[str, ...]
+    cached: bool
+    seconds: float
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawsRef:
+    """A shard's draws and diagnostics, and what they were made of."""
+
+    samples: SamplesRef
+    rewards: tuple[RewardsRef, ...]
+    path: str
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRef:
+    """A shard's samples with all its values' rewards."""
+
+    samples: SamplesRef
+    rewards: tuple[RewardsRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExploredRef:
+    """What each λ of a sweep brings to a shard, at `path` in the pool."""
+
+    scored: ScoredRef
+    path: str
+    cached: bool

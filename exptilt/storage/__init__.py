@@ -1,0 +1,1 @@
+"""Where things lie: file systems, the pool, its keys and tables."""

@@ -1,0 +1,265 @@
+"""Reading and writing on any fsspec path (a local folder or s3://): whole files or nothing.
+
+A local file is written beside its place, flushed to disk and renamed; an S3 object appears when its
+upload completes. So a reader sees the old object, the new one or none, never a part. What can pass is
+tried again (see s3).
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import polars as pl
+
+from exptilt.errors import MissingError, RefusedError, StorageError
+from exptilt.storage import process_identity, s3
+
+PROBE = "exptilt-write-check"
+REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")  # not OSErrors, but failures of a store
+CHECK_SECONDS = 5.0  # how long a run that begins tries a store again that does not answer
+LASTING = frozenset(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EROFS EFBIG EACCES EPERM ENOTDIR EISDIR ENAMETOOLONG".split()
+    if hasattr(errno, name)
+)
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` lies on this machine's file system."""
+    return "://" not in path
+
+
+def join(root: str, *parts: str) -> str:
+    """`root` and `parts` joined by slashes, for local paths and URLs alike."""
+    return "/".join([root.rstrip("/") or "/", *parts])
+
+
+def filesystem(path: str) -> tuple[Any, str]:
+    """The fsspec file system of `path`, and the path as that file system spells it."""
+    if not s3.is_s3(path):
+        fs, inner = fsspec.core.url_to_fs(path)
+        return fs, inner
+    fs, inner = fsspec.core.url_to_fs(path, **s3.options())
+    return s3.prepared(fs), inner
+
+
+@contextmanager
+def clear_errors(path: str, verb: str) -> Iterator[None]:
+    """Turn what a file system raises into one StorageError that names the path."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        remote = type(error).__module__.partition(".")[0] in REMOTE_ERRORS
+        if not remote and not isinstance(error, OSError):
+            raise
+        raise _explained(path, verb, error) from error
+
+
+def _explained(path: str, verb: str, error: Exception) -> StorageError:
+    """What `error` means for the user."""
+    advice = "" if is_local(path) else s3.advice(error)
+    if isinstance(error, FileNotFoundError) and verb != "write" and not advice:
+        return MissingError(f"cannot {verb} {path}: it does not exist")
+    said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+    reason = f"{said}; {advice}" if advice else said
+    text = f"cannot {verb} {path}: {reason}"
+    return RefusedError(text, reason) if _is_lasting(path, error) else StorageError(text)
+
+
+def _is_lasting(path: str, error: Exception) -> bool:
+    """Whether `error` stays until someone changes something; a lost upload can be made anew."""
+    if is_local(path):
+        return getattr(error, "errno", None) in LASTING
+    return not s3.can_pass(error) and s3.answer(error)[0] != "NoSuchUpload"
+
+
+@contextmanager
+def writing(path: str) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` when the block ends well, and not at all otherwise."""
+    with (
+        clear_errors(path, "write"),
+        (_writing_local if is_local(path) else _writing_remote)(path) as f,
+    ):
+        yield f
+
+
+@contextmanager
+def _writing_local(path: str) -> Iterator[IO[bytes]]:
+    target = Path(path).resolve()  # a link stays, what it points to is replaced
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / temporary(target.name)
+    try:
+        with partial.open("wb") as f:
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, partial)
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def temporary(name: str) -> str:
+    """The name of a file that is to become `name`: it says whose it is, see leftovers."""
+    short = name.encode()[:80].decode(errors="ignore")
+    return f".{short}.{process_identity.token()}.{uuid.uuid4().hex}.tmp"
+
+
+@contextmanager
+def _writing_remote(path: str) -> Iterator[IO[bytes]]:
+    """One put for a small file; else parts, each sent again where that helps, given up together."""
+    fs, inner = filesystem(path)
+    f = s3.patient_file(fs.open(inner, "wb", block_size=s3.PART))
+    try:
+        yield f
+        f.close()
+    except BaseException:
+        f.closed = True  # else it is completed when it is collected
+        with suppress(Exception):  # what stopped it says more
+            s3.patiently(f.discard)
+        raise
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write `data` at `path`, whole or not at all."""
+    with writing(path) as f:
+        f.write(data)
+
+
+def read_bytes(path: str) -> bytes:
+    """The bytes at `path`; StorageError if they cannot be read."""
+    with clear_errors(path, "read"):
+        fs, inner = filesystem(path)
+        data: bytes = s3.patiently(lambda: fs.cat_file(inner))
+        return data
+
+
+@contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """`path` itself where it is local; else a temporary file with what the store has there."""
+    if is_local(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile() as f:
+        with clear_errors(path, "read"):
+            fs, inner = filesystem(path)
+            s3.patiently(lambda: fs.get_file(inner, f.name))
+        yield f.name
+
+
+def names(folder: str) -> list[str]:
+    """The names in `folder`, sorted; none if there is no such folder."""
+    with clear_errors(folder, "list"):
+        fs, inner = filesystem(folder)
+        try:
+            found = s3.patiently(lambda: fs.ls(inner, detail=False))
+        except FileNotFoundError:
+            return []
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+
+def remove(path: str) -> None:
+    """Remove the file at `path`, if it is there."""
+    with suppress(MissingError), clear_errors(path, "remove"):
+        fs, inner = filesystem(path)
+        s3.patiently(lambda: fs.rm_file(inner))
+
+
+def create(path: str, data: bytes) -> bool:
+    """Write the small file `path` unless there is one; False if there was.
+
+    A store that cannot create exclusively writes it anyway.
+    """
+    with clear_errors(path, "write"):
+        fs, inner = filesystem(path)
+        if is_local(path):
+            fs.makedirs(fs._parent(inner), exist_ok=True)
+        try:
+            s3.patiently(lambda: fs.pipe_file(inner, data, mode="create"))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            return _not_created(path, data, error)
+    return True
+
+
+def _not_created(path: str, data: bytes, error: OSError) -> bool:
+    """What a failed exclusive write means: the file was there, the store has no such write, or an error."""
+    match s3.answer(error)[1]:
+        case 409 | 412:
+            return False
+        case 501:
+            write_bytes(path, data)
+            return True
+    if is_local(path):
+        with suppress(StorageError):
+            remove(path)  # created, but without its text
+    raise error
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write `value` as JSON, indented, UTF-8; refuses NaN and infinity."""
+    write_bytes(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode())
+
+
+def read_json(path: str) -> Any:
+    """The JSON value at `path`."""
+    data = read_bytes(path)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"cannot read {path}: it is not JSON ({error})") from error
+
+
+def parquet_bytes(table: pl.DataFrame) -> bytes:
+    """`table` as Parquet, zstd-compressed."""
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    """Hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(path: str) -> str:
+    """Hex SHA-256 of the file at `path`."""
+    with local_copy(path) as copy, clear_errors(path, "read"), Path(copy).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def check_writable(root: str) -> None:
+    """Raise StorageError soon if nothing can be written and read back under `root`."""
+    probe = join(root, temporary(PROBE))
+    with s3.hasty(CHECK_SECONDS):
+        write_bytes(probe, b"exptilt" * 1000)
+        if len(read_bytes(probe)) != 7000:
+            raise StorageError(f"cannot write {root}: what was written did not come back")
+        remove(probe)
+
+
+def check_replaceable(path: str) -> None:
+    """Raise StorageError soon if no file can be written at `path`; one that is there stays as it is."""
+    if not is_local(path):
+        check_writable(path.rpartition("/")[0])
+        return
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise RefusedError(f"cannot write {path}: it is a folder")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise RefusedError(f"cannot write {path}: it is write-protected; give an --output, or chmod it")
+    check_writable(str(target.parent))

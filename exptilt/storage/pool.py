@@ -1,0 +1,120 @@
+"""The pool: computed tables under content keys, each entry complete once its manifest is there.
+
+An entry is a folder with Parquet files and manifest.json, written last, which records rows, bytes
+and SHA-256 of every file, and of itself. An entry that is missing, truncated or altered counts as absent.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from exptilt.errors import MissingError, StorageError
+from exptilt.storage import filesystem, keys, lease, schemas
+
+MANIFEST, SEAL = "manifest.json", "sha256"
+Tables = dict[str, pl.DataFrame]
+
+
+def place(root: str, stage: str, *parts: str) -> str:
+    """Where the pool under `root` keeps an entry of `stage`."""
+    return filesystem.join(root, "pool", stage, *parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A complete entry: where it lies and what its manifest says of it."""
+
+    path: str
+    files: dict[str, dict[str, Any]]
+    meta: dict[str, Any]
+
+    def table(self, name: str) -> pl.DataFrame:
+        """The table `name` of this entry, checked against its recorded SHA-256 and its schema."""
+        data = filesystem.read_bytes(filesystem.join(self.path, f"{name}.parquet"))
+        if filesystem.sha256(data) != self.files[name]["sha256"]:
+            raise StorageError(f"{self.path}/{name}.parquet has changed since it was written")
+        return schemas.validate(name, pl.read_parquet(data))
+
+
+def described(path: str) -> Entry | None:
+    """The entry at `path` as its manifest describes it, its files not looked at; None without one.
+
+    A manifest that is not as it was written counts as none. StorageError where the store cannot say.
+    """
+    try:
+        manifest = json.loads(filesystem.read_bytes(filesystem.join(path, MANIFEST)))
+        files, meta = _files(manifest["files"]), dict(manifest["meta"])
+        seal = manifest.get(SEAL, "")
+    except (MissingError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+    if seal and seal != _sealed(files, meta):
+        return None
+    return Entry(path=path, files=files, meta=meta)
+
+
+def _sealed(files: dict[str, Any], meta: dict[str, Any]) -> str:
+    """The SHA-256 of what a manifest says."""
+    return filesystem.sha256(json.dumps([files, meta], sort_keys=True).encode())
+
+
+def _files(said: Any) -> dict[str, dict[str, Any]]:
+    """The files of a manifest; ValueError unless each is a table that we know, with its SHA-256."""
+    files = dict(said)
+    for name, file in files.items():
+        if name not in schemas.TABLES or not isinstance(file["sha256"], str):
+            raise ValueError(f"no table of a pool: {name!r}")
+    return files
+
+
+def find(path: str) -> Entry | None:
+    """The entry at `path`, or None unless its manifest is there and every file is as recorded."""
+    entry = described(path)
+    try:
+        intact = entry is not None and all(_is_intact(path, n, said) for n, said in entry.files.items())
+    except (MissingError, KeyError, TypeError):
+        return None
+    return entry if intact else None
+
+
+def _is_intact(path: str, name: str, said: dict[str, Any]) -> bool:
+    data = filesystem.read_bytes(filesystem.join(path, f"{name}.parquet"))
+    return bool(filesystem.sha256(data) == said["sha256"])
+
+
+def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
+    """Write `tables` at `path`, then the manifest that makes them count."""
+    files = {}
+    for name, table in tables.items():
+        data = filesystem.parquet_bytes(schemas.validate(name, table))
+        filesystem.write_bytes(filesystem.join(path, f"{name}.parquet"), data)
+        files[name] = {"rows": table.height, "bytes": len(data), "sha256": filesystem.sha256(data)}
+    filesystem.write_json(
+        filesystem.join(path, MANIFEST), {"files": files, "meta": meta, SEAL: _sealed(files, meta)}
+    )
+    return Entry(path=path, files=files, meta=meta)
+
+
+def keep(root: str, stage: str, name: str, table: pl.DataFrame, meta: dict[str, Any]) -> str:
+    """The path of an entry that holds `table` alone, under its content; written if it is not there."""
+    path = place(root, stage, keys.content_key(table.to_dict(as_series=False)))
+    if find(path) is None:
+        put(path, {name: table}, meta)
+    return path
+
+
+def compute_once(path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]) -> tuple[Entry, bool]:
+    """The entry at `path`, and whether it was there; else what `compute` gives, written there.
+
+    Runs that share the storage compute an entry once: the others wait for it (see lease).
+    """
+    entry = find(path)
+    if entry:
+        return entry, True
+    with lease.held(f"{path}.lease"):
+        entry = find(path)
+        if entry:
+            return entry, True
+        return put(path, *compute()), False

@@ -1,0 +1,1 @@
+"""The mathematics of tilting, in numpy and scipy alone."""

@@ -1,0 +1,119 @@
+"""How good a tilt is: ess, max weight, Pareto k-hat, log Z, KL and the samples needed. numpy only.
+
+P prompts, N samples per prompt; every function takes log weights [P, N] in nats and returns [P]. With
+ℓ_i the log weights less their maximum, e_i = exp(ℓ_i), Z = Σ e_i and w_i = e_i/Z.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exptilt.tilting.weights import Floats, normalise
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Per prompt, [P] each.
+
+    ess: effective sample size 1/Σ w², from 1 to N (Kong 1992); taken from the samples at hand, it flatters
+        a strong tilt, so read it beside k-hat and n_needed.
+    max_weight: the largest weight, from 1/N to 1.
+    khat: Pareto shape of the weights' upper tail (see khat).
+    log_z, log_z_se: log of the mean of exp(log weight), and sqrt(1/ess − 1/N) by the delta method (Owen
+        2013, section 9.2), in nats.
+    kl, kl_se: KL(p_λ‖p0) = Σ w ℓ − log(Z/N), from 0 to log N, and sqrt(Σ (w (ℓ − Σwℓ − 1) + 1/N)²), in nats.
+    n_needed: samples that would do (see _needed).
+    """
+
+    ess: Floats
+    max_weight: Floats
+    khat: Floats
+    log_z: Floats
+    log_z_se: Floats
+    kl: Floats
+    kl_se: Floats
+    n_needed: Floats
+
+
+def diagnose(log_weight: Floats, tail: bool = True) -> Diagnosis:
+    """All diagnostics in one pass over log weights [P, N]; without `tail`, khat is left at nan."""
+    n = log_weight.shape[-1]
+    top = log_weight.max(axis=-1)
+    shifted = log_weight - top[:, None]
+    e = np.exp(shifted)
+    total = e.sum(axis=-1)
+    squares = _dot(e, e) / total**2
+    first, second = _dot(e, shifted) / total, _dot(e, shifted, shifted) / total
+    kl = np.maximum(first - np.log(total / n), 0.0)
+    own = _dot(e, e, shifted, shifted) - 2 * (first + 1) * _dot(e, e, shifted)
+    influence = own / total**2 + (first + 1) ** 2 * squares - 1 / n
+    return Diagnosis(
+        ess=1 / squares,
+        max_weight=1 / total,
+        khat=khat(log_weight) if tail else np.full(len(log_weight), np.nan),
+        log_z=top + np.log(total / n),
+        log_z_se=np.sqrt(np.maximum(squares - 1 / n, 0.0)),
+        kl=kl,
+        kl_se=np.sqrt(np.maximum(influence, 0.0)),
+        n_needed=_needed(shifted, kl + np.sqrt(np.maximum(second - first**2, 0.0))),
+    )
+
+
+def _dot(*factors: Floats) -> Floats:
+    """Σ over the last axis of the product of factors [P, N]."""
+    return np.asarray(np.einsum(",".join(["pn"] * len(factors)) + "->p", *factors), dtype=np.float64)
+
+
+def _needed(shifted: Floats, seen: Floats) -> Floats:
+    """Samples that would do: exp(KL + s), s the deviation of log p_λ/p0 under p_λ; `seen` is KL + s.
+
+    Importance sampling takes about exp(KL) samples, give or take s in the exponent (Chatterjee & Diaconis
+    2018, theorem 1.1). Weights at hand cannot show a KL beyond log N, so KL and s are also taken from
+    the spread v of the log weights under p0 as if these were normal, KL = v/2 and s = √v, which N
+    samples show without bias; the larger demand counts. inf beyond float64; 1 for equal weights.
+    """
+    spread = shifted.var(axis=-1, ddof=1) if shifted.shape[-1] > 1 else np.zeros(len(shifted))
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(np.maximum(seen, spread / 2 + np.sqrt(spread))), dtype=np.float64)
+
+
+def khat(log_weight: Floats) -> Floats:
+    """Pareto shape of the upper tail of the weights (PSIS; Vehtari et al. 2024, section 2).
+
+    Above 0.7 the weighted mean cannot be trusted. inf where the tail holds under 5 samples (N < 25):
+    nothing is known then. -inf where the tail is constant.
+    """
+    n = log_weight.shape[-1]
+    size = int(min(0.2 * n, 3 * np.sqrt(n)))
+    if size < 5:
+        return np.full(len(log_weight), np.inf)
+    top = np.partition(log_weight, n - size - 1, axis=-1)[:, n - size - 1 :]
+    ordered = np.sort(np.exp(top - top.max(axis=-1, keepdims=True)), axis=-1)
+    excess = ordered[:, 1:] - ordered[:, :1]
+    shapes = np.full(len(log_weight), -np.inf)
+    varied = excess[:, -1] > 0
+    shapes[varied] = _pareto_shape(excess[varied])
+    return shapes
+
+
+def n_by_tail(shape: Floats) -> Floats:
+    """Samples that a weights' tail of Pareto shape k asks for, 10^(1/(1 − max(k, 0))), inf from k = 1 on
+    (Vehtari et al. 2024, section 3.2.4)."""
+    with np.errstate(divide="ignore", over="ignore"):
+        power = 1 / np.maximum(1 - np.maximum(shape, 0.0), 0.0)
+        return np.asarray(10.0**power, dtype=np.float64)
+
+
+def _pareto_shape(excess: Floats) -> Floats:
+    """Shapes [P] of generalised Pareto distributions fitted to sorted excesses [P, M], by the posterior
+    mean of Zhang & Stephens (2009, section 3), with the weak prior of Vehtari et al. (2024, appendix G)."""
+    m = excess.shape[1]
+    grid = np.arange(1, 30 + int(np.sqrt(m)) + 1) - 0.5
+    smallest = np.where(excess > 0, excess, np.inf).min(axis=1)
+    quartile = np.maximum(excess[:, int(m / 4 + 0.5) - 1], smallest)[:, None]
+    theta = 1 / excess[:, -1:] + (1 - np.sqrt(len(grid) / grid)) / (3 * quartile)
+    shapes = np.mean([np.log(1 - theta * column[:, None]) for column in excess.T], axis=0)
+    likelihood = m * (np.log(-theta / shapes) - shapes - 1)
+    mean_theta = _dot(normalise(likelihood), theta)[:, None]
+    shape = np.log1p(-mean_theta * excess).mean(axis=1)
+    return np.asarray((m * shape + 10 * 0.5) / (m + 10), dtype=np.float64)

@@ -1,0 +1,127 @@
+"""Running a flow: its parameters from a configuration, its shards to their end, its command line."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import Flow
+from prefect.context import TagsContext
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import BaseModel
+
+from exptilt.config.settings import C, build
+from exptilt.errors import ShardsFailed
+from exptilt.stages.failures import NothingLeft
+from tasks.runtime.crashed_runs import sign_and_bury
+from tasks.runtime.progress import Progress
+from tasks.runtime.shutdown import stopping_at_once
+
+Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
+TAG = "exptilt"
+GPUS = len(list(Path("/dev").glob("nvidia[0-9]*")))  # torch would take seconds to count them
+WORKERS = 3 * max(GPUS, 1)  # enough to score a shard while the next is drawn; more slow each other down
+
+
+def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
+    """Make a function of one configuration a flow named `gen` whose parameters are its fields.
+
+    The fields' descriptions become the UI's form; the flow checks them as the command line does.
+    """
+
+    def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
+        @functools.wraps(body)
+        def run(**settings: Any) -> Any:
+            with TagsContext(current_tags=set()), stopping_at_once():  # a task's tag asks for a slot
+                sign_and_bury(TAG)
+                return body(build(model, settings))
+
+        run.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+        run.__doc__ = _document(body, model)
+        return Flow(
+            run,
+            name="gen",
+            flow_run_name=_run_name,
+            task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=WORKERS)),
+            persist_result=False,
+            log_prints=False,
+        )
+
+    return decorate
+
+
+def _document(body: Callable[..., Any], model: type[BaseModel]) -> str:
+    fields = model.model_fields.items()
+    arguments = "\n".join(f"    {name}: {field.description}" for name, field in fields)
+    return f"{inspect.getdoc(body)}\n\nArgs:\n{arguments}"
+
+
+def _run_name() -> str:
+    """What the run is, in the UI: demo demo λ=-0.5 humor n=50."""
+    from prefect.runtime import flow_run
+
+    given = flow_run.parameters
+    words = [given["file"]] if given.get("file") else [given["basemodel"], given["data"]]
+    words += [f"λ={_listed_plainly(given['lam'])}"] if "lam" in given else []
+    words += [_listed_plainly(given[name]) for name in ("value", "target") if given.get(name)]
+    return " ".join([*words, f"n={given['nsamples']}"] if "nsamples" in given else words)
+
+
+def _listed_plainly(given: Any) -> str:
+    items = given if isinstance(given, (list, tuple)) else [given]
+    return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
+
+
+def finished(lines: Sequence[Line]) -> list[Any]:
+    """Wait for every shard; each line is a shard's futures in order. Gives the last ones' results.
+
+    A shard of which nothing is left, where prompts may be left out, gives NothingLeft. Raises ShardsFailed,
+    which lists every shard that failed, once all have ended.
+    """
+    _wait(lines)
+    failures = {i: _failure(line) for i, line in enumerate(lines) if not _is_done(line)}
+    left_out = {i: error for i, error in failures.items() if isinstance(error, NothingLeft)}
+    if len(left_out) < len(failures) or len(left_out) == len(lines):
+        raise ShardsFailed(_listed(failures, len(lines))) from next(iter(failures.values()))
+    return [left_out[i] if i in left_out else line[-1].result() for i, line in enumerate(lines)]
+
+
+def _wait(lines: Sequence[Line]) -> None:
+    with Progress(len(lines)) as progress:
+        for _ in as_completed([line[-1] for line in lines]):
+            progress.advance()
+    for future in (future for line in lines for future in line):
+        future.wait()  # else its state is what the server has heard so far
+
+
+def _is_done(line: Line) -> bool:
+    return line[-1].state.is_completed()
+
+
+def _failure(line: Line) -> BaseException:
+    """Why a shard failed: the error of its first step that did."""
+    states = [future.state for future in line]
+    for state in states:
+        if state.is_failed() or state.is_crashed():
+            error = state.result(raise_on_failure=False)
+            return error if isinstance(error, BaseException) else RuntimeError(str(error))
+    return RuntimeError(f"not run: {states[-1].message}")
+
+
+def _listed(failures: dict[int, BaseException], total: int) -> str:
+    """One line per different error, with the shards that it hit; the first path stands for its like."""
+    said: dict[str, str] = {}
+    shards: dict[str, list[str]] = {}
+    for index, error in failures.items():
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = said.setdefault(getattr(error, "reason", first), first)
+        shards.setdefault(first, []).append(f"{index + 1:03d}")
+    return "\n".join(
+        [
+            f"{len(failures)} of {total} shards failed; the others are saved, and a re-run "
+            "does only what is missing:",
+            *(f"  shard {', '.join(hit)}: {error}" for error, hit in shards.items()),
+        ]
+    )

@@ -1,0 +1,130 @@
+"""A flow from the command line: checks first, quiet in between, a summary and an exit code at the end."""
+
+import contextlib
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol, cast
+from uuid import UUID
+
+import httpx
+from prefect import Flow, tags
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import TERMINAL_STATES, State
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+from pydantic import BaseModel
+from rich.console import Console
+
+from exptilt.config.command_line import fail
+from exptilt.config.settings import C
+from exptilt.errors import ExptiltError
+from exptilt.planning.plan import prepare as prepare_run
+from exptilt.reports.terminal import show
+from tasks.runtime.flow import TAG
+from tasks.runtime.server import start_server
+from tasks.runtime.server_health import lost, server_is_there, watch_server
+from tasks.runtime.shutdown import ending_soon
+from tasks.runtime.task import started
+
+RECORD_SECONDS = 20.0
+PREPARE: Any = prepare_run
+FAILED = 1
+
+
+class Ready(Protocol):
+    """A checked plan, as a person hears of it."""
+
+    @property
+    def opening(self) -> str:
+        """What is about to happen, in one line."""
+        ...
+
+
+def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREPARE) -> NoReturn:
+    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or
+    143 (SIGTERM).
+
+    `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
+    """
+    with ending_soon():
+        outcome = _checked_and_run(flow, config, prepare)
+    if isinstance(outcome, BaseException):
+        _trace_unforeseen(outcome)
+        fail(str(outcome) or type(outcome).__name__, FAILED)
+    show(outcome, Console())
+    sys.exit(getattr(outcome, "exit_code", 0))
+
+
+def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready]) -> Any:
+    try:
+        server_answers = start_server()
+        plan = prepare(config)
+        print(plan.opening, file=sys.stderr, flush=True)
+        server_answers()
+        watch_server()
+    except ExptiltError as error:
+        fail(str(error))
+    with quiet_console():
+        try:
+            return _run(flow, config)
+        except Exception:
+            if not server_is_there():
+                fail(lost(), FAILED)
+            raise
+
+
+def _trace_unforeseen(error: BaseException) -> None:
+    """Print the traceback of an error that exptilt did not raise on purpose: it is a defect."""
+    cause = error.__cause__ or error
+    if not isinstance(cause, (ExptiltError, OSError)):
+        traceback.print_exception(cause)
+
+
+def _run(flow: Flow[..., Any], config: BaseModel) -> Any:
+    """The flow's summary, or what it failed with."""
+    with tags(TAG), _heartbeats_if_asked():
+        state = cast(State[Any], flow(**config.model_dump(), return_state=True))
+    if state.state_details.flow_run_id:
+        _wait_until_recorded(state.state_details.flow_run_id)
+    return state.result(raise_on_failure=False)
+
+
+def _heartbeats_if_asked() -> contextlib.AbstractContextManager[Any]:
+    """Send heartbeats only where a setting asks for them: stopping them takes a run up to a second."""
+    asked = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
+    return temporary_settings({} if asked else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+
+
+def _wait_until_recorded(flow_run_id: UUID) -> None:
+    """Let the server book the last task states, which reach it as events, before it may go.
+
+    A server that does not answer costs the record, never the run.
+    """
+    query = {
+        "flow_runs": {"id": {"any_": [str(flow_run_id)]}},
+        "task_runs": {"state": {"type": {"any_": [kind.value for kind in TERMINAL_STATES]}}},
+    }
+    deadline = time.monotonic() + RECORD_SECONDS
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            if client._client.post("/task_runs/count", json=query).json() >= len(started):
+                return
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def quiet_console() -> Iterator[None]:
+    """Keep Prefect's log lines for its server: the terminal shows progress and outcome.
+
+    Also where the server is gone, which `watch_server` says once.
+    """
+    logging.raiseExceptions = False
+    loggers = [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
+    handlers: set[logging.Handler] = set(logging.getLogger("prefect._internal").handlers)
+    handlers |= {h for log in loggers for h in log.handlers if isinstance(h, PrefectConsoleHandler)}
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    yield

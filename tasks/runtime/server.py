@@ -1,0 +1,80 @@
+"""A Prefect server for one run, where none is configured: started early, gone with the run.
+
+It boots while the run's models load, stays outside the run's memory, and ends when the run's process
+does, also after a kill -9: it reads from a pipe that closes then.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import httpx
+from prefect.context import refresh_global_settings_context
+from prefect.settings import get_current_settings
+
+from exptilt.errors import StorageError
+from tasks.runtime.server_health import check_server
+
+START_SECONDS = 120.0
+ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+@lru_cache(maxsize=1)
+def start_server() -> Callable[[], None]:
+    """Start a server unless one is configured and answers; gives a function that waits until it answers.
+
+    Raises ConfigError where the configured one does not. Ours is left to end with this process, since
+    Prefect sends its last log lines at exit.
+    """
+    if get_current_settings().api.url:
+        check_server()
+        return lambda: None
+    port = _free_port()
+    command = [sys.executable, "-m", "tasks.runtime.server", str(port)]
+    env = {**os.environ, **ENVIRONMENT}  # a session of its own: Ctrl-C is for the run alone
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, env=env, start_new_session=True)
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    refresh_global_settings_context()
+    return lambda: _wait(port, server)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _wait(port: int, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise StorageError("Prefect's server did not start; set PREFECT_API_URL to one that runs")
+
+
+def _end_with_parent() -> None:
+    """Read until the run's process closes the pipe, which its death does, too."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve on the port that is given."""
+    import uvicorn
+
+    os.nice(10)  # it answers while the models leave a core free
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    app = "prefect.server.api.server:create_app"
+    uvicorn.run(app, factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Ending on a signal: Ctrl-C and SIGTERM ask the running steps to stop, and the run ends with one line."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+from prefect.exceptions import TerminationSignal
+
+from exptilt import cancellation
+
+SAVED = "error: stopped; finished shards are saved, run the same command to go on"
+GRACE = 4.0  # seconds that a step has to notice
+_alone = threading.Event()  # this process is one run's, and may end with it
+_signals: list[int] = []  # that reached it
+_said = threading.Event()
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Where a signal ends a flow's body, ask its steps to stop before Prefect waits for them.
+
+    A flow of the command line takes SIGTERM itself; elsewhere it stays with Prefect, which tells an eviction
+    from a cancellation by it.
+    """
+    cancellation.clear()
+    if _alone.is_set():
+        signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    except (KeyboardInterrupt, TerminationSignal):
+        cancellation.ask()
+        raise
+
+
+@contextlib.contextmanager
+def ending_soon() -> Iterator[None]:
+    """End this process with one line and 130 (Ctrl-C) or 143 (SIGTERM) where a signal ends the block.
+
+    A step that does not notice, such as a user's function, has GRACE seconds to come back.
+    """
+    _alone.set()
+    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except (KeyboardInterrupt, TerminationSignal):
+        pass
+    finally:
+        _alone.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if _signals:
+        _say()
+        sys.exit(128 + _signals[0])
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Ask for the end in every way: whatever swallows the exception, the process ends."""
+    cancellation.ask()
+    _signals.append(number)
+    threading.Thread(target=_end_late, daemon=True).start()
+    raise KeyboardInterrupt if number == signal.SIGINT else TerminationSignal(signal=number)
+
+
+def _end_late() -> None:
+    time.sleep(GRACE)
+    _say()
+    os._exit(128 + _signals[0])
+
+
+def _say() -> None:
+    if not _said.is_set():
+        _said.set()
+        print(SAVED, file=sys.stderr, flush=True)

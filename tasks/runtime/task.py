@@ -1,0 +1,59 @@
+"""What all tasks share: retries for what can pass, no result cache, and the Cached state."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
+from exptilt import cancellation
+from exptilt.errors import RefusedError
+
+RETRIES = 3
+R = TypeVar("R")
+started: set[UUID] = set()  # the task runs of this process
+
+
+def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failure may be gone at the next try: input and output, memory, a lost connection.
+
+    A wrong configuration, a full disk or a reward that is not finite would fail again.
+    """
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, RefusedError):
+        return False
+    return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
+    """`function` as a Prefect task that is called `name`, a format string over its parameters."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        cancellation.check()
+        context = TaskRunContext.get()
+        if context:
+            started.add(context.task_run.id)
+        return function(*args, **kwargs)
+
+    return Task(
+        run,
+        task_run_name=name,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(2),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=can_pass,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+
+
+def done(ref: R, cached: bool) -> Any:
+    """`ref`, in the state Cached where the pool had it."""
+    return Completed(name="Cached", data=ref, message="from the pool") if cached else ref
