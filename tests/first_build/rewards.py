@@ -1,0 +1,2 @@
+def bees(prompts, completions):
+    return [float("b" in c) for c in completions]

@@ -1,0 +1,50 @@
+"""A pool that the first build wrote is still a pool: its keys are found, its tables read, its rows kept."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from exptilt.config.settings import MCAligned, build
+from exptilt.local_run import run
+from exptilt.planning.plan import prepare
+from exptilt.storage import keys
+
+WRITTEN = Path(__file__).parent / "first_build"
+RUNS = [
+    {"basemodel": "toy", "value": "rewards.py:bees", "lam": "1", "nsamples": 4},
+    {
+        "basemodel": "demo",
+        "value": "humor,rewards.py:bees",
+        "lam": "1,0.5",
+        "nsamples": 2,
+        "max_new_tokens": 12,
+        "dtype": "float32",
+    },
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The pool, its prompts and its reward in the current folder."""
+    shutil.copytree(WRITTEN / "pool", tmp_path / "old" / "pool")
+    for name in ("prompts.txt", "rewards.py"):
+        shutil.copy(WRITTEN / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("settings", RUNS, ids=["toy", "demo"])
+def test_everything_in_it_is_used_again_and_gives_the_same_records(folder, settings):
+    config = build(MCAligned, {**settings, "data": "prompts.txt", "shard_size": 2, "save_directory": "old"})
+    summary = run(prepare(config))
+    assert summary.tokens == 0
+    assert set(summary.reused.values()) == {summary.shards}
+    assert Path(summary.json).read_bytes() == (WRITTEN / Path(summary.json).name).read_bytes()
+
+
+def test_keys_are_what_they_were():
+    assert keys.content_key({"a": [1, 2.5, "é"]}) == "93e1f6297e79ab4e11aaac75a6bd805c"
+    assert keys.prompt_id("The room was") == "6cfd53c010bc4e258b0f5bb82c603bc9"
+    assert keys.prompt_id("The room was", 1) == "9eb2b246cf010412ec4b663b639e35b9"
+    assert keys.seed_for(0, "93e1f6297e79ab4e11aaac75a6bd805c", 3) == 7410019257990720562
