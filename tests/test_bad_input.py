@@ -19,7 +19,7 @@ from processes import s3_server
 from exptilt.config.command_line import command_line
 from exptilt.config.settings import MCAligned, Scoring
 from exptilt.data import prompts
-from exptilt.engines import base
+from exptilt.engines import registry
 from exptilt.planning.plan import prepare
 from exptilt.storage import filesystem, keys, s3
 from tasks.runtime.launch import launch
@@ -29,7 +29,7 @@ from tasks.runtime.launch import launch
 def refused(tmp_path, capsys, monkeypatch):
     """Run the flow's command line with bad arguments; the one line that it prints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(base, "load", lambda *a: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(registry, "load", lambda *a: pytest.fail("a model was loaded"))
 
     def run(*argv: str) -> str:
         prepare.cache_clear()

@@ -161,9 +161,9 @@ def test_a_batch_is_halved_when_memory_runs_out(tmp_path):
     script = """
 import resource, sys
 from pathlib import Path
-from test_engine import TransformersEngine, causal, ids, p0
+from test_engine import TransformersEngine, causal, keys, p0
 engine = TransformersEngine(p0(causal(Path(sys.argv[1]), "gpt2"), max_new_tokens=20), "cpu")
-prompts, seeds = ["abc", "fade"], ids.seeds_for(0, ["abc", "fade"], 0, 3000)
+prompts, seeds = ["abc", "fade"], keys.seeds_for(0, ["abc", "fade"], 0, 3000)
 before = engine.draw(prompts, seeds, 500)
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size, size))

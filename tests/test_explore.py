@@ -15,6 +15,7 @@ from exptilt.local_run import run
 from exptilt.outputs import palette, sweep
 from exptilt.planning import exploration
 from exptilt.planning.plan import prepare
+from exptilt.reports import palette_answer
 from exptilt.stages.references import ScoredRef
 
 
@@ -135,7 +136,7 @@ def test_a_palette_out_of_reach_names_the_values_and_what_can_be_had(settings):
     assert not found.feasible
     assert found.exit_code == 1
     assert found.share < 1
-    said = " ".join(palette.sentences(found))
+    said = " ".join(palette_answer.sentences(found))
     assert "out of reach: bees" in said
     assert "95% of the reachable way" in said
 

@@ -138,12 +138,13 @@ def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_wei
 
 ASK = """
 import sys
-from exptilt import models, rewards
+from exptilt import rewards
+from exptilt.models import reference
 from exptilt.errors import ModelError
 for ask in (
-    lambda: models.base_model("org/tuned"),
-    lambda: rewards.resolve("tone=org/tuned", models.base_model("toy"), "float32", "float32"),
-    lambda: rewards.resolve("coherence", models.base_model("toy"), "float32", "float32"),
+    lambda: reference.base_model("org/tuned"),
+    lambda: rewards.resolve("tone=org/tuned", reference.base_model("toy"), "float32", "float32"),
+    lambda: rewards.resolve("coherence", reference.base_model("toy"), "float32", "float32"),
 ):
     try:
         print(ask().revision)

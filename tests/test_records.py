@@ -16,8 +16,9 @@ from test_hostile import JSON, quick
 from exptilt.config.settings import Scoring
 from exptilt.data import parsing, records
 from exptilt.errors import StorageError
+from exptilt.outputs import scores
 from exptilt.planning import score_file
-from exptilt.planning.score_file import Scores
+from exptilt.reports.scores import Scores
 from exptilt.stages import score
 from exptilt.storage import filesystem, keys
 
@@ -85,9 +86,7 @@ def rows_of(path: Path) -> list:
 
 def scored(config: Scoring) -> Scores:
     plan = score_file.prepare(config)
-    return score_file.save(
-        plan, [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards]
-    )
+    return scores.save(plan, [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards])
 
 
 @pytest.mark.parametrize("block", [1, 3, 10_000])
@@ -123,7 +122,7 @@ def test_a_file_that_changed_meanwhile_is_left_as_it_is(tmp_path, rewards_file):
     found = [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards]
     write(file, SCATTERED[1:])
     with pytest.raises(StorageError, match=r"a\.json changed while it was scored; run again"):
-        score_file.save(plan, found)
+        scores.save(plan, found)
     assert rows_of(file) == SCATTERED[1:]
 
 

@@ -163,7 +163,7 @@ class Faults:
 @pytest.mark.parametrize(("status", "times"), [(429, 5), (503, 5), (0, 2)])
 def test_what_passes_is_tried_again_and_changes_nothing(status, times, monkeypatch):
     """Rate limits, a server in trouble, and answers that come too late."""
-    monkeypatch.setattr(openai, "SECONDS", 0.3)
+    monkeypatch.setattr(openai_client, "SECONDS", 0.3)
     fault = Faults(status, times)
     with http_server(fault) as root:
         rows = OpenAIEngine(p0(f"{root}#m")).draw(["a"], np.arange(6)[None], 2)
