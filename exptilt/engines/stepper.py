@@ -13,10 +13,11 @@ from exptilt.engines.slots import with_slots
 Tensor = torch.Tensor
 
 
-def left_pad(ids: list[list[int]], pad: int, device: str) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask [B, T], padded on the left."""
+def left_pad(ids: list[list[int]], pad: int | None, device: str) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [B, T], padded on the left by `pad`; without one, each row by its own
+    first token, since NaN of another would reach it behind the mask: 0 · NaN is NaN."""
     width = max(map(len, ids))
-    tokens = [[pad] * (width - len(row)) + row for row in ids]
+    tokens = [[row[0] if pad is None else pad] * (width - len(row)) + row for row in ids]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
 
