@@ -104,7 +104,12 @@ class Plan:
             return ""
         from exptilt.engines.endings import unlike
 
-        used = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
+        used = {
+            "temperature": p0.temperature,
+            "top_k": p0.top_k,
+            "top_p": p0.top_p,
+            "stop_strings": list(p0.stop),
+        }
         asked = unlike(p0.model, used)
         note = (
             f"\nnote: {p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
