@@ -1,8 +1,10 @@
 """Small random checkpoints of real model classes, saved as a Hub would serve them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BertConfig,
@@ -83,6 +85,15 @@ def classifier(folder: Path, labels: int = 2) -> str:
         num_labels=labels,
     )
     return save(folder, BertForSequenceClassification(config))
+
+
+def alter(folder: str, name: str, change: Callable[[torch.Tensor], object]) -> str:
+    """Let `change` work on one weight of the checkpoint in `folder`."""
+    file = f"{folder}/model.safetensors"
+    weights = load_file(file)
+    change(weights[name])
+    save_file(weights, file, metadata={"format": "pt"})
+    return folder
 
 
 def save(folder: Path, model) -> str:

@@ -97,13 +97,17 @@ class Small:
             top_p=body["top_p"],
             max_new_tokens=body["max_tokens"],
             ends=(0,),
+            stop=tuple(body.get("stop", ())),
         )
         with self.lock:
             self.asked += 1
             seed = body["seed"] if self.heeds else self.asked
             sample = TransformersEngine(law, "cpu").draw([body["prompt"]], np.array([[seed]]), 0)[0][0]
-        ended = sample.finish_reason == "stop"
-        return completion(sample.completion, sample.n_tokens + ended, sample.finish_reason)
+        by_text = len(sample.completion) < sample.n_tokens  # a token is a letter
+        ended = sample.finish_reason == "stop" and not by_text
+        said = completion(sample.completion, sample.n_tokens + ended, sample.finish_reason)
+        said["choices"][0]["stop_reason"] = body["stop"][0] if by_text else None
+        return said
 
 
 @contextlib.contextmanager

@@ -3,18 +3,25 @@
 `make families` tries every class of the library that can be built small, and writes docs/families.md.
 """
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
-from families import classifier
+from families import build, causal_model, classifier, small_config
+from transformers import AutoModelForSeq2SeqLM, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from exptilt.config.settings import Original
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.huggingface.engine import TransformersEngine
-from exptilt.models import reference
+from exptilt.errors import ModelError
+from exptilt.models import loading, reference
 from exptilt.models.forward import logits_of
 from exptilt.models.loading import check_causal, load_tokenizer
+from exptilt.planning.plan import prepare
 from exptilt.rewards.base import RewardSpec
 from exptilt.rewards.classifier import ClassifierReward
 from exptilt.storage import keys
@@ -75,3 +82,69 @@ def way_of_classifier(family: str, folder: Path) -> str:
     alone = [float(model(input_ids=row).logits[0, 1]) for row in rows]
     assert np.abs(scores - alone).max() < 1e-4 * max(np.abs(alone).max(), 1), (family, scores, alone)
     return reward.classifier.way.__name__.strip("_").replace("_", " ")
+
+
+WAYS = {
+    "qwen3": "shared",
+    "bloom": "copied",
+    "gemma2": "copied",
+    "jamba": "plain",
+    "qwen3_next": "plain",
+    "mamba": "plain",
+    "openai-gpt": "plain",
+    "rwkv": "uncached",
+    "roberta": "uncached",
+}
+
+
+@pytest.mark.parametrize(("family", "way"), WAYS.items())
+def test_each_way_of_drawing_is_exact(family, way, tmp_path):
+    engine = engine_of(causal_model(family, tmp_path / "model"))
+    assert engine.way == way
+    assert error_of(engine) < 1e-4
+
+
+@pytest.mark.parametrize("window", [8, 16, 26, 64])
+def test_a_window_may_be_exceeded_while_drawing(window, tmp_path):
+    """By the prompt and the trial (8), by the prompt alone (16), by the tokens drawn (26), or not (64)."""
+    engine = engine_of(causal_model("mistral", tmp_path / "model", sliding_window=window))
+    assert engine.way == "copied"
+    assert error_of(engine) < 1e-4
+
+
+BIDIRECTIONAL = "is not a causal language model: its numbers at a token depend on the tokens behind it"
+ENCODER_DECODER = "is not a causal language model but an encoder-decoder model, or a part of one"
+
+
+def refused(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
+    """How to build what is no causal language model, and what is said of it."""
+    tiny = {"vocab_size": 63, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    return {
+        "bert": (lambda: causal_model("bert", folder, is_decoder=False), BIDIRECTIONAL),
+        "xlnet": (lambda: causal_model("xlnet", folder), BIDIRECTIONAL),
+        "bart": (lambda: build(AutoModelForSeq2SeqLM, small_config("bart"), folder), ENCODER_DECODER),
+        "bart without its encoder": (lambda: causal_model("bart", folder), ENCODER_DECODER),
+        "t5": (lambda: build(AutoModelForSeq2SeqLM, T5Config(**tiny), folder), ENCODER_DECODER),
+    }
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlnet", "bart", "bart without its encoder", "t5"])
+def test_what_is_no_causal_model_is_refused_while_planning(kind, tmp_path):
+    make, said = refused(tmp_path / "model")[kind]
+    make()
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt": prompt} for prompt in PROMPTS]))
+    where = {"data": str(tmp_path / "p.json"), "save_directory": str(tmp_path / "results")}
+    config = Original(basemodel=str(tmp_path / "model"), **where, dtype="float32", max_new_tokens=4)
+    with pytest.raises(ModelError) as caught:
+        prepare(config)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"base model '{tmp_path / 'model'}' ")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("results/pool/samples/*"))
+
+
+def test_no_likelihood_comes_of_a_decoder_without_its_encoder(tmp_path):
+    """Perplexity of texts that exist asks for a model without a plan."""
+    folder = causal_model("bart", tmp_path / "model")
+    with pytest.raises(ModelError, match=ENCODER_DECODER):
+        loading.causal_model(reference.base_model(folder), "cpu", "float32")

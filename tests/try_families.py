@@ -14,6 +14,7 @@ from families import FAMILIES, causal_model
 from test_families import engine_of, error_of, way_of_classifier
 from transformers import AutoModelForCausalLM
 
+from exptilt.engines.forward import logits_of
 from exptilt.errors import ModelError
 
 BOUND = 1e-4
@@ -52,7 +53,7 @@ def _drawn(family: str, folder: Path) -> tuple[str, str]:
         source = causal_model(family, folder)
         model = AutoModelForCausalLM.from_pretrained(source)
         with torch.no_grad():
-            model(input_ids=torch.tensor([[1, 2, 3]]))
+            logits_of(model, torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.long))
     except Exception as error:
         return "", _not_tried(error)
     try:

@@ -47,9 +47,14 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
 def _texts(given: Any) -> Any:
     """One text, or several: as a list, each as it is."""
     texts = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not all(isinstance(text, str) and text for text in texts):
-        raise ConfigError("--stop: a text that ends a completion has at least one character")
+    if not all(isinstance(text, str) and text and _is_unicode(text) for text in texts):
+        raise ConfigError(f"--stop: a text that ends a completion has at least one character, got {given!r}")
     return texts
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` holds no surrogates, which stand for bytes that are not UTF-8."""
+    return text.encode(errors="replace").decode() == text
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]

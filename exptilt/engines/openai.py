@@ -102,7 +102,8 @@ class OpenAIEngine:
         if text is None or choice.finish_reason not in FINISH_REASONS:
             kept = "" if text is not None else " and gives no text (does it parse reasoning or tool calls?)"
             raise refused(f"{self.name} ends {what} by {choice.finish_reason!r}{kept}")
-        ended = choice.finish_reason == "stop"  # by the end token, which is among the tokens used
+        text_came = isinstance(getattr(choice, "stop_reason", None), str)  # vLLM and SGLang say which
+        ended = choice.finish_reason == "stop" and not text_came  # the end token is among the tokens used
         count = max(usage.completion_tokens - ended, 0)
         return Sample(text, count, choice.finish_reason, logprob=None, nll=None)
 

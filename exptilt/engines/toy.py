@@ -19,6 +19,7 @@ from exptilt.storage.keys import seed_for
 LETTERS: Final = "abcd."
 END: Final = len(LETTERS) - 1
 LENGTH: Final = 4
+SMALLEST: Final = 1e-300  # a temperature that no logit overflows by
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +96,7 @@ class ToyEngine:
 
 def truncate(logits: Floats, p0: P0) -> Floats:
     """Log probabilities [V] after temperature, top_k and top_p, in that order."""
-    scaled = logits / p0.temperature
+    scaled = logits / max(p0.temperature, SMALLEST)
     order = np.argsort(-scaled, kind="stable")
     if p0.top_k:
         order = order[: p0.top_k]

@@ -28,6 +28,12 @@ def logits_of(model: Any, tokens: Tensor, mask: Tensor) -> Tensor:
     return logits
 
 
+def log_norms(logits: Tensor) -> Tensor:
+    """log Σ exp of `logits` [..., V] in float32, NaN where they hold NaN or +Inf."""
+    norms = logits.float().logsumexp(-1)
+    return norms.masked_fill(norms == torch.inf, torch.nan)
+
+
 def not_finite(model: Any, prompt: str, place: int | None = None) -> LogitsError:
     """The error of logits that are not finite, computed for a text that begins with `prompt`, the one at
     `place` of a draw."""

@@ -8,7 +8,7 @@ import torch
 
 from exptilt.models.batching import Budget, in_batches
 from exptilt.models.device_queue import alone
-from exptilt.models.forward import logits_of, not_finite
+from exptilt.models.forward import log_norms, logits_of, not_finite
 from exptilt.models.tokenization import encode, last_tokens, marks, positions, refuse_unknown
 
 LOGITS_BUDGET = {"cpu": 2**26, "cuda": 2**30}  # numbers of one batch's logits
@@ -56,7 +56,7 @@ def _nll(model: Any, ids: list[list[int]], device: str) -> list[float]:
     tokens = torch.tensor([row + [row[-1]] * (width - len(row)) for row in ids], device=device)
     mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in ids], device=device)
     logits = logits_of(model, tokens, mask)[:, :-1].float()
-    picked = logits.gather(-1, tokens[:, 1:, None])[..., 0] - logits.logsumexp(-1)
+    picked = logits.gather(-1, tokens[:, 1:, None])[..., 0] - log_norms(logits)
     total = picked.double().masked_fill(mask[:, 1:] == 0, 0.0).sum(-1)
     means: list[float] = (-total / (mask.sum(-1) - 1)).tolist()
     return means

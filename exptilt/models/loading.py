@@ -4,11 +4,13 @@ Remote code is never trusted; a checkpoint whose weights are not all there is re
 """
 
 import os
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as hf_logging
 
 from exptilt.errors import ModelError
@@ -79,8 +81,10 @@ def _config(ref: ModelRef) -> Any:
 def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
     """The causal language model at `ref`, loaded once per process for drawing and for likelihoods.
 
-    Its own generation configuration is put aside: a run says itself how it samples.
+    Its own generation configuration is put aside: a run says itself how it samples. ModelError as in
+    load_model and check_causal.
     """
+    check_causal(ref)
     model = load_model(AutoModelForCausalLM, ref, "base model", device, dtype)
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     return model
@@ -113,11 +117,19 @@ def own_tokenizer(ref: ModelRef) -> Any:
 
 
 def generation_config(ref: ModelRef) -> Any:
-    """What the checkpoint says of drawing: its generation_config.json, else its config.json."""
+    """What the checkpoint says of drawing: its generation_config.json, else its config.json.
+
+    Raises ModelError where the first is there and can't be read.
+    """
     try:
         return GenerationConfig.from_pretrained(ref.source, **_options(ref))
-    except OSError:
-        return GenerationConfig.from_model_config(config_of(ref))
+    except Exception as error:
+        if isinstance(error, OSError) and not Path(ref.source, GENERATION_CONFIG_NAME).exists():
+            return GenerationConfig.from_model_config(config_of(ref))
+        raise ModelError(
+            f"base model {ref.name!r}: its {GENERATION_CONFIG_NAME} can't be read ({_reason(error)}); "
+            "mend or remove the file"
+        ) from error
 
 
 @once

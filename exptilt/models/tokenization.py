@@ -47,8 +47,11 @@ def are_opened(tokenizer: Any, texts: Sequence[str]) -> bool:
     """Whether `encode` gives other tokens than the tokenizer itself: for a text that is opened already,
     and for every text of a tokenizer that closes texts."""
     opening, closing = marks(tokenizer)
-    start = tokenizer.decode(opening) if opening else ""
-    return bool(closing) or bool(start and any(text.startswith(start) for text in texts))
+    if closing or not opening:
+        return bool(closing)
+    mark = tokenizer.convert_ids_to_tokens(opening[0])
+    suspects = [text for text in texts if mark in text]
+    return bool(suspects) and encode(tokenizer, suspects) != _ids(tokenizer, suspects, special=True)
 
 
 def last_tokens(row: list[int], most: int | None, opening: list[int]) -> list[int]:

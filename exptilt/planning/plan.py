@@ -63,7 +63,12 @@ class Plan:
             return ""
         from exptilt.models.generation_config import unlike
 
-        used = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
+        used = {
+            "temperature": p0.temperature,
+            "top_k": p0.top_k,
+            "top_p": p0.top_p,
+            "stop_strings": list(p0.stop),
+        }
         asked = unlike(p0.model, used)
         note = (
             f"\nnote: {p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
@@ -103,14 +108,16 @@ def prepare(config: Config) -> Plan:
 
 
 def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
-    """Draw and score at some prompts; the base model is not needed where the pool has all samples."""
+    """Draw and score at some prompts; where the pool has all samples, score some of these."""
     from exptilt.planning import trial
-    from exptilt.stages.generate import all_drawn
+    from exptilt.stages.generate import all_drawn, drawn_first
 
-    tried = trial.cases(shards)
-    if recipe.p0 and not all_drawn(recipe, shards):
-        tried = trial.try_draw(recipe.p0, recipe.devices[0], recipe.batch_size, tried)
-        trial.try_rewards(recipe.rewards, recipe.devices[0], tried)
+    assert recipe.p0
+    if all_drawn(recipe, shards):
+        tried = trial.drawn_cases([drawn_first(recipe, shard) for shard in trial.spread(shards)])
+    else:
+        tried = trial.try_draw(recipe.p0, recipe.devices[0], recipe.batch_size, trial.cases(shards))
+    trial.try_rewards(recipe.rewards, recipe.devices[0], tried)
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
+import polars as pl
+
 from exptilt import rewards
 from exptilt.engines import registry
 from exptilt.engines.base import P0, Sample
@@ -31,11 +33,22 @@ class Case(NamedTuple):
         return f"prompt {self.prompt_index} ({self.prompt[:60]!r})"
 
 
+def spread(shards: Sequence[ShardRef]) -> list[ShardRef]:
+    """The first shard, the one in the middle, the last."""
+    return [shards[place] for place in (0, len(shards) // 2, -1)]
+
+
 def cases(shards: Sequence[ShardRef]) -> list[Case]:
     """Some of a run's prompts: the first of the first shard, one from the middle, the last of the last."""
-    tables = [read(shards[place].prompts, "prompts") for place in (0, len(shards) // 2, -1)]
+    tables = [read(shard.prompts, "prompts") for shard in spread(shards)]
     rows = [t.row(place, named=True) for t, place in zip(tables, (0, tables[1].height // 2, -1), strict=True)]
     return list(dict.fromkeys(Case(row["prompt_index"], row["prompt"]) for row in rows))
+
+
+def drawn_cases(drawn: Sequence[pl.DataFrame]) -> list[Case]:
+    """The first and the last of samples that are there, table by table, as cases."""
+    there = [table.select(Case._fields) for table in drawn if table.height]
+    return list(dict.fromkeys(Case(*table.row(place)) for table in there for place in (0, -1)))
 
 
 def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> list[Case]:
@@ -64,8 +77,8 @@ def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case])
 
 
 def _first(tried: Sequence[Case], work: Callable[[Case], R], what: str, kind: type[ExptiltError]) -> R | None:
-    """What `work` gives for the first case that it does not fail at; None where the device fails,
-    or what may pass.
+    """What `work` gives for the first case that it does not fail at; None without any, and where
+    the device fails, or what may pass.
 
     Raises the first failure where it fails at all of them.
     """
@@ -81,7 +94,9 @@ def _first(tried: Sequence[Case], work: Callable[[Case], R], what: str, kind: ty
             if isinstance(error, OSError) or is_the_devices(error):
                 return None
             failures.append(kind(f"{what} fails at {case}: {_said(error)}"))
-    raise failures[0]
+    if failures:
+        raise failures[0]
+    return None
 
 
 def _said(error: Exception) -> str:

@@ -60,6 +60,16 @@ def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
     return all(_parts(_folder(recipe, shard), 0, n, pool.described)[1] >= n for shard in shards)
 
 
+def drawn_first(recipe: Recipe, shard: ShardRef) -> pl.DataFrame:
+    """The first samples of a shard's prompts, with these; empty where the pool's entry is damaged."""
+    parts, _ = _parts(_folder(recipe, shard), 0, 1)
+    prompts = read(shard.prompts, "prompts")
+    if not parts:
+        return prompts.clear()
+    samples = read(parts[0], "samples").filter(pl.col("sample_index") == 0)
+    return samples.join(prompts, on="prompt_id", maintain_order="left")
+
+
 def _folder(recipe: Recipe, shard: ShardRef) -> str:
     assert recipe.p0  # a file's samples are not drawn
     key = keys.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})

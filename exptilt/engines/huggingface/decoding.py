@@ -15,13 +15,14 @@ from exptilt import cancellation
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.incremental import Stepper
 from exptilt.models.batching import left_pad
-from exptilt.models.forward import logits_of
+from exptilt.models.forward import log_norms, logits_of
 from exptilt.rng import uniform
 
 Tensor = torch.Tensor
 Stopped = Callable[[Tensor], Tensor]
 Chosen = Callable[[Tensor, Tensor], Tensor]
-PAD: Final = 0  # fills what is masked, and rows that have ended; any token would do
+PAD: Final = 0  # fills rows that have ended; any token would do
+SMALLEST: Final = torch.finfo(torch.float32).tiny  # a temperature that float32 does not take for 0
 KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
 
 
@@ -47,7 +48,7 @@ def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Te
     all_tokens = logits.shape[-1]
     kept, tokens = logits.topk(min(p0.top_k or all_tokens, all_tokens))
     kept = kept.float()
-    logp = ((kept - kept[:, :1]) / p0.temperature).log_softmax(-1)
+    logp = ((kept - kept[:, :1]) / max(p0.temperature, SMALLEST)).log_softmax(-1)
     if p0.top_p < 1:
         p = logp.exp()
         logp = logp.masked_fill(p.cumsum(-1) - p >= p0.top_p, -torch.inf).log_softmax(-1)
@@ -68,7 +69,7 @@ def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
 def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Raw log-likelihood [B] of each prompt's tokens after its first, from prefill logits [B, T, V]."""
     picked = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0].double()
-    norms = logits[:, :-1].float().logsumexp(-1).double()
+    norms = log_norms(logits[:, :-1]).double()
     return torch.where(mask[:, :-1] * mask[:, 1:] > 0, picked - norms, 0.0).sum(-1)
 
 
@@ -81,7 +82,7 @@ def decode(
     copied. Raises Stopped when asked to stop.
     """
     n, flat = seeds.shape[1], seeds.reshape(-1)
-    tokens, mask = left_pad(ids, PAD, str(seeds.device))
+    tokens, mask = left_pad(ids, None, str(seeds.device))
     stepper, logits = Stepper.prefill(model, tokens, mask)
     rows = _rows(prompt_likelihood(logits, tokens, mask).repeat_interleave(n), p0.max_new_tokens)
     logits = logits[:, -1].repeat_interleave(n, 0)

@@ -44,15 +44,15 @@ class TransformersEngine:
     @torch.inference_mode()
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
-        prompts = rendered(self.tokenizer, prompts) if self.p0.chat else prompts
-        ids = encode(self.tokenizer, list(prompts), special=not self.p0.chat)
+        texts = rendered(self.tokenizer, prompts) if self.p0.chat else list(prompts)
+        ids = encode(self.tokenizer, texts, special=not self.p0.chat)
         refuse_unknown(self.model, ids)
-        found: list[list[Sample]] = [[] for _ in prompts]
+        found: list[list[Sample]] = [[] for _ in texts]
         for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
             for (places, columns), rows in self._decode(block, ids, seeds):
                 each = np.repeat(places, columns.stop - columns.start).tolist()
                 self._check_finite(rows, each, prompts)
-                samples = self._read(rows, [prompts[i] for i in each], [ids[i] for i in each])
+                samples = self._read(rows, [texts[i] for i in each], [ids[i] for i in each])
                 for i, sample in zip(each, samples, strict=True):
                     found[i].append(sample)
         return found

@@ -16,7 +16,7 @@ from exptilt.engines.huggingface.decoding import by_library, without_cache
 from exptilt.engines.huggingface.incremental import Stepper
 from exptilt.errors import ModelError
 from exptilt.models.batching import left_pad
-from exptilt.models.device_queue import in_turn
+from exptilt.models.device_queue import alone, in_turn
 from exptilt.models.forward import logits_of
 from exptilt.models.memory import is_exhausted
 from exptilt.models.tokenization import embeddings, encode
@@ -48,15 +48,19 @@ def way_of(model: Any, words: tuple[int, ...], device: str) -> Way:
 
     Raises ModelError where none is, or where the model is not causal.
     """
-    return in_turn(device, lambda: _way(model, words))
+    lock = alone(model)
+
+    def tried() -> Way:
+        with lock:
+            return _way(model, words)
+
+    return in_turn(device, tried)
 
 
 def _way(model: Any, words: tuple[int, ...]) -> Way:
     prompts = [list(words[: LENGTHS[0]]), list(words[LENGTHS[0] : sum(LENGTHS)])]
     more = torch.tensor(words[sum(LENGTHS) :], device=model.device).view(4, MORE)
     exact = torch.stack([_alone(model, prompts[row // 2], more[row]) for row in range(4)])
-    if exact.isnan().any():
-        return "plain"  # the draw itself says at which prompt
     _check_causal(model, exact)
     for way, trial in TRIALS.items():
         if _agrees(exact, partial(trial, model, prompts, more), model.dtype):
@@ -87,10 +91,13 @@ def _bound(dtype: torch.dtype) -> float:
 
 
 def _distance(found: Tensor, exact: Tensor) -> float:
-    """The mean distance of logits, as a share of the exact ones' spread; those masked by -Inf left out."""
+    """The mean distance of logits, as a share of the exact ones' spread. Those that are not finite are left
+    out where both have them: the draw itself says at which prompt."""
     kept = exact.isfinite()
     if not torch.equal(found.isfinite(), kept):
         return torch.inf
+    if torch.equal(found[kept], exact[kept]):
+        return 0.0
     return float((found[kept] - exact[kept]).abs().mean() / exact[kept].std())
 
 
@@ -108,7 +115,7 @@ def _agrees(exact: Tensor, trial: Callable[[], Found], dtype: torch.dtype) -> bo
 
 def _by_steps(model: Any, prompts: list[list[int]], more: Tensor, shared: bool) -> Found:
     """The prompts in one batch; behind the first token, of each prompt one row is dropped."""
-    tokens, mask = left_pad(prompts, 0, str(model.device))
+    tokens, mask = left_pad(prompts, None, str(model.device))
     stepper, logits = Stepper.prefill(model, tokens, mask)
     rows = [0, 1, 2, 3]
     yield rows, 0, logits[:, -1].repeat_interleave(2, 0)
