@@ -83,9 +83,9 @@ def test_a_reward_that_fails_everywhere_stops_the_plan(toy, value, name):
 @pytest.mark.parametrize("name", SAID)
 def test_so_it_does_where_the_samples_are_there(toy, value, name):
     """Another value of samples that were drawn before: some of these are scored."""
-    run(planned(toy()))
+    run(planned(toy(end=4)))
     with pytest.raises(RewardError, match=SAID[name]):
-        planned(toy(value=value(name)))
+        planned(toy(end=4, value=value(name)))
 
 
 def test_one_that_fails_at_the_first_prompt_only_is_the_runs_matter(toy, value):
@@ -106,10 +106,10 @@ def test_what_may_pass_is_left_to_retries(toy, value):
 
 
 def test_a_damaged_pool_is_no_reason_not_to_plan(toy):
-    run(planned(toy()))
+    run(planned(toy(end=4)))
     for file in Path(toy().save_directory, "pool", "samples").rglob("samples.parquet"):
         file.write_bytes(file.read_bytes()[:-1])
-    again = run(planned(toy(lam=2.0)))
+    again = run(planned(toy(end=4, lam=2.0)))
     assert again.reused["samples"] == 0
 
 
