@@ -34,7 +34,8 @@ from transformers import (
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.decoding import decode
 from exptilt.engines.huggingface.engine import AUTO_ROWS
-from exptilt.engines.huggingface.ways import way_of, words_of
+from exptilt.engines.huggingface.ways import way_of
+from exptilt.models.causality import words_of
 from exptilt.models.devices import fast_dtype
 from exptilt.models.loading import causal_model, load_tokenizer
 from exptilt.models.reference import resolve

@@ -24,6 +24,7 @@ from exptilt.models.loading import check_causal, load_tokenizer
 from exptilt.planning.plan import prepare
 from exptilt.rewards.base import RewardSpec
 from exptilt.rewards.classifier import ClassifierReward
+from exptilt.rewards.perplexity import PerplexityReward
 from exptilt.storage import keys
 
 PROMPTS = ["a", "The-cat-sat-on-the-mat", "xyz12", "The-cat"]
@@ -148,3 +149,10 @@ def test_no_likelihood_comes_of_a_decoder_without_its_encoder(tmp_path):
     folder = causal_model("bart", tmp_path / "model")
     with pytest.raises(ModelError, match=ENCODER_DECODER):
         loading.causal_model(reference.base_model(folder), "cpu", "float32")
+
+
+def test_what_is_no_causal_model_has_no_perplexity(tmp_path):
+    model = reference.base_model(causal_model("bert", tmp_path / "model", is_decoder=False))
+    reward = PerplexityReward(RewardSpec(value="perplexity", kind="perplexity", model=model), "cpu")
+    with pytest.raises(ModelError, match="is not a causal language model"):
+        reward.score(["The-cat"], ["-sat"], [None])

@@ -10,8 +10,9 @@ from exptilt import rewards
 from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
-from exptilt.engines.huggingface.ways import way_of, words_of
+from exptilt.engines.huggingface.ways import way_of
 from exptilt.models import loading, reference
+from exptilt.models.causality import words_of
 from exptilt.models.likelihood import text_nll
 from exptilt.once import once
 from exptilt.rewards import classifier as classifiers

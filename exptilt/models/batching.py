@@ -69,10 +69,10 @@ def _forward(batch: list[int], budget: Budget, forward: Callable[[list[int]], Se
     return _forward(batch[:middle], budget, forward) | _forward(batch[middle:], budget, forward)
 
 
-def left_pad(ids: list[list[int]], pad: int | None, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask [B, T], padded on the left by `pad`; without one, each row by its own
-    first token, since NaN of another would reach it behind the mask: 0 · NaN is NaN."""
+def left_pad(ids: list[list[int]], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask [B, T], each row padded on the left by its own first token: NaN of another
+    would reach it behind the mask, since 0 · NaN is NaN."""
     width = max(map(len, ids))
-    tokens = [[row[0] if pad is None else pad] * (width - len(row)) + row for row in ids]
+    tokens = [row[:1] * (width - len(row)) + row for row in ids]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)

@@ -41,12 +41,14 @@ class PerplexityReward:
     def _forward(self, prompts: list[str], completions: list[str]) -> list["TextNLL"]:
         if not prompts:
             return []
+        from exptilt.models.causality import check_continues, words_of
         from exptilt.models.chat_template import rendered
         from exptilt.models.likelihood import text_nll
         from exptilt.models.loading import causal_model, load_tokenizer
 
         model, chat = causal_model(self.spec.model, self.device, self.spec.dtype), bool(self.spec.chat)
         tokenizer = load_tokenizer(self.spec.model)
+        check_continues(model, words_of(tokenizer, model), self.device)
         starts = rendered(tokenizer, prompts) if chat else prompts
         texts = [x + y for x, y in zip(starts, completions, strict=True)]
         return text_nll(model, tokenizer, texts, self.device, special=not chat)

@@ -89,7 +89,7 @@ class _Beginnings:
     """The cache of some beginnings of texts, padded on the left."""
 
     def __init__(self, model: Any, rows: Rows, device: str) -> None:
-        tokens, self.mask = left_pad(list(rows), 0, device)
+        tokens, self.mask = left_pad(list(rows), device)
         self.lengths = self.mask.sum(-1)
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
         self.layers = _run(model, tokens, self.mask, positions, DynamicCache()).cache.layers

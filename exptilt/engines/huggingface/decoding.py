@@ -82,7 +82,7 @@ def decode(
     copied. Raises Stopped when asked to stop.
     """
     n, flat = seeds.shape[1], seeds.reshape(-1)
-    tokens, mask = left_pad(ids, None, str(seeds.device))
+    tokens, mask = left_pad(ids, str(seeds.device))
     stepper, logits = Stepper.prefill(model, tokens, mask)
     rows = _rows(prompt_likelihood(logits, tokens, mask).repeat_interleave(n), p0.max_new_tokens)
     logits = logits[:, -1].repeat_interleave(n, 0)

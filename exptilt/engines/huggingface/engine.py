@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.huggingface.decoding import Rows, decode, decode_plainly
-from exptilt.engines.huggingface.ways import way_of, words_of
+from exptilt.engines.huggingface.ways import way_of
 from exptilt.engines.stop_texts import before_stop, stop_finder
+from exptilt.models.causality import words_of
 from exptilt.models.chat_template import rendered
 from exptilt.models.device_queue import alone, in_turn
 from exptilt.models.forward import not_finite
