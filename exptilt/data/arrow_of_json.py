@@ -137,11 +137,12 @@ def _is_hollow(kind: Any) -> bool:
 
 def _same(given: Any, found: Any) -> bool:
     """Whether a JSON value came back: a number may be a float of the same value, a missing key null."""
-    match given:
-        case dict():
-            return isinstance(found, dict) and all(_same(given.get(key), found[key]) for key in found)
-        case list():
-            return isinstance(found, list) and len(given) == len(found) and all(map(_same, given, found))
-        case None | bool() | str():
-            return type(given) is type(found) and bool(given == found)
-    return isinstance(found, (int, float)) and not isinstance(found, bool) and bool(given == found)
+    if isinstance(given, dict):
+        return isinstance(found, dict) and all(_same(given.get(key), found[key]) for key in found)
+    if isinstance(given, list):
+        return isinstance(found, list) and len(given) == len(found) and all(map(_same, given, found))
+    return _is_number(given) == _is_number(found) and bool(given == found)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

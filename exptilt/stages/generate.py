@@ -167,18 +167,19 @@ def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
         return found, {"seconds": time.perf_counter() - began, **engine.notes}
 
     drawn, notes = on_one_of(recipe.devices, "draw", 1, draw)
-    samples = pl.DataFrame(
-        [sample for row in drawn for sample in row], schema=base.Sample._fields, orient="row"
-    )
+    rows = [sample for row in drawn for sample in row]
+    samples = pl.DataFrame(rows, schema=base.Sample._fields, orient="row")
     key_columns = {
         "prompt_id": np.repeat(prompt_ids, last - first),
         "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
         "seed": seeds.ravel(),
     }
-    samples = samples.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
-    samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
-    tokens = sum(s.n_tokens + (s.finish_reason == "stop") for row in drawn for s in row)
-    rescored = sum(sample.rescored for row in drawn for sample in row)
-    cut = sum(sample.cut for row in drawn for sample in row)
-    meta = {"tokens": tokens, "rescored": rescored, "cut": cut, "p0": p0.identity, **notes}
-    return {"samples": samples}, meta
+    table = samples.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
+    table = table.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
+    return {"samples": table}, {**_counted(samples), "p0": p0.identity, **notes}
+
+
+def _counted(samples: pl.DataFrame) -> dict[str, int]:
+    """Tokens drawn, end tokens among them; texts that took a pass of their own; texts that were cut."""
+    tokens = int(samples["n_tokens"].sum()) + int((samples["finish_reason"] == "stop").sum())
+    return {"tokens": tokens, **{name: int(samples[name].sum()) for name in ("rescored", "cut")}}
