@@ -25,11 +25,20 @@ TODAY = {
     "training_args.bin": "arguments",
 }
 READ = ["model.gguf", "tf_model.h5", "flax_model.msgpack", "weights.pt", "consolidated.pth", "qwen.tiktoken"]
-READ += ["source.spm", "bpe.codes", "a.vocab", "tokenizer", "additional_chat_templates/rag.jinja"]
+READ += [
+    "source.spm",
+    "bpe.codes",
+    "a.vocab",
+    "tokenizer",
+    "additional_chat_templates/rag.jinja",
+    "parts/model.bin",
+]
 NOT_READ = ["README.md", "LICENSE", ".gitattributes", "optimizer.pt", "rng_state_0.pth", "modeling_own.py"]
 NOT_READ += [
     "checkpoint-500/model.safetensors",
     "runs/a/events.out.tfevents.1",
+    "onnx/model.bin",
+    "notes/today.txt",
     ".git/config",
     "a/__pycache__/b",
 ]

@@ -15,6 +15,23 @@ NEVER: Final = re.compile(  # what no loader reads: hidden files, code, texts an
     r"|(LICEN[CS]E|COPYING|NOTICE|README|USE_POLICY).*|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|events\.out\.tfevents.*",
     re.IGNORECASE,
 )
+WEIGHTS: Final = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".model",
+    ".json",
+    ".jinja",
+)
+OTHERS: Final = (
+    re.compile(  # subfolders of other models: a training's checkpoints, other runtimes' copies, logs
+        r"\..*|checkpoint-\d+|onnx|openvino|coreml|tflite|original|metal|runs|logs|wandb|__pycache__"
+    )
+)
 NAMING: Final = ("*config.json", "*.index.json")  # the files that name others, which may lie in subfolders
 ADAPTER: Final = re.compile(r"adapter_(config\.json|model.*\.(safetensors|bin|pt))")
 
@@ -22,8 +39,9 @@ Stamp = tuple[str, str, int, int, int]  # a file's name and place, size, and tim
 
 
 def digest(folder: Path) -> str:
-    """The blake2b of what a model is loaded from: every file of `folder` but those that no loader reads, its
-    further chat templates, and what its configuration and its weights' index name in subfolders.
+    """The blake2b of what a model is loaded from: every file of `folder` but those that no loader reads;
+    weights, configurations and templates in subfolders, but those of other models; and what the configuration
+    and the weights' index name anywhere.
 
     Files are read once per process while they stay as they are.
     """
@@ -39,9 +57,14 @@ def _files(folder: Path) -> dict[str, Path]:
     """The files that count, by their name within the folder."""
     found = [path for pattern in ALWAYS for path in folder.glob(pattern)]
     found += [path for path in folder.iterdir() if not NEVER.fullmatch(path.name)]
-    found += folder.glob("additional_chat_templates/*.jinja")
+    found += [path for path in folder.rglob("*") if path.suffix in WEIGHTS and _is_own(path, folder)]
     files = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
     return _named(folder, [path for pattern in NAMING for path in folder.glob(pattern)]) | files
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    inert = NEVER.fullmatch(path.name) or any(map(OTHERS.fullmatch, path.relative_to(folder).parts[:-1]))
+    return not inert
 
 
 def _named(folder: Path, naming: list[Path]) -> dict[str, Path]:
