@@ -3,12 +3,14 @@
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from exptilt.config.settings import MCAligned, build
+from exptilt.errors import StorageError
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
-from exptilt.storage import keys
+from exptilt.storage import filesystem, keys, pool, schemas
 
 WRITTEN = Path(__file__).parent / "first_build"
 RUNS = [
@@ -41,6 +43,23 @@ def test_everything_in_it_is_used_again_and_gives_the_same_records(folder, setti
     assert summary.tokens == 0
     assert set(summary.reused.values()) == {summary.shards}
     assert Path(summary.json).read_bytes() == (WRITTEN / Path(summary.json).name).read_bytes()
+
+
+def test_a_column_that_came_later_reads_as_null(tmp_path):
+    table = pl.DataFrame({"prompt_id": ["a"], "sample_index": [0], "completion": ["b"], "n_tokens": [1]})
+    old = table.cast({"sample_index": pl.Int32, "n_tokens": pl.Int32})
+    data = filesystem.parquet_bytes(old)
+    filesystem.write_bytes(f"{tmp_path}/samples.parquet", data)
+    files = {"samples": {"rows": 1, "bytes": len(data), "sha256": filesystem.sha256(data)}}
+    filesystem.write_json(f"{tmp_path}/manifest.json", {"files": files, "meta": {}})
+    entry = pool.find(str(tmp_path))
+    assert entry is not None
+    read = entry.table("samples")
+    assert read.schema == schemas.SAMPLES
+    assert read.row(0, named=True) | {"completion": "b", "nll": None, "seed": None} == read.row(0, named=True)
+    filesystem.write_bytes(f"{tmp_path}/samples.parquet", filesystem.parquet_bytes(old.drop("completion")))
+    with pytest.raises(StorageError, match="has changed since it was written"):
+        pool.described(str(tmp_path)).table("samples")
 
 
 def test_keys_are_what_they_were():

@@ -6,7 +6,7 @@ and SHA-256 of every file, and of itself. An entry that is missing, truncated or
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -25,18 +25,20 @@ def place(root: str, stage: str, *parts: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A complete entry: where it lies and what its manifest says of it."""
+    """A complete entry: where it lies, what its manifest says of it, and the files that were read already."""
 
     path: str
     files: dict[str, dict[str, Any]]
     meta: dict[str, Any]
+    read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def table(self, name: str) -> pl.DataFrame:
-        """The table `name` of this entry, checked against its recorded SHA-256 and its schema."""
-        data = filesystem.read_bytes(filesystem.join(self.path, f"{name}.parquet"))
-        if filesystem.sha256(data) != self.files[name]["sha256"]:
+        """The table `name` of this entry, checked against its recorded SHA-256 and its schema; columns that
+        it was written without are null, where they may be."""
+        data = self.read[name] if name in self.read else _read(self.path, name)
+        if name not in self.read and filesystem.sha256(data) != self.files[name]["sha256"]:
             raise StorageError(f"{self.path}/{name}.parquet has changed since it was written")
-        return schemas.validate(name, pl.read_parquet(data))
+        return schemas.validate(name, schemas.completed(name, pl.read_parquet(data)))
 
 
 def described(path: str) -> Entry | None:
@@ -72,16 +74,18 @@ def _files(said: Any) -> dict[str, dict[str, Any]]:
 def find(path: str) -> Entry | None:
     """The entry at `path`, or None unless its manifest is there and every file is as recorded."""
     entry = described(path)
-    try:
-        intact = entry is not None and all(_is_intact(path, n, said) for n, said in entry.files.items())
-    except (MissingError, KeyError, TypeError):
+    if entry is None:
         return None
-    return entry if intact else None
+    try:
+        data = {name: _read(path, name) for name in entry.files}
+    except MissingError:
+        return None
+    intact = all(filesystem.sha256(data[name]) == said["sha256"] for name, said in entry.files.items())
+    return replace(entry, read=data) if intact else None
 
 
-def _is_intact(path: str, name: str, said: dict[str, Any]) -> bool:
-    data = filesystem.read_bytes(filesystem.join(path, f"{name}.parquet"))
-    return bool(filesystem.sha256(data) == said["sha256"])
+def _read(path: str, name: str) -> bytes:
+    return filesystem.read_bytes(filesystem.join(path, f"{name}.parquet"))
 
 
 def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:

@@ -100,6 +100,17 @@ NULLABLE: Final = frozenset(
 )  # null in imported texts, too
 
 
+def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
+    """`table` with the columns of table `name` that it lacks and that may be null, as nulls: an older pool
+    was written before there was such a column."""
+    lacking = [column for column in TABLES[name] if column not in table.columns and column in NULLABLE]
+    if not lacking:
+        return table
+    nulls = [pl.lit(None, dtype=TABLES[name][column]).alias(column) for column in lacking]
+    whole = table.with_columns(nulls)
+    return whole.select(sorted(whole.columns, key=[*TABLES[name], *table.columns].index))
+
+
 def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """Return `table` if its columns, types and nulls are those of table `name`.
 
