@@ -11,8 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt.engines.base import P0, Sample
+from exptilt.engines.base import P0, Capabilities, EngineSpec, Sample
 from exptilt.engines.stop_texts import before_stop
+from exptilt.models.reference import ModelRef
 from exptilt.rng import uniform
 from exptilt.storage.keys import seed_for
 
@@ -115,3 +116,12 @@ def _text(path: list[int]) -> str:
 
 def _score(table: Floats, path: list[int]) -> float:
     return float(sum(table[a, b] for a, b in zip([END, *path], path, strict=False)))
+
+
+def _base_model(name: str) -> ModelRef | None:
+    return ModelRef(name=name, source=name, revision="toy-1", engine="toy") if name == "toy" else None
+
+
+ENGINE: Final = EngineSpec(
+    name="toy", can=Capabilities(), base_model=_base_model, load=lambda p0, device: ToyEngine(p0)
+)

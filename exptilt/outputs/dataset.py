@@ -12,6 +12,7 @@ import polars as pl
 
 from exptilt.config.settings import MCAligned
 from exptilt.data import records
+from exptilt.engines import registry
 from exptilt.errors import ShardsFailed
 from exptilt.models import reference
 from exptilt.outputs import training_tables
@@ -254,7 +255,8 @@ def _described(recipe: Recipe) -> dict[str, Any]:
     """p0 as the manifest has it; of a file's texts nobody knows it."""
     if recipe.p0 is None:
         return {"name": f"unknown (texts of {recipe.name})"}
-    device = reference.SERVED if recipe.p0.model.is_served else ", ".join(recipe.devices)
+    is_local = registry.capabilities(recipe.p0.model).is_local
+    device = ", ".join(recipe.devices) if is_local else reference.SERVED
     p0 = recipe.p0
     return {**p0.identity, "ends": list(p0.ends), "name": p0.model.name, "device": device}
 

@@ -9,11 +9,14 @@ from functools import lru_cache
 
 import polars as pl
 
+from exptilt import rewards
 from exptilt.config.settings import Scoring
 from exptilt.data import added_columns, files, records
+from exptilt.engines import registry
 from exptilt.errors import ConfigError
-from exptilt.models import devices, reference
+from exptilt.models import devices
 from exptilt.planning import import_file, plan, trial
+from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
 from exptilt.stages.references import SamplesRef
 from exptilt.stages.tables import read
@@ -58,7 +61,7 @@ def prepare(config: Scoring) -> ScorePlan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     at = devices.resolve(config.device)
-    base = reference.base_model(config.basemodel)
+    base = registry.base_model(config.basemodel)
     specs = plan.resolve_values(config.values, base, at[0], config.dtype)
     _check_places(config)
     digest = filesystem.digest(config.file)
@@ -68,8 +71,8 @@ def prepare(config: Scoring) -> ScorePlan:
     for samples, rows in made:
         shards.append(samples)
         count += rows.height
-        opened = opened or plan.is_opened(base, rows["prompt"].to_list())
-    specs = tuple(replace(spec, opened=opened and spec.kind == "perplexity") for spec in specs)
+        opened = opened or is_opened(base, rows["prompt"].to_list())
+    specs = tuple(replace(spec, opened=opened and rewards.needs_of(spec) == "base model") for spec in specs)
     plan.load_rewards(specs, at[0])
     trial.try_rewards(specs, at[0], _cases(shards))
     return ScorePlan(

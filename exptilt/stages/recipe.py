@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from exptilt.config.settings import Config, MCAligned
+from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.rewards import RewardSpec
 from exptilt.storage import pool
@@ -31,7 +32,8 @@ class Recipe:
         """What draws: the base model and where it is, or the file's name."""
         if self.p0 is None:
             return self.name
-        where = "" if self.p0.model.is_served else f" on {', '.join(self.devices)} ({self.p0.dtype})"
+        is_local = registry.capabilities(self.p0.model).is_local
+        where = f" on {', '.join(self.devices)} ({self.p0.dtype})" if is_local else ""
         return f"{self.p0.model.name}{where}"
 
     @property
