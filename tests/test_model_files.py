@@ -140,6 +140,7 @@ def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_wei
 ASK = """
 import sys
 from exptilt import rewards
+from exptilt.engines import registry
 from exptilt.models import reference
 from exptilt.errors import ModelError
 for ask in (
