@@ -22,7 +22,7 @@ def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
         samples = stages.generate(recipe, shard)
         if not recipe.rewards:
             return samples
-        scored = [stages.score(recipe, samples, spec) for spec in recipe.rewards]
+        scored = [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
         return stages.resample(recipe, samples, scored)
     except NothingLeft as error:
         return error

@@ -69,7 +69,7 @@ def scored_lines(plan: Plan) -> Iterator[Line]:
     recipe, before = plan.recipe, list[Line]()
     for shard in () if plan.scored else plan.shards:
         samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, before))
-        rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
+        rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
         before.append([samples, *rewards, collect.submit(recipe, shard, samples, rewards)])
         yield before[-1]
 

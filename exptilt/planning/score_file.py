@@ -20,20 +20,8 @@ from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
 from exptilt.stages.references import SamplesRef
 from exptilt.stages.tables import read
-from exptilt.storage import filesystem, pool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """Where a file's texts are scored: devices, and the pool."""
-
-    devices: tuple[str, ...]
-    save_directory: str
-    allow_missing: bool = False  # every record of a file gets its number
-
-    def path(self, stage: str, *parts: str) -> str:
-        """The pool's path of `stage`."""
-        return pool.place(self.save_directory, stage, *parts)
+from exptilt.stages.workspace import Workspace
+from exptilt.storage import filesystem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +29,7 @@ class ScorePlan:
     """A checked file: its records' texts in the pool, shard by shard, and the values to add."""
 
     config: Scoring
-    workplace: Bench
+    workspace: Workspace
     rewards: tuple[RewardSpec, ...]
     shards: tuple[SamplesRef, ...]
     records: int
@@ -77,7 +65,7 @@ def prepare(config: Scoring) -> ScorePlan:
     trial.try_rewards(specs, at[0], _cases(shards))
     return ScorePlan(
         config=config,
-        workplace=Bench(devices=at, save_directory=config.save_directory),
+        workspace=Workspace(devices=at, save_directory=config.save_directory),
         rewards=specs,
         shards=tuple(shards),
         records=count,

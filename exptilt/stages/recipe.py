@@ -6,7 +6,7 @@ from exptilt.config.settings import Config, MCAligned
 from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.rewards import RewardSpec
-from exptilt.storage import pool
+from exptilt.stages.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,10 @@ class Recipe:
         return 0 if self.config.batch_size == "auto" else self.config.batch_size
 
     @property
-    def allow_missing(self) -> bool:
-        """Whether prompts that fail may be left out."""
-        return self.config.allow_missing
-
-    def path(self, stage: str, *parts: str) -> str:
-        """The pool's path of `stage`."""
-        return pool.place(self.config.save_directory, stage, *parts)
+    def workspace(self) -> Workspace:
+        """Where its steps work."""
+        return Workspace(
+            devices=self.devices,
+            save_directory=self.config.save_directory,
+            allow_missing=self.config.allow_missing,
+        )

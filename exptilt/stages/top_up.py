@@ -57,7 +57,7 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
         drawn = generate(recipe, some(recipe, have.samples.shard, needy), first, last)
     except NothingLeft as error:
         return _left(recipe, have, error.missing)
-    scored = [score(recipe, drawn, spec) for spec in recipe.rewards]
+    scored = [score(recipe.workspace, drawn, spec) for spec in recipe.rewards]
     have = _left(recipe, have, drawn.missing)
     unscored = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
     if unscored:
