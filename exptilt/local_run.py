@@ -7,7 +7,7 @@ from exptilt.outputs import dataset
 from exptilt.outputs.dataset import Shard
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
-from exptilt.stages.failures import NothingLeft
+from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ShardRef
 
@@ -24,5 +24,5 @@ def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
             return samples
         scored = [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
         return stages.resample(recipe, samples, scored)
-    except NothingLeft as error:
+    except AllMissing as error:
         return error

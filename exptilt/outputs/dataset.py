@@ -21,13 +21,13 @@ from exptilt.reports import dataset_card, figures, web_page
 from exptilt.reports.provenance import made_with
 from exptilt.reports.summary import Summary
 from exptilt.reports.totals import Totals
-from exptilt.stages.failures import Missing, NothingLeft
+from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, SamplesRef
 from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
 from exptilt.storage import cleanup, filesystem, keys, lease, pool, s3
 
-Shard = SamplesRef | DrawsRef | NothingLeft  # the last where all its prompts are left out
+Shard = SamplesRef | DrawsRef | AllMissing  # the last where all its prompts are left out
 Made = SamplesRef | DrawsRef
 SAMPLE: Final = ["prompt_id", "sample_index"]
 
@@ -56,19 +56,19 @@ def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
     Runs that share the storage write the same outputs one after the other. Raises ShardsFailed where nothing
     is left to write.
     """
-    made = [shard for shard in shards if not isinstance(shard, NothingLeft)]
-    gone = [missing for shard in shards if isinstance(shard, NothingLeft) for missing in shard.missing]
+    made = [shard for shard in shards if not isinstance(shard, AllMissing)]
+    missing = [prompt for shard in shards if isinstance(shard, AllMissing) for prompt in shard.missing]
     if not made:
-        raise ShardsFailed(f"every prompt failed; the first: {gone[0]}")
+        raise ShardsFailed(f"every prompt failed; the first: {missing[0]}")
     name, root = stem(plan), plan.recipe.config.save_directory
     with lease.held(f"{pool.place(root, 'merging', keys.content_key(name))}.lease"):
-        return _merge(plan, made, gone, filesystem.join(root, name))
+        return _merge(plan, made, missing, filesystem.join(root, name))
 
 
-def _merge(plan: Plan, made: Sequence[Made], gone: list[Missing], folder: str) -> Summary:
+def _merge(plan: Plan, made: Sequence[Made], missing: list[MissingPrompt], folder: str) -> Summary:
     path = f"{folder}.json"
     filesystem.remove(filesystem.join(folder, pool.MANIFEST))
-    books = _Books(plan, folder, gone)
+    books = _Books(plan, folder, missing)
     ordered = sorted(made, key=lambda s: _samples(s).shard.index)
     with filesystem.writing(path) as f:
         records.write_json(f, (row for shard in ordered for row in books.enter(shard)))
@@ -98,7 +98,7 @@ def _samples(shard: Made) -> SamplesRef:
 class _Books:
     """Enters shard after shard: writes its tables, keeps the totals that the summary needs."""
 
-    def __init__(self, plan: Plan, folder: str, missing: list[Missing]) -> None:
+    def __init__(self, plan: Plan, folder: str, missing: list[MissingPrompt]) -> None:
         self.plan, self.folder, self.missing = plan, folder, missing
         self.files: dict[str, dict[str, Any]] = {}
         self.totals = Totals(plan.recipe)

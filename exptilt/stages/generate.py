@@ -123,7 +123,7 @@ def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     if not failed:
         return _joined(made)
     filesystem.write_json(note, [row["prompt_id"] for row, _ in failed])
-    missing = [failures.missing(row, "drawing", error) for row, error in failed]
+    missing = [failures.missing_prompt(row, "drawing", error) for row, error in failed]
     if made:
         kept = without(recipe, shard, missing)
         _kept(recipe, kept, first, last, lambda *_: _joined(made))

@@ -17,7 +17,7 @@ from exptilt.stages import failures
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
-from exptilt.stages.shards import left
+from exptilt.stages.shards import samples_without
 from exptilt.stages.tables import Made, described, read, samples_of
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
@@ -90,7 +90,9 @@ def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Sc
     made, failed = failures.narrowed(prompt_ids, work)
     if failed:
         verb = f"value {spec.value!r}"
-        missing = [failures.missing(of([name]).row(0, named=True), verb, error) for name, error in failed]
+        missing = [
+            failures.missing_prompt(of([name]).row(0, named=True), verb, error) for name, error in failed
+        ]
         raise PromptsFailed(missing) from failed[0][1]
     numbers = np.concatenate([part.rewards for part in made])
     return rewards.Scored(numbers, sum(p.cut for p in made), sum(p.recomputed for p in made))
@@ -102,7 +104,7 @@ def _name_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: Reward
     error = RewardError("a reward that is not finite")
     if bad.height:
         rows = bad.iter_rows(named=True)
-        raise PromptsFailed([failures.missing(row, f"value {spec.value!r}", error) for row in rows])
+        raise PromptsFailed([failures.missing_prompt(row, f"value {spec.value!r}", error) for row in rows])
 
 
 def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> ScoredRef:
@@ -113,7 +115,7 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     missing = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
     if not missing:
         return ScoredRef(samples=samples, rewards=tuple(scored))
-    only = left(recipe, samples, missing)
+    only = samples_without(recipe, samples, missing)
     table = samples_of(only, recipe.config.nsamples)
     path = pool.keep(recipe.config.save_directory, "samples", "samples", table, {"of": list(samples.parts)})
     only = replace(only, parts=(path,))
