@@ -16,6 +16,7 @@ from exptilt.engines.stop_texts import before_stop
 from exptilt.models.reference import ModelRef
 from exptilt.rng import uniform
 from exptilt.storage.keys import seed_for
+from exptilt.tilting.weights import normalise
 
 LETTERS: Final = "abcd."
 END: Final = len(LETTERS) - 1
@@ -37,8 +38,7 @@ class ToyEngine:
         """Log probabilities [previous, next] of `prompt`: as sampled, and of the raw model."""
         rng = np.random.default_rng(seed_for(0, prompt, "table"))
         logits = rng.normal(size=(len(LETTERS), len(LETTERS)))
-        raw = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return np.array([truncate(row, self.p0) for row in logits]), raw
+        return np.array([truncate(row, self.p0) for row in logits]), np.log(normalise(logits))
 
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
@@ -101,12 +101,10 @@ def truncate(logits: Floats, p0: P0) -> Floats:
     order = np.argsort(-scaled, kind="stable")
     if p0.top_k:
         order = order[: p0.top_k]
-    kept = np.exp(scaled[order] - scaled[order[0]])
-    before = np.cumsum(kept / kept.sum()) - kept / kept.sum()
-    order = order[before < p0.top_p]
+    kept = normalise(scaled[order])
+    order = order[np.cumsum(kept) - kept < p0.top_p]
     out = np.full(len(logits), -np.inf)
-    kept = np.exp(scaled[order] - scaled[order[0]])
-    out[order] = np.log(kept / kept.sum())
+    out[order] = np.log(normalise(scaled[order]))
     return out
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from exptilt.config.settings import MCAligned
 from exptilt.data import records
+from exptilt.data.texts import TEXT
 from exptilt.engines import registry
 from exptilt.errors import ShardsFailed
 from exptilt.models import reference
@@ -117,7 +118,7 @@ class _Books:
             rows = self._tilted(shard, rows, prompts)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         rows = _with_prompts(rows, prompts)
-        rows = rows.with_columns(generated=pl.col("prompt") + pl.col("completion"))
+        rows = rows.with_columns(generated=TEXT)
         kept = self._write("records", samples, rows.select("prompt_id", *dict.fromkeys(columns)))
         self.shards.append(shard)
         self.missing += samples.missing
