@@ -1,5 +1,8 @@
 """Every engine and every kind of reward keeps its contract."""
 
+import subprocess
+import sys
+
 import pytest
 from checkpoints import causal
 from completions import Small, http_server
@@ -62,6 +65,17 @@ class TestOpenAI(EngineContract):
 
 def test_every_engine_of_the_registry_is_tried_here():
     assert set(registry.engines()) == {spec.name for spec in (toy.ENGINE, openai.ENGINE, huggingface.ENGINE)}
+
+
+def test_what_engines_can_is_known_without_their_libraries():
+    code = (
+        "import sys; from exptilt.engines import registry\n"
+        "for name in ('toy', 'demo', 'http://localhost/v1#m'):\n"
+        "    registry.capabilities(registry.base_model(name))\n"
+        "print({'torch', 'transformers', 'openai'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.fixture(scope="module")
