@@ -7,7 +7,7 @@ from exptilt.outputs import dataset
 from exptilt.outputs.dataset import Shard
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
-from exptilt.stages.failures import NothingLeft
+from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ShardRef
 
@@ -22,7 +22,7 @@ def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
         samples = stages.generate(recipe, shard)
         if not recipe.rewards:
             return samples
-        scored = [stages.score(recipe, samples, spec) for spec in recipe.rewards]
+        scored = [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
         return stages.resample(recipe, samples, scored)
-    except NothingLeft as error:
+    except AllMissing as error:
         return error

@@ -27,7 +27,7 @@ def mc_aligned(config: MCAligned) -> Summary:
     recipe, lines = plan.recipe, list[Line]()
     for shard in plan.shards:
         samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, lines))
-        rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
+        rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
         lines.append([samples, *rewards, tilt.submit(recipe, shard, samples, rewards)])
     summary: Summary = merge(plan, finished(lines))
     return summary

@@ -21,8 +21,7 @@ from tasks.score import score
 def score_file(config: Scoring) -> Scores:
     """Score the records of a file and add the values to them."""
     plan: ScorePlan = load_records(config)
-    at = plan.workplace
-    lines = [[score.submit(at, s.shard, s, spec)] for s in plan.shards for spec in plan.rewards]
+    lines = [[score.submit(plan.workspace, s.shard, s, spec)] for s in plan.shards for spec in plan.rewards]
     scores: Scores = save_records(plan, finished(lines))
     return scores
 

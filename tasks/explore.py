@@ -15,7 +15,7 @@ from exptilt.reports import frontier, palette_answer
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.summary import markdown_table
-from exptilt.stages.failures import NothingLeft
+from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
 from tasks.generate import generate, in_turn
@@ -24,7 +24,7 @@ from tasks.runtime.task import done, step
 from tasks.score import score
 from tasks.tilt import tilt
 
-Explored = ExploredRef | NothingLeft  # the latter where all its prompts are left out
+Explored = ExploredRef | AllMissing  # the latter where all its prompts are left out
 
 
 def _load_explored(config: Sweep | Palette) -> Plan:
@@ -47,7 +47,7 @@ def _save_sweep(plan: Plan, shards: list[Explored]) -> Frontier:
     return found
 
 
-def _find_palette(plan: Plan, scored: list[ScoredRef | NothingLeft]) -> Found:
+def _find_palette(plan: Plan, scored: list[ScoredRef | AllMissing]) -> Found:
     found = palette.find(plan, scored)
     table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels])
     said = "\n\n".join(palette_answer.sentences(found))
@@ -69,14 +69,14 @@ def scored_lines(plan: Plan) -> Iterator[Line]:
     recipe, before = plan.recipe, list[Line]()
     for shard in () if plan.scored else plan.shards:
         samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, before))
-        rewards = [score.submit(recipe, shard, samples, spec) for spec in recipe.rewards]
+        rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
         before.append([samples, *rewards, collect.submit(recipe, shard, samples, rewards)])
         yield before[-1]
 
 
 def tilted(plan: Plan, shards: Sequence[Explored]) -> list[Shard]:
     """Every shard's draws at the plan's λ."""
-    gone = [shard for shard in shards if isinstance(shard, NothingLeft)]
-    scored = [shard.scored for shard in shards if not isinstance(shard, NothingLeft)]
+    missing = [shard for shard in shards if isinstance(shard, AllMissing)]
+    scored = [shard.scored for shard in shards if not isinstance(shard, AllMissing)]
     lines = [[tilt.submit(plan.recipe, s.samples.shard, s.samples, list(s.rewards))] for s in scored]
-    return [*finished(lines), *gone]
+    return [*finished(lines), *missing]

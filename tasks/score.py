@@ -4,13 +4,13 @@ from typing import Any
 
 from exptilt import stages
 from exptilt.rewards import RewardSpec
-from exptilt.stages import Workplace
 from exptilt.stages.references import SamplesRef, ShardRef
+from exptilt.stages.workspace import Workspace
 from tasks.runtime.task import done, step
 
 
-def _score(recipe: Workplace, shard: ShardRef, samples: SamplesRef, spec: RewardSpec) -> Any:
-    ref = stages.score(recipe, samples, spec)
+def _score(workspace: Workspace, shard: ShardRef, samples: SamplesRef, spec: RewardSpec) -> Any:
+    ref = stages.score(workspace, samples, spec)
     return done(ref, ref.cached)
 
 

@@ -72,7 +72,7 @@ class Small:
     transformers engine's, the request's seed the sample's."""
 
     def __init__(self, folder: str, heeds: bool = True) -> None:
-        self.ref, self.heeds, self.asked = reference.base_model(folder), heeds, 0
+        self.ref, self.heeds, self.asked = reference.checkpoint(folder), heeds, 0
         self.lock = threading.Lock()
 
     def __call__(self, path: str, body: dict) -> Answer:

@@ -35,7 +35,7 @@ def plain(tmp_path_factory) -> str:
 
 def p0(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=reference.base_model(folder), ends=(0,), **{**settings, **changes})
+    return P0(model=reference.checkpoint(folder), ends=(0,), **{**settings, **changes})
 
 
 def draw(law: P0, prompts: list[str]):
@@ -45,13 +45,13 @@ def draw(law: P0, prompts: list[str]):
 def test_the_model_sees_the_template_once_filled_in(folder, plain):
     """The same samples, likelihoods included, as the text by hand with no special token added."""
     assert AutoTokenizer.from_pretrained(folder)("abc")["input_ids"] == [0, 1, 2, 3]
-    asked = draw(p0(folder, chat=chat_template.digest(reference.base_model(folder))), PROMPTS)
+    asked = draw(p0(folder, chat=chat_template.digest(reference.checkpoint(folder))), PROMPTS)
     assert asked == draw(p0(plain), [by_hand(prompt) for prompt in PROMPTS])
     assert asked != draw(p0(folder), PROMPTS)
 
 
 def test_perplexity_anew_is_that_of_the_draw(folder):
-    law = p0(folder, chat=chat_template.digest(reference.base_model(folder)))
+    law = p0(folder, chat=chat_template.digest(reference.checkpoint(folder)))
     spec = RewardSpec(value="perplexity", kind="perplexity", model=law.model, chat=law.chat)
     rows = draw(law, PROMPTS)
     texts = [prompt for prompt, row in zip(PROMPTS, rows, strict=True) for _ in row]
@@ -89,7 +89,7 @@ def test_prompts_and_records_stay_the_users_own(config, folder):
         assert [r["prompt"] for r in json.loads(Path(summary.json).read_text())] == PROMPTS
         card = Path(summary.folder, "README.md").read_text()
         assert asked == (", prompts in its chat template), resampled" in card)
-    digest = chat_template.digest(reference.base_model(folder))
+    digest = chat_template.digest(reference.checkpoint(folder))
     assert said[True]["p0"]["chat"] == said[True]["rewards"][0]["chat"] == digest
     assert "chat" not in said[False]["p0"] | said[False]["rewards"][0]
 

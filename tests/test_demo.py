@@ -25,7 +25,7 @@ N = 12
 
 @pytest.fixture(scope="module")
 def samples() -> list[tuple[str, base.Sample]]:
-    model = reference.base_model("demo")
+    model = reference.checkpoint("demo")
     law = {"dtype": "float32", "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 70}
     p0 = P0(model=model, ends=end_tokens(model)[0], **law)
     asked = demo.PROMPTS.read_text().splitlines()
@@ -73,7 +73,7 @@ def test_the_model_writes_reviews_at_the_grammars_rates(samples):
 
 @pytest.mark.parametrize(("value", "bit"), [("humor", 0), ("positive", 1)])
 def test_rewards_are_two_valued(samples, value, bit):
-    reward = rewards.load(rewards.resolve(value, reference.base_model("demo"), "bfloat16", "float32"), "cpu")
+    reward = rewards.load(rewards.resolve(value, reference.checkpoint("demo"), "bfloat16", "float32"), "cpu")
     known = [(x, s.completion, labels(x + s.completion)[bit]) for x, s in samples]
     known = [row for row in known if row[2] is not None]
     x, y, bits = zip(*known, strict=True)

@@ -141,4 +141,4 @@ def test_the_demo_and_engines_without_files_ask_for_nothing(toy_original, tmp_pa
     assert "note" not in prepare(toy_original(end=3)).opening
     demo = Original(end=1, save_directory=str(tmp_path / "demo"), dtype="float32")
     assert "note" not in prepare(demo).opening
-    assert end_tokens(reference.base_model("demo"))[0]
+    assert end_tokens(reference.checkpoint("demo"))[0]

@@ -33,7 +33,7 @@ def folder(request, tmp_path_factory) -> str:
 
 def p0(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=reference.base_model(folder), ends=(0,), **{**settings, **changes})
+    return P0(model=reference.checkpoint(folder), ends=(0,), **{**settings, **changes})
 
 
 def draw(law: P0, prompts: list[str], n: int, rows: int = 0):

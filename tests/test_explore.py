@@ -26,7 +26,7 @@ def scored_of(plan) -> list[ScoredRef]:
     found = []
     for shard in plan.shards:
         samples = stages.generate(plan.recipe, shard)
-        rewards = tuple(stages.score(plan.recipe, samples, spec) for spec in plan.recipe.rewards)
+        rewards = tuple(stages.score(plan.recipe.workspace, samples, spec) for spec in plan.recipe.rewards)
         found.append(ScoredRef(samples=samples, rewards=rewards))
     return found
 

@@ -33,7 +33,7 @@ N = 3
 
 def engine_of(folder: str, **changes) -> TransformersEngine:
     """The engine for the checkpoint in `folder`, as a plan would make it."""
-    model = reference.base_model(folder)
+    model = reference.checkpoint(folder)
     check_causal(model)
     law = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 6}
     return TransformersEngine(P0(model=model, ends=(0,), named_ends=(0,), **{**law, **changes}), "cpu")
@@ -148,11 +148,11 @@ def test_no_likelihood_comes_of_a_decoder_without_its_encoder(tmp_path):
     """Perplexity of texts that exist asks for a model without a plan."""
     folder = causal_model("bart", tmp_path / "model")
     with pytest.raises(ModelError, match=ENCODER_DECODER):
-        loading.causal_model(reference.base_model(folder), "cpu", "float32")
+        loading.causal_model(reference.checkpoint(folder), "cpu", "float32")
 
 
 def test_what_is_no_causal_model_has_no_perplexity(tmp_path):
-    model = reference.base_model(causal_model("bert", tmp_path / "model", is_decoder=False))
+    model = reference.checkpoint(causal_model("bert", tmp_path / "model", is_decoder=False))
     reward = PerplexityReward(RewardSpec(value="perplexity", kind="perplexity", model=model), "cpu")
     with pytest.raises(ModelError, match="is not a causal language model"):
         reward.score(["The-cat"], ["-sat"], [None])

@@ -90,7 +90,7 @@ def test_weights_that_are_a_pickle_run_nothing(tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": Trap(tmp_path / "sprung")}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"^base model '.*' does not load: "):
-        causal_model(reference.base_model(str(folder)), "cpu", "float32")
+        causal_model(reference.checkpoint(str(folder)), "cpu", "float32")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -165,5 +165,5 @@ def test_any_name_is_a_file_of_its_folder(tmp_path, name):
     path.touch()
     path.unlink()
     assert "\n" not in file
-    refuse_in_one_line(lambda: reference.base_model(f"{tmp_path}/{name}"))
+    refuse_in_one_line(lambda: reference.checkpoint(f"{tmp_path}/{name}"))
     refuse_in_one_line(lambda: prompts.check_name(name))

@@ -12,6 +12,7 @@ from completions import http_server
 from transformers import AutoModelForCausalLM
 
 from exptilt import rewards
+from exptilt.engines import registry
 from exptilt.errors import ModelError
 from exptilt.models import files, reference
 
@@ -115,11 +116,11 @@ def test_links_count_by_what_they_lead_to(folder, tmp_path):
 
 def test_a_model_that_was_trained_on_in_this_process_is_another(tmp_path):
     folder = causal(tmp_path / "model", "gpt2")
-    first = reference.base_model(folder)
+    first = reference.checkpoint(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.transformer.wte.weight.data.mul_(2)
     model.save_pretrained(folder)
-    assert reference.base_model(folder).revision != first.revision
+    assert reference.checkpoint(folder).revision != first.revision
 
 
 ADAPTERS = [
@@ -139,8 +140,8 @@ def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_wei
         put(Path(folder), name, text)
     said = rf"{folder}' holds an adapter \(adapter_\w+\.\w+\), and adapters are not applied: merge it into"
     with pytest.raises(ModelError, match=f"^base model '{said}"):
-        reference.base_model(folder)
-    toy = reference.base_model("toy")
+        reference.checkpoint(folder)
+    toy = registry.base_model("toy")
     with pytest.raises(ModelError, match=f"^value 'tone': model '{said}"):
         rewards.resolve(f"tone={folder}", toy, "float32", "float32")
 
@@ -148,12 +149,13 @@ def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_wei
 ASK = """
 import sys
 from exptilt import rewards
+from exptilt.engines import registry
 from exptilt.models import reference
 from exptilt.errors import ModelError
 for ask in (
-    lambda: reference.base_model("org/tuned"),
-    lambda: rewards.resolve("tone=org/tuned", reference.base_model("toy"), "float32", "float32"),
-    lambda: rewards.resolve("coherence", reference.base_model("toy"), "float32", "float32"),
+    lambda: reference.checkpoint("org/tuned"),
+    lambda: rewards.resolve("tone=org/tuned", registry.base_model("toy"), "float32", "float32"),
+    lambda: rewards.resolve("coherence", registry.base_model("toy"), "float32", "float32"),
 ):
     try:
         print(ask().revision)

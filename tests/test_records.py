@@ -86,7 +86,7 @@ def rows_of(path: Path) -> list:
 
 def scored(config: Scoring) -> Scores:
     plan = score_file.prepare(config)
-    return scores.save(plan, [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards])
+    return scores.save(plan, [score(plan.workspace, s, spec) for s in plan.shards for spec in plan.rewards])
 
 
 @pytest.mark.parametrize("block", [1, 3, 10_000])
@@ -119,7 +119,7 @@ def test_a_file_that_changed_meanwhile_is_left_as_it_is(tmp_path, rewards_file):
     plan = score_file.prepare(
         Scoring(file=str(file), value=(f"{rewards_file}:bees",), save_directory=str(tmp_path / "results"))
     )
-    found = [score(plan.workplace, s, spec) for s in plan.shards for spec in plan.rewards]
+    found = [score(plan.workspace, s, spec) for s in plan.shards for spec in plan.rewards]
     write(file, SCATTERED[1:])
     with pytest.raises(StorageError, match=r"a\.json changed while it was scored; run again"):
         scores.save(plan, found)

@@ -10,6 +10,7 @@ from reward_models import KINDS, POSITIONS, build, embedder
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from exptilt import rewards
+from exptilt.engines import registry
 from exptilt.errors import ConfigError, ModelError, RewardError
 from exptilt.models import reference
 from exptilt.models.batching import Budget, batches, in_batches
@@ -231,7 +232,7 @@ def head(folder: Path, labels: int, scale: float = 1.0, **config) -> str:
 
 
 def resolved(folder: str, how: str) -> RewardSpec:
-    return rewards.resolve(f"tone={folder}{how}", reference.base_model("toy"), "float32", "float32")
+    return rewards.resolve(f"tone={folder}{how}", registry.base_model("toy"), "float32", "float32")
 
 
 def scored(folder: str, how: str) -> np.ndarray:
@@ -414,14 +415,14 @@ def test_a_package_may_bring_values(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[exptilt.rewards]\ncalm = lab_rewards:calm\n")
     monkeypatch.syspath_prepend(tmp_path)
     check_name("calm")
-    found = rewards.resolve("calm", reference.base_model("toy"), "float32", "float32")
+    found = rewards.resolve("calm", registry.base_model("toy"), "float32", "float32")
     assert found.model.revision == "lab-rewards-1.2"
     assert rewards.load(found, "cpu").score(["a", "b"], ["", ""], [None, None]).rewards.tolist() == [1, 1]
 
 
 def test_a_user_function_that_does_not_load_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("import nowhere_to_be_found\n")
-    found = rewards.resolve(f"{tmp_path}/bad.py:f", reference.base_model("toy"), "float32", "float32")
+    found = rewards.resolve(f"{tmp_path}/bad.py:f", registry.base_model("toy"), "float32", "float32")
     with pytest.raises(RewardError, match=r"value 'f'.*nowhere_to_be_found"):
         rewards.load(found, "cpu")
 

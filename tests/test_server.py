@@ -56,7 +56,7 @@ def small(folder):
 
 def p0(name: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 5, "top_p": 1.0, "max_new_tokens": 6}
-    return P0(model=reference.base_model(name), ends=(0,), **{**settings, **changes})
+    return P0(model=registry.base_model(name), ends=(0,), **{**settings, **changes})
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_shards_and_n_change_no_row(small, config, tmp_path):
 
 
 def test_the_only_model_need_not_be_named(small):
-    assert reference.base_model(small).name == f"{small}#org/small"
+    assert registry.base_model(small).name == f"{small}#org/small"
     assert reference.file_name(reference.full_name(small)) == "small"
     assert reference.file_name("http://localhost:8000/v1#gpt2") == "gpt2"
     assert reference.file_name("http://localhost:8000/v1#/data/llama/") == "llama"

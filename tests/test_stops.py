@@ -74,7 +74,7 @@ def folders(tmp_path_factory) -> dict[str, str]:
 
 def law_of(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 7, "top_p": 1.0, "max_new_tokens": 12}
-    return P0(model=reference.base_model(folder), ends=(0,), named_ends=(0,), **{**settings, **changes})
+    return P0(model=reference.checkpoint(folder), ends=(0,), named_ends=(0,), **{**settings, **changes})
 
 
 def draw(law: P0, prompts: list[str], n: int, rows: int = 0):

@@ -26,7 +26,7 @@ TEXTS = [f"{prompt} cab {prompt}" for prompt in PROMPTS] * 4
 
 def p0(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 12}
-    return P0(model=reference.base_model(folder), ends=(0,), **{**settings, **changes})
+    return P0(model=reference.checkpoint(folder), ends=(0,), **{**settings, **changes})
 
 
 def at_once(*works):
@@ -80,7 +80,7 @@ def test_threads_that_ask_at_once_get_one_and_the_same(tmp_path, loads, ask):
     folder = (
         causal(tmp_path / "letters", "gpt2") if ask is not rewards.load else classifier(tmp_path / "judge")
     )
-    ref = reference.base_model(folder)
+    ref = reference.checkpoint(folder)
     arguments = {
         registry.load: (p0(folder), "cpu"),
         rewards.load: (RewardSpec(value="tone", kind="classifier", model=ref, label="1"), "cpu"),

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from exptilt.engines import base
+from exptilt.engines import base, registry
 from exptilt.engines.base import P0
 from exptilt.engines.toy import ToyEngine
-from exptilt.models import reference
 from exptilt.rng import uniform
 from exptilt.storage import keys
 
@@ -18,7 +17,7 @@ LEVEL = 1e-4
 
 def p0(**changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 50}
-    return P0(model=reference.base_model("toy"), **{**settings, **changes})
+    return P0(model=registry.base_model("toy"), **{**settings, **changes})
 
 
 def draws(law: P0, prompt: str, n: int) -> list[base.Sample]:

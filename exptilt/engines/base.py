@@ -4,9 +4,9 @@ An engine's draw depends on the prompt and the sample's seed alone, not on what 
 P prompts, N samples per prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,3 +92,42 @@ class Engine(Protocol):
         At most `batch_size` sequences are decoded at once; 0 lets the engine choose.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do, known before it is made and without its libraries.
+
+    Attributes:
+        has_checkpoint: the base model's configuration and tokenizer can be read: end tokens, context length,
+            special tokens, and a dtype that suits the weights and the device.
+        is_local: it computes on this machine's devices, in a dtype that the user may choose.
+        gives_likelihood: samples have `logprob` and `nll`, and the perplexity of other texts is known.
+        measures_prompts: a prompt that is too long is known before it is drawn from.
+        short_trial: a run of fewer new tokens may be tried in its place; not where each p0 costs requests.
+        chat: whose chat template renders a prompt: the checkpoint's, the server's own, or "" for none.
+    """
+
+    has_checkpoint: bool = False
+    is_local: bool = True
+    gives_likelihood: bool = True
+    measures_prompts: bool = True
+    short_trial: bool = True
+    chat: Literal["", "checkpoint", "server"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """An engine as the registry knows it.
+
+    Attributes:
+        name: what `ModelRef.engine` says of its models.
+        can: what it can do.
+        base_model: the model that a name means, None where it means none of this engine's.
+        load: the engine that draws from a p0 on a device. Libraries are imported here, not before.
+    """
+
+    name: str
+    can: Capabilities
+    base_model: Callable[[str], ModelRef | None]
+    load: Callable[[P0, str], Engine]

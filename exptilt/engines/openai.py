@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exptilt import cancellation
-from exptilt.engines.base import FINISH_REASONS, P0, Sample
+from exptilt.engines.base import FINISH_REASONS, P0, Capabilities, EngineSpec, Sample
 from exptilt.errors import ModelError, PromptRefused
-from exptilt.models.openai_client import UNKNOWN_PARAMETER, connect, explained
+from exptilt.models.reference import SERVED, ModelRef, full_name, is_url
 
 IN_FLIGHT: Final = 8
 RETRIES: Final = 5  # 15 s in all, or as long as the server asks for
@@ -59,6 +59,8 @@ class OpenAIEngine:
         """
         self.p0, self.notes = p0, dict[str, Any]()
         self.name = p0.model.name
+        from exptilt.models.openai_client import connect
+
         root, _, self.model = p0.model.source.partition("#")
         self.client = connect(root)
         self.law = self._find_law()
@@ -93,6 +95,8 @@ class OpenAIEngine:
         return [future.result() for future in futures]
 
     def _sample(self, place: int, prompt: str, seed: int, p0: P0) -> Sample:
+        from exptilt.models.openai_client import explained
+
         cancellation.check()
         what = f"the prompt that begins {prompt[:60]!r}"
         refused = functools.partial(PromptRefused, place=place)
@@ -129,6 +133,8 @@ class OpenAIEngine:
 
     def _find_law(self) -> Law:
         """The way in which the server takes top_k, found by asking for one token."""
+        from exptilt.models.openai_client import UNKNOWN_PARAMETER, explained
+
         one = dataclasses.replace(self.p0, max_new_tokens=1)
         with explained(self.name, "a first request"):
             for law in LAWS[:-1]:
@@ -180,3 +186,20 @@ def _distinct(samples: Sequence[Sample]) -> int:
 
 def _warn(said: str) -> None:
     print(f"warning: {said}", file=sys.stderr, flush=True)
+
+
+def _base_model(name: str) -> ModelRef | None:
+    if not is_url(name):
+        return None
+    source = full_name(name)
+    return ModelRef(name=source, source=source, revision=SERVED, engine="openai")
+
+
+ENGINE: Final = EngineSpec(
+    name="openai",
+    can=Capabilities(
+        is_local=False, gives_likelihood=False, measures_prompts=False, short_trial=False, chat="server"
+    ),
+    base_model=_base_model,
+    load=lambda p0, device: OpenAIEngine(p0),
+)

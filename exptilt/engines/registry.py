@@ -1,21 +1,75 @@
-"""Which engine draws from a p0."""
+"""Which engines there are, what each can do, and which one draws from a base model."""
 
-from exptilt.engines.base import P0, Engine
-from exptilt.models.reference import TOY
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+from exptilt.engines import huggingface, openai, toy
+from exptilt.engines.base import P0, Capabilities, Engine, EngineSpec
+from exptilt.errors import ModelError
+from exptilt.models import chat_template, devices
+from exptilt.models.reference import SERVED, ModelRef
 from exptilt.once import once
+
+GROUP: Final = "exptilt.engines"
+
+
+@lru_cache(maxsize=1)
+def engines() -> dict[str, EngineSpec]:
+    """Every engine by name: exptilt's own and those of installed packages; the one that takes any name last.
+
+    Raises ModelError where an installed one does not load.
+    """
+    installed = [_installed(point) for point in entry_points(group=GROUP)]
+    return {spec.name: spec for spec in (toy.ENGINE, openai.ENGINE, *installed, huggingface.ENGINE)}
+
+
+def _installed(point: EntryPoint) -> EngineSpec:
+    try:
+        spec = point.load()
+    except Exception as error:
+        raise ModelError(f"the engine {point.name!r} ({point.value}) does not load: {error}") from error
+    if not isinstance(spec, EngineSpec):
+        raise ModelError(f"the engine {point.name!r} ({point.value}) is no EngineSpec")
+    return spec
+
+
+def base_model(name: str) -> ModelRef:
+    """The base model that `name` means: that of the first engine that knows it.
+
+    Raises ModelError if there is none, or no Hub is in reach.
+    """
+    found = (spec.base_model(name) for spec in engines().values())
+    return next(ref for ref in found if ref)
+
+
+def capabilities(model: ModelRef) -> Capabilities:
+    """What the engine that draws from `model` can do."""
+    return engines()[model.engine].can
+
+
+def dtype_of(model: ModelRef, device: str, asked: str) -> str:
+    """The type that `model` computes in: as `asked`, or what suits it on `device`; SERVED elsewhere."""
+    can = capabilities(model)
+    if not can.is_local:
+        return SERVED
+    if can.has_checkpoint:
+        return devices.base_dtype(model, device, asked)
+    return "float32" if asked == "auto" else asked
+
+
+def chat_digest(model: ModelRef) -> str:
+    """What stands for the chat template of `model` in a key; "server" where it is the server's own.
+
+    Raises ModelError where the model has no template.
+    """
+    chat = capabilities(model).chat
+    if not chat:
+        raise chat_template.no_template(model)
+    return chat_template.digest(model) if chat == "checkpoint" else chat
 
 
 @once
 def load(p0: P0, device: str) -> Engine:
     """The engine that draws from `p0` on `device`, made once per process."""
-    if p0.model.source == TOY:
-        from exptilt.engines.toy import ToyEngine
-
-        return ToyEngine(p0)
-    if p0.model.is_served:
-        from exptilt.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(p0)
-    from exptilt.engines.huggingface.engine import TransformersEngine
-
-    return TransformersEngine(p0, device)
+    return engines()[p0.model.engine].load(p0, device)

@@ -11,10 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt.engines.base import P0, Sample
+from exptilt.engines.base import P0, Capabilities, EngineSpec, Sample
 from exptilt.engines.stop_texts import before_stop
+from exptilt.models.reference import ModelRef
 from exptilt.rng import uniform
 from exptilt.storage.keys import seed_for
+from exptilt.tilting.weights import normalise
 
 LETTERS: Final = "abcd."
 END: Final = len(LETTERS) - 1
@@ -36,8 +38,7 @@ class ToyEngine:
         """Log probabilities [previous, next] of `prompt`: as sampled, and of the raw model."""
         rng = np.random.default_rng(seed_for(0, prompt, "table"))
         logits = rng.normal(size=(len(LETTERS), len(LETTERS)))
-        raw = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return np.array([truncate(row, self.p0) for row in logits]), raw
+        return np.array([truncate(row, self.p0) for row in logits]), np.log(normalise(logits))
 
     def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
@@ -100,12 +101,10 @@ def truncate(logits: Floats, p0: P0) -> Floats:
     order = np.argsort(-scaled, kind="stable")
     if p0.top_k:
         order = order[: p0.top_k]
-    kept = np.exp(scaled[order] - scaled[order[0]])
-    before = np.cumsum(kept / kept.sum()) - kept / kept.sum()
-    order = order[before < p0.top_p]
+    kept = normalise(scaled[order])
+    order = order[np.cumsum(kept) - kept < p0.top_p]
     out = np.full(len(logits), -np.inf)
-    kept = np.exp(scaled[order] - scaled[order[0]])
-    out[order] = np.log(kept / kept.sum())
+    out[order] = np.log(normalise(scaled[order]))
     return out
 
 
@@ -115,3 +114,12 @@ def _text(path: list[int]) -> str:
 
 def _score(table: Floats, path: list[int]) -> float:
     return float(sum(table[a, b] for a, b in zip([END, *path], path, strict=False)))
+
+
+def _base_model(name: str) -> ModelRef | None:
+    return ModelRef(name=name, source=name, revision="toy-1", engine="toy") if name == "toy" else None
+
+
+ENGINE: Final = EngineSpec(
+    name="toy", can=Capabilities(), base_model=_base_model, load=lambda p0, device: ToyEngine(p0)
+)

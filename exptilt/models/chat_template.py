@@ -1,36 +1,31 @@
 """Chat templates: a prompt as one user's turn, in the text that the model was taught to answer to."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from exptilt.errors import ModelError
-from exptilt.models.reference import TOY, ModelRef
+from exptilt.models.reference import ModelRef
 from exptilt.storage.keys import content_key
-
-SERVER: Final = "server"  # the template is the server's, and not known here
 
 
 def digest(ref: ModelRef) -> str:
-    """What stands for the chat template of `ref` in a key: its text and what it makes of one prompt (which
-    holds the date where the template writes it), as a digest.
+    """What stands for the chat template of a checkpoint in a key: its text and what it makes of one prompt
+    (which holds the date where the template writes it), as a digest.
 
     Raises ModelError where the tokenizer has no template.
     """
-    if ref.is_served:
-        return SERVER
-    if ref.source == TOY:
-        raise ModelError(_none(ref))
     from exptilt.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(ref)
     if not tokenizer.chat_template:
-        raise ModelError(_none(ref))
+        raise no_template(ref)
     example = rendered(tokenizer, ["prompt"])
     return content_key([tokenizer.get_chat_template(), example])
 
 
-def _none(ref: ModelRef) -> str:
-    return f"--chat: the tokenizer of {ref.name!r} has no chat template; run without --chat"
+def no_template(ref: ModelRef) -> ModelError:
+    """The error for a base model that has no chat template."""
+    return ModelError(f"--chat: the tokenizer of {ref.name!r} has no chat template; run without --chat")
 
 
 def rendered(tokenizer: Any, prompts: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from threading import Condition
 from typing import Final, TypeVar
 
 from exptilt.errors import ConfigError, DeviceError
-from exptilt.models.reference import TOY, ModelRef
+from exptilt.models.reference import ModelRef
 
 R = TypeVar("R")
 NARROW: Final = 512  # a CPU gains nothing by bfloat16 on hidden states of fewer numbers
@@ -45,11 +45,9 @@ def fast_dtype(device: str) -> str:
 
 
 def base_dtype(model: ModelRef, device: str, asked: str) -> str:
-    """The type that a base model computes in: as asked, or the fast one; float32 for a small one on a CPU."""
+    """The type that a checkpoint computes in: as asked, or the fast one; float32 for a small one on a CPU."""
     if asked != "auto":
         return asked
-    if model.is_served or model.source == TOY:
-        return "float32"
     from exptilt.models.loading import hidden_size
 
     small = device.startswith("cpu") and (hidden_size(model) or NARROW) < NARROW

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -11,8 +11,8 @@ from exptilt import demo
 from exptilt.errors import ModelError
 from exptilt.models import files
 
-TOY: Final = "toy"
 SERVED: Final = "served"
+HUGGINGFACE: Final = "huggingface"
 HUB_SECONDS: Final = 10.0
 ALIASES: Final = {
     "gpt2": "openai-community/gpt2",
@@ -30,27 +30,18 @@ class ModelRef:
 
     `revision` is the Hub's commit, the digest of a local folder's files, or SERVED. The source of a local
     folder is a path of one machine, so keys and manifests carry name and revision alone; that of a model
-    behind a server is URL#MODEL.
+    behind a server is URL#MODEL. `engine` names the engine that draws from it, "" for what is no base model.
     """
 
     name: str
     source: str
     revision: str
+    engine: str = ""
 
     @property
     def identity(self) -> dict[str, str]:
         """What defines the weights, the same on every machine."""
         return {"revision": self.revision, "model": "" if self.is_local else self.source}
-
-    @property
-    def is_served(self) -> bool:
-        """Whether a server draws from it; nothing is known of its weights then."""
-        return self.revision == SERVED
-
-    @property
-    def has_files(self) -> bool:
-        """Whether it is a checkpoint of the transformers library."""
-        return not self.is_served and self.source != TOY
 
     @property
     def is_local(self) -> bool:
@@ -65,19 +56,16 @@ def file_name(model: str) -> str:
     return kept.encode(errors="replace")[:100].decode(errors="ignore").lstrip(".") or "_"
 
 
-def base_model(name: str) -> ModelRef:
-    """The base model that `name` means: demo, toy, an alias, a local folder, a Hub id or a server's URL.
+def checkpoint(name: str) -> ModelRef:
+    """The checkpoint that `name` means as a base model: demo, an alias, a local folder or a Hub id.
 
     Raises ModelError if there is none, or no Hub is in reach.
     """
-    if is_url(name):
-        source = full_name(name)
-        return ModelRef(name=source, source=source, revision=SERVED)
-    if name == TOY:
-        return ModelRef(name=TOY, source=TOY, revision="toy-1")
     if name == "demo":
-        return _local(name, demo.MODEL)
-    return resolve(name, ALIASES.get(name, name), "base model")
+        found = _local(name, demo.MODEL)
+    else:
+        found = resolve(name, ALIASES.get(name, name), "base model")
+    return replace(found, engine=HUGGINGFACE)
 
 
 def is_url(name: str) -> bool:

@@ -12,6 +12,8 @@ import polars as pl
 
 from exptilt.config.settings import MCAligned
 from exptilt.data import records
+from exptilt.data.texts import TEXT
+from exptilt.engines import registry
 from exptilt.errors import ShardsFailed
 from exptilt.models import reference
 from exptilt.outputs import training_tables
@@ -20,13 +22,13 @@ from exptilt.reports import dataset_card, figures, web_page
 from exptilt.reports.provenance import made_with
 from exptilt.reports.summary import Summary
 from exptilt.reports.totals import Totals
-from exptilt.stages.failures import Missing, NothingLeft
+from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, SamplesRef
 from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
 from exptilt.storage import cleanup, filesystem, keys, lease, pool, s3
 
-Shard = SamplesRef | DrawsRef | NothingLeft  # the last where all its prompts are left out
+Shard = SamplesRef | DrawsRef | AllMissing  # the last where all its prompts are left out
 Made = SamplesRef | DrawsRef
 SAMPLE: Final = ["prompt_id", "sample_index"]
 
@@ -55,19 +57,19 @@ def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
     Runs that share the storage write the same outputs one after the other. Raises ShardsFailed where nothing
     is left to write.
     """
-    made = [shard for shard in shards if not isinstance(shard, NothingLeft)]
-    gone = [missing for shard in shards if isinstance(shard, NothingLeft) for missing in shard.missing]
+    made = [shard for shard in shards if not isinstance(shard, AllMissing)]
+    missing = [prompt for shard in shards if isinstance(shard, AllMissing) for prompt in shard.missing]
     if not made:
-        raise ShardsFailed(f"every prompt failed; the first: {gone[0]}")
+        raise ShardsFailed(f"every prompt failed; the first: {missing[0]}")
     name, root = stem(plan), plan.recipe.config.save_directory
     with lease.held(f"{pool.place(root, 'merging', keys.content_key(name))}.lease"):
-        return _merge(plan, made, gone, filesystem.join(root, name))
+        return _merge(plan, made, missing, filesystem.join(root, name))
 
 
-def _merge(plan: Plan, made: Sequence[Made], gone: list[Missing], folder: str) -> Summary:
+def _merge(plan: Plan, made: Sequence[Made], missing: list[MissingPrompt], folder: str) -> Summary:
     path = f"{folder}.json"
     filesystem.remove(filesystem.join(folder, pool.MANIFEST))
-    books = _Books(plan, folder, gone)
+    books = _Books(plan, folder, missing)
     ordered = sorted(made, key=lambda s: _samples(s).shard.index)
     with filesystem.writing(path) as f:
         records.write_json(f, (row for shard in ordered for row in books.enter(shard)))
@@ -97,7 +99,7 @@ def _samples(shard: Made) -> SamplesRef:
 class _Books:
     """Enters shard after shard: writes its tables, keeps the totals that the summary needs."""
 
-    def __init__(self, plan: Plan, folder: str, missing: list[Missing]) -> None:
+    def __init__(self, plan: Plan, folder: str, missing: list[MissingPrompt]) -> None:
         self.plan, self.folder, self.missing = plan, folder, missing
         self.files: dict[str, dict[str, Any]] = {}
         self.totals = Totals(plan.recipe)
@@ -116,7 +118,7 @@ class _Books:
             rows = self._tilted(shard, rows, prompts)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         rows = _with_prompts(rows, prompts)
-        rows = rows.with_columns(generated=pl.col("prompt") + pl.col("completion"))
+        rows = rows.with_columns(generated=TEXT)
         kept = self._write("records", samples, rows.select("prompt_id", *dict.fromkeys(columns)))
         self.shards.append(shard)
         self.missing += samples.missing
@@ -254,7 +256,8 @@ def _described(recipe: Recipe) -> dict[str, Any]:
     """p0 as the manifest has it; of a file's texts nobody knows it."""
     if recipe.p0 is None:
         return {"name": f"unknown (texts of {recipe.name})"}
-    device = reference.SERVED if recipe.p0.model.is_served else ", ".join(recipe.devices)
+    is_local = registry.capabilities(recipe.p0.model).is_local
+    device = ", ".join(recipe.devices) if is_local else reference.SERVED
     p0 = recipe.p0
     return {**p0.identity, "ends": list(p0.ends), "name": p0.model.name, "device": device}
 

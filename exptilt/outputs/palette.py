@@ -11,11 +11,11 @@ from exptilt.config import targets
 from exptilt.config.exploration import Palette
 from exptilt.errors import PaletteError
 from exptilt.outputs import dataset
-from exptilt.planning.exploration import left_out
+from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
 from exptilt.reports.palette_answer import BACK, Found, Level
 from exptilt.reports.summary import Estimate
-from exptilt.stages.failures import NothingLeft
+from exptilt.stages.failures import AllMissing
 from exptilt.stages.references import ScoredRef
 from exptilt.stages.tables import matrix_of
 from exptilt.storage import filesystem, keys
@@ -26,19 +26,19 @@ HELD_OUT: Final = 4  # one prompt in so many is held out, by its id
 FEWEST_HELD: Final = 8
 
 
-def find(plan: Plan, scored: Sequence[ScoredRef | NothingLeft]) -> Found:
+def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
     """Answer the palette of `plan` from the rewards of its shards, and save the answer.
 
     Raises PaletteError where the optimiser does not get there.
     """
     config = plan.recipe.config
     assert isinstance(config, Palette)
-    prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, NothingLeft)])
+    prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, AllMissing)])
     grouped = samples.pooled() if config.pooled else samples
     base = target_solver.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
     wish = targets.wish(config.targets, base, samples.rewards)
     try:
-        found = replace(_answer(plan, prompt_ids, samples, wish), missing=left_out(scored))
+        found = replace(_answer(plan, prompt_ids, samples, wish), missing=missing_of(scored))
     except ValueError as error:
         raise PaletteError(f"no λ found: {error}") from error
     filesystem.write_json(found.json, {**dataset.provenance(plan), "palette": asdict(found)})

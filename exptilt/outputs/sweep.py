@@ -8,12 +8,12 @@ import polars as pl
 
 from exptilt.config.exploration import Sweep
 from exptilt.outputs import dataset
-from exptilt.planning.exploration import left_out, tilted
+from exptilt.planning.exploration import missing_of, tilted
 from exptilt.planning.plan import Plan
 from exptilt.reports import figures, web_page
 from exptilt.reports.frontier import Frontier, Point, record
 from exptilt.reports.summary import estimate
-from exptilt.stages.failures import NothingLeft
+from exptilt.stages.failures import AllMissing
 from exptilt.stages.references import ExploredRef
 from exptilt.stages.tables import read
 from exptilt.storage import filesystem, pool
@@ -65,12 +65,12 @@ def _points(explored: Sequence[ExploredRef], lams: Sequence[tuple[float, ...]]) 
     return [each.point(i, lam) for i, (each, lam) in enumerate(zip(sums, lams, strict=True))]
 
 
-def frontier(plan: Plan, explored: Sequence[ExploredRef | NothingLeft]) -> Frontier:
+def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Frontier:
     """Gather what every shard says of every λ, and save it: JSON, a picture, a page."""
-    missing = left_out(ref if isinstance(ref, NothingLeft) else ref.scored for ref in explored)
+    missing = missing_of(ref if isinstance(ref, AllMissing) else ref.scored for ref in explored)
     config = plan.recipe.config
     assert isinstance(config, Sweep)
-    points = _points([ref for ref in explored if not isinstance(ref, NothingLeft)], config.lams)
+    points = _points([ref for ref in explored if not isinstance(ref, AllMissing)], config.lams)
     values = tuple(spec.value for spec in plan.recipe.rewards)
     folder = filesystem.join(config.save_directory, dataset.named(plan, f"_sweep_val={','.join(values)}"))
     found = Frontier(

@@ -20,7 +20,7 @@ from exptilt.models.reference import ModelRef
 from exptilt.planning import import_file, plan
 from exptilt.planning.plan import Plan
 from exptilt.rewards import RewardSpec
-from exptilt.stages.failures import Missing, NothingLeft
+from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, ScoredRef
 from exptilt.storage import filesystem, schemas
@@ -105,10 +105,10 @@ def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
     return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
 
 
-def left_out(shards: Iterable[ScoredRef | NothingLeft]) -> tuple[Missing, ...]:
-    """The prompts that failed, by index."""
-    gone = [p for s in shards for p in (s.missing if isinstance(s, NothingLeft) else s.samples.missing)]
-    return tuple(sorted(gone, key=lambda prompt: prompt.prompt_index))
+def missing_of(shards: Iterable[ScoredRef | AllMissing]) -> tuple[MissingPrompt, ...]:
+    """The prompts that are left out since they failed, by index."""
+    missing = [p for s in shards for p in (s.missing if isinstance(s, AllMissing) else s.samples.missing)]
+    return tuple(sorted(missing, key=lambda prompt: prompt.prompt_index))
 
 
 def tilted(whole: Plan, lam: Lam) -> Plan:

@@ -14,10 +14,12 @@ import polars as pl
 from exptilt import rewards
 from exptilt.config.settings import Config, Valued
 from exptilt.data import prompts
+from exptilt.engines import registry
 from exptilt.engines.base import P0
-from exptilt.errors import ConfigError
-from exptilt.models import chat_template, devices, reference
+from exptilt.errors import ConfigError, ModelError
+from exptilt.models import devices, reference
 from exptilt.models.reference import ModelRef
+from exptilt.planning.base_model import is_opened, other_sampler, p0_of
 from exptilt.planning.prompt_length import fit
 from exptilt.rewards import RewardSpec
 from exptilt.stages.recipe import Recipe
@@ -59,21 +61,11 @@ class Plan:
     @property
     def _other_sampler(self) -> str:
         p0 = self.recipe.p0
-        if p0 is None or not p0.model.has_files:
+        asked = other_sampler(p0) if p0 else ""
+        if not (p0 and asked):
             return ""
-        from exptilt.models.generation_config import unlike
-
-        used = {
-            "temperature": p0.temperature,
-            "top_k": p0.top_k,
-            "top_p": p0.top_p,
-            "stop_strings": list(p0.stop),
-        }
-        asked = unlike(p0.model, used)
-        note = (
-            f"\nnote: {p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
-        )
-        return note if asked else ""
+        asks = f"{p0.model.name} asks for {asked} (generation_config.json)"
+        return f"\nnote: {asks}, which this run does not use"
 
 
 @lru_cache(maxsize=4)
@@ -84,7 +76,7 @@ def prepare(config: Config) -> Plan:
     """
     filesystem.check_writable(config.save_directory)
     found = devices.resolve(config.device)
-    p0 = _p0(config, found[0])
+    p0 = p0_of(config, found[0])
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
         specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
@@ -129,37 +121,19 @@ def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
 def resolve_values(
     values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
 ) -> tuple[RewardSpec, ...]:
-    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's."""
+    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's.
+
+    Raises ModelError where one needs the base model's likelihood, and its engine does not give it.
+    """
     own = devices.fast_dtype(device) if dtype == "auto" else dtype
-    theirs = devices.base_dtype(base, device, dtype)
-    return tuple(rewards.resolve(value, base, own, theirs, chat) for value in values)
-
-
-def _p0(config: Config, device: str) -> P0:
-    model = reference.base_model(config.basemodel)
-    ends, named = _end_tokens(model)
-    return P0(
-        model=model,
-        dtype=reference.SERVED if model.is_served else devices.base_dtype(model, device, config.dtype),
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
-        max_new_tokens=config.max_new_tokens,
-        chat=chat_template.digest(model) if config.chat else "",
-        ends=ends,
-        named_ends=named,
-        stop=config.stop,
-    )
-
-
-def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The base model's end tokens, as endings.end_tokens; ModelError where it is none that continues text."""
-    if not model.has_files:
-        return (), ()
-    from exptilt.models import generation_config, loading
-
-    loading.check_causal(model)
-    return generation_config.end_tokens(model)
+    theirs = registry.dtype_of(base, device, dtype)
+    specs = tuple(rewards.resolve(value, base, own, theirs, chat) for value in values)
+    for value, spec in zip(values, specs, strict=True):
+        if rewards.needs_of(spec) == "base model" and not registry.capabilities(base).gives_likelihood:
+            raise ModelError(
+                f"--value {value}: {spec.kind} needs the model's logits, which {base.name} does not give"
+            )
+    return specs
 
 
 def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
@@ -172,16 +146,6 @@ def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
         truncated += fitted.truncated
         opened = opened or (not p0.chat and is_opened(p0.model, fitted.table["prompt"].to_list()))
     return chosen, skipped, truncated, opened
-
-
-def is_opened(model: ModelRef, texts: list[str]) -> bool:
-    """Whether of the special tokens that the model's tokenizer puts around `texts` some are left out."""
-    if not model.has_files:
-        return False
-    from exptilt.models.loading import load_tokenizer
-    from exptilt.models.tokenization import are_opened
-
-    return are_opened(load_tokenizer(model), texts)
 
 
 def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError, ModelError, PromptError
-from exptilt.models.reference import TOY
 from exptilt.storage import keys
 
 
@@ -33,7 +33,7 @@ def fit(
     fit. A server's prompts are not measured: it refuses a long one itself, and other policies are a
     ConfigError.
     """
-    if p0.model.is_served and policy != "error":
+    if not registry.capabilities(p0.model).measures_prompts and policy != "error":
         raise ConfigError(f"--on-long-prompt {policy}: only the server can say how long a prompt is")
     room = _room(p0)
     if room is None:
@@ -74,7 +74,7 @@ def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
 
 def _room(p0: P0) -> int | None:
     """Tokens that a prompt may have, or None without a limit."""
-    if p0.model.source == TOY or p0.model.is_served:
+    if not registry.capabilities(p0.model).has_checkpoint:
         return None
     from exptilt.models.loading import context_length
 

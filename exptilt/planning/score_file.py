@@ -9,28 +9,19 @@ from functools import lru_cache
 
 import polars as pl
 
+from exptilt import rewards
 from exptilt.config.settings import Scoring
 from exptilt.data import added_columns, files, records
+from exptilt.engines import registry
 from exptilt.errors import ConfigError
-from exptilt.models import devices, reference
+from exptilt.models import devices
 from exptilt.planning import import_file, plan, trial
+from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
 from exptilt.stages.references import SamplesRef
 from exptilt.stages.tables import read
-from exptilt.storage import filesystem, pool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """Where a file's texts are scored: devices, and the pool."""
-
-    devices: tuple[str, ...]
-    save_directory: str
-    allow_missing: bool = False  # every record of a file gets its number
-
-    def path(self, stage: str, *parts: str) -> str:
-        """The pool's path of `stage`."""
-        return pool.place(self.save_directory, stage, *parts)
+from exptilt.stages.workspace import Workspace
+from exptilt.storage import filesystem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +29,7 @@ class ScorePlan:
     """A checked file: its records' texts in the pool, shard by shard, and the values to add."""
 
     config: Scoring
-    workplace: Bench
+    workspace: Workspace
     rewards: tuple[RewardSpec, ...]
     shards: tuple[SamplesRef, ...]
     records: int
@@ -58,7 +49,7 @@ def prepare(config: Scoring) -> ScorePlan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     at = devices.resolve(config.device)
-    base = reference.base_model(config.basemodel)
+    base = registry.base_model(config.basemodel)
     specs = plan.resolve_values(config.values, base, at[0], config.dtype)
     _check_places(config)
     digest = filesystem.digest(config.file)
@@ -68,13 +59,13 @@ def prepare(config: Scoring) -> ScorePlan:
     for samples, rows in made:
         shards.append(samples)
         count += rows.height
-        opened = opened or plan.is_opened(base, rows["prompt"].to_list())
-    specs = tuple(replace(spec, opened=opened and spec.kind == "perplexity") for spec in specs)
+        opened = opened or is_opened(base, rows["prompt"].to_list())
+    specs = tuple(replace(spec, opened=opened and rewards.needs_of(spec) == "base model") for spec in specs)
     plan.load_rewards(specs, at[0])
     trial.try_rewards(specs, at[0], _cases(shards))
     return ScorePlan(
         config=config,
-        workplace=Bench(devices=at, save_directory=config.save_directory),
+        workspace=Workspace(devices=at, save_directory=config.save_directory),
         rewards=specs,
         shards=tuple(shards),
         records=count,

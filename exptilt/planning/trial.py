@@ -56,7 +56,8 @@ def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> lis
 
     Raises ModelError where none can be drawn, and what an engine raises on purpose.
     """
-    short = p0 if p0.model.is_served else replace(p0, max_new_tokens=min(p0.max_new_tokens, TOKENS))
+    is_short = registry.capabilities(p0.model).short_trial
+    short = replace(p0, max_new_tokens=min(p0.max_new_tokens, TOKENS)) if is_short else p0
 
     def draw(case: Case) -> Sample:
         seeds = keys.seeds_for(0, [case.prompt], 0, 1)

@@ -82,7 +82,7 @@ def _base(p0: dict[str, Any]) -> str:
     if "revision" not in p0:
         return str(p0["name"])
     exact = f"revision {p0['revision']}, {p0['dtype']}"
-    if p0["revision"] == reference.SERVED:
+    if p0["device"] == reference.SERVED:
         exact = "as the server had it, its weights not known"
     return f"{p0['name']} ({exact}{', prompts in its chat template' if 'chat' in p0 else ''})"
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from exptilt.reports.summary import Estimate
-from exptilt.stages.failures import Missing
+from exptilt.stages.failures import MissingPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Frontier:
     json: str
     folder: str
     data_sets: tuple[tuple[int, str], ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingPrompt, ...] = ()
 
     @property
     def saved(self) -> list[tuple[str, str]]:
@@ -43,7 +43,7 @@ class Frontier:
         return [(f"data set {number}", path) for number, path in self.data_sets]
 
     @property
-    def left_out(self) -> list[tuple[str, str]]:
+    def missing_rows(self) -> list[tuple[str, str]]:
         """The prompts that failed."""
         return [("left out", str(prompt)) for prompt in self.missing]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exptilt.reports.summary import Estimate
-from exptilt.stages.failures import Missing
+from exptilt.stages.failures import MissingPrompt
 
 BACK: Final = 0.95  # how much of the reachable way the answer to an infeasible palette goes
 
@@ -41,7 +41,7 @@ class Found:
     prompts: int
     held_out: int
     json: str
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingPrompt, ...] = ()
 
     @property
     def lam(self) -> list[float]:

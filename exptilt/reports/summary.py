@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from exptilt.stages.failures import Missing
+from exptilt.stages.failures import MissingPrompt
 from exptilt.tilting import verdict
 
 
@@ -91,7 +91,7 @@ class Summary:
     reused: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     truncated: int = 0
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[MissingPrompt] = field(default_factory=list)
     rescored: int = 0
     cut: dict[str, int] = field(default_factory=dict)
     retries: int = 0

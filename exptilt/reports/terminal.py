@@ -45,7 +45,8 @@ def _print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
 def _show_frontier(found: Frontier, console: Console) -> None:
     _print_table(frontier.headings(found), frontier.rows(found), console)
     places = [("points", found.json), ("picture", f"{found.folder}/frontier.png")]
-    _print_facts([*places, ("page", f"{found.folder}/index.html"), *found.saved, *found.left_out], console)
+    places.append(("page", f"{found.folder}/index.html"))
+    _print_facts([*places, *found.saved, *found.missing_rows], console)
 
 
 def _show_palette(found: Found, console: Console) -> None:

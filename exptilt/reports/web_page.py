@@ -80,5 +80,5 @@ def frontier(found: Frontier, picture: str) -> bytes:
         picture,
         _table(headings(found), rows(found)),
         f"<p>{escape(verdict.EXPLAINED)}</p>",
-        _listed(found.left_out),
+        _listed(found.missing_rows),
     )

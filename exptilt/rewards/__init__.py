@@ -2,6 +2,16 @@
 
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.catalogue import check_name, column_of, expand, resolve
-from exptilt.rewards.registry import load
+from exptilt.rewards.registry import load, needs_of
 
-__all__ = ["RewardSpec", "Rewards", "Scored", "check_name", "column_of", "expand", "load", "resolve"]
+__all__ = [
+    "RewardSpec",
+    "Rewards",
+    "Scored",
+    "check_name",
+    "column_of",
+    "expand",
+    "load",
+    "needs_of",
+    "resolve",
+]

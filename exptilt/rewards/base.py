@@ -3,7 +3,7 @@
 Everything in a spec's identity is in the content key of what it scored, and in the manifest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -14,7 +14,7 @@ from exptilt.models.reference import ModelRef
 
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
-Kind = Literal["classifier", "coherence", "diversity", "perplexity", "function", "file"]
+Needs = Literal["checkpoint", "base model", "rules", "code", "file"]
 Transform = Literal["logit", "prob", "logprob"]
 
 
@@ -22,14 +22,14 @@ Transform = Literal["logit", "prob", "logprob"]
 class RewardSpec:
     """What defines a reward.
 
-    `value` is its column; `pair` puts the text as a conversation; `label` is the number or name of a
-    classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
-    probability or the log of one, that of a label by itself where the model is `multi_label`; `dtype` is the
-    type that the model computes in; `chat` is p0's, for perplexity.
+    `value` is its column, `kind` a name in registry.KINDS; `pair` puts the text as a conversation; `label` is
+    the number or name of a classifier's label ("" for the usual one), or a function's name; `transform` turns
+    its logit into a probability or the log of one, that of a label by itself where the model is
+    `multi_label`; `dtype` is the type that the model computes in; `chat` is p0's, for perplexity.
     """
 
     value: str
-    kind: Kind
+    kind: str
     model: ModelRef
     pair: bool = False
     label: str = ""
@@ -78,3 +78,21 @@ class Reward(Protocol):
     ) -> Scored:
         """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardKind:
+    """A kind of reward as the registry knows it.
+
+    Attributes:
+        needs: what makes the number: a checkpoint that the value names, the base model's likelihood, rules
+            of the kind's own, the user's code, or a file that holds it.
+        load: the reward of a spec on a device. Libraries are imported here, not before.
+        version: of the rules, in the content key: another one scores anew.
+        has_labels: whether a value may choose a label, and its probability.
+    """
+
+    needs: Needs
+    load: Callable[[RewardSpec, str], Reward]
+    version: str = ""
+    has_labels: bool = False

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from exptilt import demo
-from exptilt.errors import ConfigError, ModelError
+from exptilt.errors import ConfigError
 from exptilt.models import reference
 from exptilt.models.reference import ModelRef
 from exptilt.rewards import labels
-from exptilt.rewards.base import Kind, RewardSpec, Transform
+from exptilt.rewards.base import RewardSpec, Transform
+from exptilt.rewards.registry import KINDS
 
 GROUP: Final = "exptilt.rewards"
 VALUE: Final = re.compile(
@@ -35,7 +36,7 @@ COLUMNS: Final = frozenset(
 class Entry:
     """One value of the catalogue: its kind, its checkpoint, its text and its label."""
 
-    kind: Kind
+    kind: str
     source: str = ""
     pair: bool = False
     label: str = ""
@@ -48,8 +49,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "gpt2-harmless": Entry(kind="classifier", source="Ray2333/gpt2-large-harmless-reward_model", pair=True),
     "harmless": Entry(kind="classifier", source="OpenAssistant/reward-model-deberta-v3-large-v2"),
     "coherence": Entry(kind="coherence", source="princeton-nlp/sup-simcse-bert-base-uncased"),
-    "diversity": Entry(kind="diversity"),
-    "perplexity": Entry(kind="perplexity"),
+    **{name: Entry(kind=name) for name, kind in KINDS.items() if kind.needs in ("rules", "base model")},
 }
 ALL: Final = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence", "perplexity")
 KNOWN: Final = (
@@ -93,12 +93,13 @@ def column_of(value: str) -> str:
 
 
 def check_name(value: str) -> None:
-    """Raise ConfigError unless `value` names a reward that could be had."""
+    """Raise ConfigError unless `value` names a reward that there may be."""
     asked = parse(value)
-    is_classifier = _is_model(asked) or getattr(CATALOGUE.get(asked.source), "kind", "") == "classifier"
-    if not is_classifier:
+    entry = CATALOGUE.get(asked.source)
+    has_labels = KINDS[entry.kind].has_labels if entry else _is_model(asked)
+    if not has_labels:
         _check_source(value, asked.source)
-    if not is_classifier and (asked.label or asked.transform != "logit"):
+    if not has_labels and (asked.label or asked.transform != "logit"):
         raise ConfigError(f"--value {value}: #LABEL, :prob and :logprob are for classifiers")
     if asked.column in COLUMNS:
         raise ConfigError(f"--value {value}: the tables have a column {asked.column!r} already")
@@ -130,22 +131,21 @@ def expand(values: Sequence[str], basemodel: str, data: str) -> list[str]:
 
 
 def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str, chat: str = "") -> RewardSpec:
-    """The reward that `value` means beside base model `base`; ModelError where it cannot be had.
+    """The reward that `value` means beside base model `base`; ModelError where there is no such model.
 
-    Reward models compute in `dtype`, the base model (for perplexity) in `base_dtype`; `chat` is p0's.
+    Reward models compute in `dtype`, the base model, where a value needs it, in `base_dtype`; `chat` is p0's.
     """
     asked = parse(value)
     if FUNCTION.fullmatch(asked.source) or _plugin(asked.source):
         name = asked.source.rpartition(":")[2]
         return RewardSpec(value=asked.column, kind="function", model=_code(asked), label=name)
     entry = CATALOGUE.get(asked.source, Entry(kind="classifier", source=asked.source))
-    if entry.kind == "perplexity":
-        if base.is_served:
-            raise ModelError(f"--value {value}: perplexity needs the model's logits, which a server keeps")
-        return RewardSpec(value=asked.column, kind="perplexity", model=base, dtype=base_dtype, chat=chat)
-    if entry.kind == "diversity":
-        rules = ModelRef(name="diversity", source="diversity", revision="words-1")
-        return RewardSpec(value=asked.column, kind="diversity", model=rules)
+    kind = KINDS[entry.kind]
+    if kind.needs == "base model":
+        return RewardSpec(value=asked.column, kind=entry.kind, model=base, dtype=base_dtype, chat=chat)
+    if kind.needs == "rules":
+        rules = ModelRef(name=entry.kind, source=entry.kind, revision=kind.version)
+        return RewardSpec(value=asked.column, kind=entry.kind, model=rules)
     return _with_model(asked, entry, base, dtype)
 
 
@@ -162,7 +162,7 @@ def _with_model(asked: Asked, entry: Entry, base: ModelRef, dtype: str) -> Rewar
         transform=asked.transform,
         dtype="float32" if of_demo else dtype,
     )
-    if spec.kind != "classifier":
+    if not KINDS[spec.kind].has_labels:
         return spec
     from exptilt.models.loading import config_of
 

@@ -12,6 +12,7 @@ import torch
 from scipy.special import log_expit, log_softmax
 from transformers import AutoModelForSequenceClassification
 
+from exptilt.data.texts import texts_of
 from exptilt.errors import ModelError
 from exptilt.models.batching import Budget, in_batches
 from exptilt.models.forward import accepted
@@ -79,7 +80,7 @@ class Classifier:
 
     def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Rewards, int]:
         """Logits [S, labels] of S texts, and how many texts were cut."""
-        texts = [self._text(x, y) for x, y in zip(prompts, completions, strict=True)]
+        texts = self._texts(prompts, completions)
         key = hashlib.blake2b(repr(texts).encode()).hexdigest()
         with self.lock:
             if key not in self.kept:
@@ -88,11 +89,12 @@ class Classifier:
                 self.kept.popitem(last=False)
             return self.kept[key]
 
-    def _text(self, prompt: str, completion: str) -> Text:
+    def _texts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Text]:
         if not self.pair:
-            return (prompt + completion,)
+            return [(text,) for text in texts_of(prompts, completions)]
         before, after = CONVERSATION
-        return (f"{before}{prompt}{after}", completion.strip())
+        pairs = zip(prompts, completions, strict=True)
+        return [(f"{before}{prompt}{after}", completion.strip()) for prompt, completion in pairs]
 
     @torch.inference_mode()
     def _compute(self, texts: list[Text], prompts: Sequence[str]) -> tuple[Rewards, int]:

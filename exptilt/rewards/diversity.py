@@ -13,6 +13,7 @@ import numpy as np
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
+from exptilt.data.texts import texts_of
 from exptilt.rewards.base import RewardSpec, Scored
 
 ABBREVIATIONS: Final = frozenset(
@@ -31,8 +32,8 @@ class DiversityReward:
         self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward."""
-        texts = [x + y for x, y in zip(prompts, completions, strict=True)]
-        return Scored(np.array([diversity(text) for text in texts], dtype=np.float64))
+        numbers = [diversity(text) for text in texts_of(prompts, completions)]
+        return Scored(np.array(numbers, dtype=np.float64))
 
 
 def diversity(text: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exptilt.data.texts import texts_of
 from exptilt.errors import RewardError
 from exptilt.rewards.base import RewardSpec, Scored
 
@@ -32,7 +33,7 @@ class PerplexityReward:
         forward = self._forward([prompts[i] for i in missing], [completions[i] for i in missing])
         for i, (nll, _) in zip(missing, forward, strict=True):
             if nll is None:
-                text = prompts[i] + completions[i]
+                (text,) = texts_of(prompts[i : i + 1], completions[i : i + 1])
                 raise RewardError(f"perplexity of a text of one token is not defined: {text[:60]!r}")
             found[i] = nll
         cut = sum(own.cut for own in forward)
@@ -50,5 +51,4 @@ class PerplexityReward:
         tokenizer = load_tokenizer(self.spec.model)
         check_continues(model, words_of(tokenizer, model), self.device)
         starts = rendered(tokenizer, prompts) if chat else prompts
-        texts = [x + y for x, y in zip(starts, completions, strict=True)]
-        return text_nll(model, tokenizer, texts, self.device, special=not chat)
+        return text_nll(model, tokenizer, texts_of(starts, completions), self.device, special=not chat)

@@ -1,8 +1,59 @@
-"""Which reward scores by a spec."""
+"""Which kinds of reward there are, what each needs, and which one scores by a spec."""
+
+from typing import Final
 
 from exptilt.errors import RewardError
 from exptilt.once import once
-from exptilt.rewards.base import Reward, RewardSpec
+from exptilt.rewards.base import Needs, Reward, RewardKind, RewardSpec
+
+
+def _classifier(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.classifier import ClassifierReward
+
+    return ClassifierReward(spec, device)
+
+
+def _coherence(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.coherence import CoherenceReward
+
+    return CoherenceReward(spec, device)
+
+
+def _diversity(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.diversity import DiversityReward
+
+    return DiversityReward(spec)
+
+
+def _perplexity(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.perplexity import PerplexityReward
+
+    return PerplexityReward(spec, device)
+
+
+def _function(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.function import FunctionReward
+
+    return FunctionReward(spec)
+
+
+def _file(spec: RewardSpec, device: str) -> Reward:
+    raise RewardError(f"value {spec.value!r} is known only where {spec.model.name} holds it")
+
+
+KINDS: Final[dict[str, RewardKind]] = {
+    "classifier": RewardKind(needs="checkpoint", load=_classifier, has_labels=True),
+    "coherence": RewardKind(needs="checkpoint", load=_coherence),
+    "diversity": RewardKind(needs="rules", load=_diversity, version="words-1"),
+    "perplexity": RewardKind(needs="base model", load=_perplexity),
+    "function": RewardKind(needs="code", load=_function),
+    "file": RewardKind(needs="file", load=_file),
+}
+
+
+def needs_of(spec: RewardSpec) -> Needs:
+    """What makes the numbers of `spec`."""
+    return KINDS[spec.kind].needs
 
 
 @once
@@ -11,26 +62,4 @@ def load(spec: RewardSpec, device: str) -> Reward:
 
     Raises ModelError or RewardError, which name the value, where it does not load.
     """
-    match spec.kind:
-        case "file":
-            raise RewardError(f"value {spec.value!r} is known only where {spec.model.name} holds it")
-        case "function":
-            from exptilt.rewards.function import FunctionReward
-
-            return FunctionReward(spec)
-        case "perplexity":
-            from exptilt.rewards.perplexity import PerplexityReward
-
-            return PerplexityReward(spec, device)
-        case "diversity":
-            from exptilt.rewards.diversity import DiversityReward
-
-            return DiversityReward(spec)
-        case "coherence":
-            from exptilt.rewards.coherence import CoherenceReward
-
-            return CoherenceReward(spec, device)
-        case "classifier":
-            from exptilt.rewards.classifier import ClassifierReward
-
-            return ClassifierReward(spec, device)
+    return KINDS[spec.kind].load(spec, device)

@@ -6,6 +6,6 @@ They know nothing of who calls them: the flows and the research API run the same
 from exptilt.stages.explore import explore
 from exptilt.stages.generate import generate
 from exptilt.stages.resample import resample
-from exptilt.stages.score import Workplace, agreed, score
+from exptilt.stages.score import agreed, score
 
-__all__ = ["Workplace", "agreed", "explore", "generate", "resample", "score"]
+__all__ = ["agreed", "explore", "generate", "resample", "score"]

@@ -21,7 +21,7 @@ def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
     parts = [*scored.samples.parts, *(part for ref in scored.rewards for part in ref.parts)]
     n, lams = config.nsamples, config.lams
     key = keys.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": lams})
-    path = recipe.path("explored", key)
+    path = recipe.workspace.path("explored", key)
     _, cached = pool.compute_once(path, lambda: _explore(recipe, scored, lams))
     return ExploredRef(scored=scored, path=path, cached=cached)
 

@@ -6,14 +6,17 @@ from typing import Any, Final, TypeVar
 
 from exptilt.errors import ExptiltError, PromptError, PromptRefused
 
-MOST: Final = 4  # a failure at more items than these is nobody's own: it is raised as it came
+MOST: Final = 4  # where more items fail, the cause is not theirs: the first error is raised as it came
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """A prompt that is left out: its index, the beginning of its text, and why."""
+class MissingPrompt:
+    """A prompt that failed and is left out: its index, the beginning of its text, and why.
+
+    A prompt that --on-long-prompt skips is not one: it is in no shard.
+    """
 
     prompt_index: int
     prompt: str
@@ -23,10 +26,10 @@ class Missing:
         return f"prompt {self.prompt_index} ({self.prompt!r}): {self.why}"
 
 
-def missing(row: dict[str, Any], verb: str, error: Exception) -> Missing:
+def missing_prompt(row: dict[str, Any], verb: str, error: Exception) -> MissingPrompt:
     """The prompt of `row` with what failed at it, in one line."""
     said = next(iter(str(error).splitlines()), "") or "no reason given"
-    return Missing(
+    return MissingPrompt(
         prompt_index=row["prompt_index"],
         prompt=row["prompt"][:60],
         why=f"{verb} failed with {type(error).__name__}: {said[:300]}",
@@ -36,16 +39,16 @@ def missing(row: dict[str, Any], verb: str, error: Exception) -> Missing:
 class PromptsFailed(PromptError):
     """Prompts at which an engine or a reward fails, named; and what was drawn of the others meanwhile."""
 
-    def __init__(self, prompts: Sequence[Missing], tokens: int = 0, seconds: float = 0.0) -> None:
+    def __init__(self, prompts: Sequence[MissingPrompt], tokens: int = 0, seconds: float = 0.0) -> None:
         self.missing, self.tokens, self.seconds = tuple(prompts), tokens, seconds
         super().__init__("; ".join(map(str, prompts)))
 
-    def __reduce__(self) -> tuple[type["PromptsFailed"], tuple[tuple[Missing, ...], int, float]]:
+    def __reduce__(self) -> tuple[type["PromptsFailed"], tuple[tuple[MissingPrompt, ...], int, float]]:
         return type(self), (self.missing, self.tokens, self.seconds)
 
 
-class NothingLeft(PromptsFailed):
-    """A shard all of whose prompts failed, in a run that may leave them out."""
+class AllMissing(PromptsFailed):
+    """A shard all of whose prompts are missing, in a run that may leave them out."""
 
 
 def narrowed(
@@ -85,7 +88,7 @@ def _halves(part: range) -> list[range]:
 
 
 def _at(part: range, error: Exception) -> dict[int, Exception]:
-    """The error by the place of its item, empty where that is not known; raises what is nobody's own."""
+    """The error by the place of its item, empty where that is not known; raises any other error."""
     if isinstance(error, PromptRefused) and error.place is not None:
         return {part[error.place]: error}
     if isinstance(error, (ExptiltError, OSError)) and not isinstance(error, PromptRefused):

@@ -29,7 +29,7 @@ def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None =
     try:
         return _generate(recipe, shard, first, last)
     except PromptsFailed as error:
-        if not recipe.allow_missing:
+        if not recipe.workspace.allow_missing:
             raise
         kept = without(recipe, shard, error.missing)
         return replace(
@@ -73,7 +73,7 @@ def drawn_first(recipe: Recipe, shard: ShardRef) -> pl.DataFrame:
 def _folder(recipe: Recipe, shard: ShardRef) -> str:
     assert recipe.p0  # a file's samples are not drawn
     key = keys.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
-    return recipe.path("samples", key)
+    return recipe.workspace.path("samples", key)
 
 
 def _parts(
@@ -123,7 +123,7 @@ def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
     if not failed:
         return _joined(made)
     filesystem.write_json(note, [row["prompt_id"] for row, _ in failed])
-    missing = [failures.missing(row, "drawing", error) for row, error in failed]
+    missing = [failures.missing_prompt(row, "drawing", error) for row, error in failed]
     if made:
         kept = without(recipe, shard, missing)
         _kept(recipe, kept, first, last, lambda *_: _joined(made))

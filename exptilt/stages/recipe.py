@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from exptilt.config.settings import Config, MCAligned
+from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.rewards import RewardSpec
-from exptilt.storage import pool
+from exptilt.stages.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,8 @@ class Recipe:
         """What draws: the base model and where it is, or the file's name."""
         if self.p0 is None:
             return self.name
-        where = "" if self.p0.model.is_served else f" on {', '.join(self.devices)} ({self.p0.dtype})"
+        is_local = registry.capabilities(self.p0.model).is_local
+        where = f" on {', '.join(self.devices)} ({self.p0.dtype})" if is_local else ""
         return f"{self.p0.model.name}{where}"
 
     @property
@@ -40,10 +42,10 @@ class Recipe:
         return 0 if self.config.batch_size == "auto" else self.config.batch_size
 
     @property
-    def allow_missing(self) -> bool:
-        """Whether prompts that fail may be left out."""
-        return self.config.allow_missing
-
-    def path(self, stage: str, *parts: str) -> str:
-        """The pool's path of `stage`."""
-        return pool.place(self.config.save_directory, stage, *parts)
+    def workspace(self) -> Workspace:
+        """Where its steps work."""
+        return Workspace(
+            devices=self.devices,
+            save_directory=self.config.save_directory,
+            allow_missing=self.config.allow_missing,
+        )

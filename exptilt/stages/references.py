@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exptilt.stages.failures import Missing
+from exptilt.stages.failures import MissingPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class SamplesRef:
     tokens: int
     seconds: float
     counts: str = ""
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingPrompt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class RewardsRef:
     parts: tuple[str, ...]
     cached: bool
     seconds: float
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingPrompt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) 
     parts = [*samples.parts, *(part for ref in scored for part in ref.parts)]
     parts += [samples.counts] if samples.counts else []
     key = keys.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
-    path = recipe.path("draws", key)
+    path = recipe.workspace.path("draws", key)
     _, cached = pool.compute_once(path, lambda: _resample(recipe, samples, scored))
     return DrawsRef(samples=samples, rewards=tuple(scored), path=path, cached=cached)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -17,32 +17,15 @@ from exptilt.stages import failures
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
-from exptilt.stages.shards import left
+from exptilt.stages.shards import samples_without
 from exptilt.stages.tables import Made, described, read, samples_of
+from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
 
 AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
 
 
-class Workplace(Protocol):
-    """Where scoring happens: devices, and a pool."""
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices that models run on."""
-        ...
-
-    @property
-    def allow_missing(self) -> bool:
-        """Whether prompts that fail may be left out."""
-        ...
-
-    def path(self, stage: str, *parts: str) -> str:
-        """The pool's path of `stage`."""
-        ...
-
-
-def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
+def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
     """The rewards of one value for a shard's samples; RewardError where one is not finite.
 
     Raises PromptsFailed where the value fails at some prompts; with allow_missing it names them in the
@@ -50,9 +33,9 @@ def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
     """
     began = time.perf_counter()
     try:
-        done = [_score_part(at, samples, part, spec) for part in samples.parts]
+        done = [_score_part(workspace, samples, part, spec) for part in samples.parts]
     except PromptsFailed as error:
-        if not at.allow_missing:
+        if not workspace.allow_missing:
             raise
         return RewardsRef(value=spec.value, parts=(), cached=False, seconds=0.0, missing=error.missing)
     return RewardsRef(
@@ -63,20 +46,22 @@ def score(at: Workplace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
     )
 
 
-def _score_part(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
+def _score_part(workspace: Workspace, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
     digest = described(part).files["samples"]["sha256"]
     key = keys.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
-    path = at.path("rewards", key)
-    _, cached = pool.compute_once(path, lambda: _reward(at, samples, part, spec))
+    path = workspace.path("rewards", key)
+    _, cached = pool.compute_once(path, lambda: _reward(workspace, samples, part, spec))
     return path, cached
 
 
-def _reward(at: Workplace, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
+def _reward(workspace: Workspace, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
     prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
     table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
     began = time.perf_counter()
-    scored = on_one_of(at.devices, "score", AT_ONCE, lambda d: _scored(rewards.load(spec, d), table, spec))
-    if at.allow_missing:
+    scored = on_one_of(
+        workspace.devices, "score", AT_ONCE, lambda d: _scored(rewards.load(spec, d), table, spec)
+    )
+    if workspace.allow_missing:
         _name_not_finite(scored.rewards, table, spec)
     _refuse_not_finite(scored.rewards, table, spec)
     rows = table.select("prompt_id", "sample_index").with_columns(
@@ -105,7 +90,9 @@ def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Sc
     made, failed = failures.narrowed(prompt_ids, work)
     if failed:
         verb = f"value {spec.value!r}"
-        missing = [failures.missing(of([name]).row(0, named=True), verb, error) for name, error in failed]
+        missing = [
+            failures.missing_prompt(of([name]).row(0, named=True), verb, error) for name, error in failed
+        ]
         raise PromptsFailed(missing) from failed[0][1]
     numbers = np.concatenate([part.rewards for part in made])
     return rewards.Scored(numbers, sum(p.cut for p in made), sum(p.recomputed for p in made))
@@ -117,7 +104,7 @@ def _name_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: Reward
     error = RewardError("a reward that is not finite")
     if bad.height:
         rows = bad.iter_rows(named=True)
-        raise PromptsFailed([failures.missing(row, f"value {spec.value!r}", error) for row in rows])
+        raise PromptsFailed([failures.missing_prompt(row, f"value {spec.value!r}", error) for row in rows])
 
 
 def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> ScoredRef:
@@ -128,11 +115,13 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     missing = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
     if not missing:
         return ScoredRef(samples=samples, rewards=tuple(scored))
-    only = left(recipe, samples, missing)
+    only = samples_without(recipe, samples, missing)
     table = samples_of(only, recipe.config.nsamples)
     path = pool.keep(recipe.config.save_directory, "samples", "samples", table, {"of": list(samples.parts)})
     only = replace(only, parts=(path,))
-    return ScoredRef(samples=only, rewards=tuple(score(recipe, only, spec) for spec in recipe.rewards))
+    return ScoredRef(
+        samples=only, rewards=tuple(score(recipe.workspace, only, spec) for spec in recipe.rewards)
+    )
 
 
 def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:

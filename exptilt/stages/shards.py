@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from exptilt.stages.failures import Missing, NothingLeft
+from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
 from exptilt.stages.tables import read
@@ -22,19 +22,19 @@ def part_of(recipe: Recipe, whole: ShardRef, rows: Sequence[dict[str, Any]]) -> 
     return some(recipe, whole, [row["prompt_id"] for row in rows])
 
 
-def without(recipe: Recipe, whole: ShardRef, missing: Sequence[Missing]) -> ShardRef:
-    """The shard without the prompts `missing`. Raises NothingLeft where these are all."""
-    gone = {prompt.prompt_index for prompt in missing}
-    rows = read(whole.prompts, "prompts").filter(~pl.col("prompt_index").is_in(list(gone)))
+def without(recipe: Recipe, whole: ShardRef, missing: Sequence[MissingPrompt]) -> ShardRef:
+    """The shard without the prompts `missing`. Raises AllMissing where these are all."""
+    indices = [prompt.prompt_index for prompt in missing]
+    rows = read(whole.prompts, "prompts").filter(~pl.col("prompt_index").is_in(indices))
     if rows.is_empty():
-        raise NothingLeft(missing)
+        raise AllMissing(missing)
     return some(recipe, whole, rows["prompt_id"].to_list())
 
 
-def left(recipe: Recipe, samples: SamplesRef, missing: Sequence[Missing]) -> SamplesRef:
-    """The samples of the prompts that are not `missing`, which is noted. Raises NothingLeft where none is."""
-    gone = (*samples.missing, *missing)
-    return dataclasses.replace(samples, shard=without(recipe, samples.shard, gone), missing=gone)
+def samples_without(recipe: Recipe, samples: SamplesRef, missing: Sequence[MissingPrompt]) -> SamplesRef:
+    """The samples of the prompts that are not `missing`, which is noted. Raises AllMissing where none is."""
+    both = (*samples.missing, *missing)
+    return dataclasses.replace(samples, shard=without(recipe, samples.shard, both), missing=both)
 
 
 def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef:

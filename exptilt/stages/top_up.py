@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 
 from exptilt.config.settings import MCAligned
-from exptilt.stages.failures import Missing, NothingLeft
+from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.generate import generate
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
 from exptilt.stages.score import score
-from exptilt.stages.shards import left, some
+from exptilt.stages.shards import samples_without, some
 from exptilt.stages.tables import by_count, matrix_of, read
 from exptilt.storage import pool, schemas
 from exptilt.tilting import diagnostics, weights
@@ -55,13 +55,13 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
     """Draw and score samples first..last-1 of the prompts `needy`; those that fail now are left out whole."""
     try:
         drawn = generate(recipe, some(recipe, have.samples.shard, needy), first, last)
-    except NothingLeft as error:
-        return _left(recipe, have, error.missing)
-    scored = [score(recipe, drawn, spec) for spec in recipe.rewards]
-    have = _left(recipe, have, drawn.missing)
+    except AllMissing as error:
+        return _without(recipe, have, error.missing)
+    scored = [score(recipe.workspace, drawn, spec) for spec in recipe.rewards]
+    have = _without(recipe, have, drawn.missing)
     unscored = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
     if unscored:
-        have = _left(recipe, have, unscored)
+        have = _without(recipe, have, unscored)
         names = set(read(have.samples.shard.prompts, "prompts")["prompt_id"])
         rest = [name for name in needy if name in names]
         return _more(recipe, have, rest, first, last) if rest else have
@@ -76,9 +76,11 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
     return ScoredRef(samples=samples, rewards=rewards)
 
 
-def _left(recipe: Recipe, have: ScoredRef, missing: Sequence[Missing]) -> ScoredRef:
+def _without(recipe: Recipe, have: ScoredRef, missing: Sequence[MissingPrompt]) -> ScoredRef:
     """The shard without the prompts `missing`."""
-    return dataclasses.replace(have, samples=left(recipe, have.samples, missing)) if missing else have
+    if not missing:
+        return have
+    return dataclasses.replace(have, samples=samples_without(recipe, have.samples, missing))
 
 
 def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from exptilt.config.settings import C, build
 from exptilt.errors import ShardsFailed
-from exptilt.stages.failures import NothingLeft
+from exptilt.stages.failures import AllMissing
 from tasks.runtime.crashed_runs import sign_and_bury
 from tasks.runtime.progress import Progress
 from tasks.runtime.shutdown import stopping_at_once
@@ -77,15 +77,15 @@ def _listed_plainly(given: Any) -> str:
 def finished(lines: Sequence[Line]) -> list[Any]:
     """Wait for every shard; each line is a shard's futures in order. Gives the last ones' results.
 
-    A shard of which nothing is left, where prompts may be left out, gives NothingLeft. Raises ShardsFailed,
+    A shard of which nothing is left, where prompts may be left out, gives AllMissing. Raises ShardsFailed,
     which lists every shard that failed, once all have ended.
     """
     _wait(lines)
     failures = {i: _failure(line) for i, line in enumerate(lines) if not _is_done(line)}
-    left_out = {i: error for i, error in failures.items() if isinstance(error, NothingLeft)}
-    if len(left_out) < len(failures) or len(left_out) == len(lines):
+    missing = {i: error for i, error in failures.items() if isinstance(error, AllMissing)}
+    if len(missing) < len(failures) or len(missing) == len(lines):
         raise ShardsFailed(_listed(failures, len(lines))) from next(iter(failures.values()))
-    return [left_out[i] if i in left_out else line[-1].result() for i, line in enumerate(lines)]
+    return [missing[i] if i in missing else line[-1].result() for i, line in enumerate(lines)]
 
 
 def _wait(lines: Sequence[Line]) -> None:

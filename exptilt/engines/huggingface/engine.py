@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exptilt.data.texts import texts_of
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.huggingface.decoding import Rows, decode, decode_plainly
 from exptilt.engines.huggingface.ways import way_of
@@ -121,7 +122,7 @@ class TransformersEngine:
         new = [row[:n] for row, n in zip(rows.tokens.tolist(), counts, strict=True)]
         completions = [before_stop(text, self.p0.stop) for text in self._completions(prompt_ids, new)]
         drawn = [a + b for a, b in zip(prompt_ids, new, strict=True)]
-        texts = [a + b for a, b in zip(prompts, completions, strict=True)]
+        texts = texts_of(prompts, completions)
         reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
         nlls, rescored, cut = self._nlls(texts, drawn, rows.raw.tolist())
         columns = (completions, counts, reasons, rows.logprob.tolist(), nlls, rescored, cut)

@@ -1,0 +1,55 @@
+"""p0 of a run: the base model, its dtype, end tokens and chat template; and a sampler it asks for instead."""
+
+from exptilt.config.settings import Config
+from exptilt.engines import registry
+from exptilt.engines.base import P0
+from exptilt.models.reference import ModelRef
+
+
+def p0_of(config: Config, device: str) -> P0:
+    """What defines p0 in a run of `config` on `device`; ModelError where the base model cannot draw so."""
+    model = registry.base_model(config.basemodel)
+    ends, named = _end_tokens(model)
+    return P0(
+        model=model,
+        dtype=registry.dtype_of(model, device, config.dtype),
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        chat=registry.chat_digest(model) if config.chat else "",
+        ends=ends,
+        named_ends=named,
+        stop=config.stop,
+    )
+
+
+def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The base model's end tokens, as generation_config.end_tokens; ModelError where it continues no text."""
+    if not registry.capabilities(model).has_checkpoint:
+        return (), ()
+    from exptilt.models import generation_config, loading
+
+    loading.check_causal(model)
+    return generation_config.end_tokens(model)
+
+
+def is_opened(model: ModelRef, texts: list[str]) -> bool:
+    """Whether of the special tokens that the model's tokenizer puts around `texts` some are left out."""
+    if not registry.capabilities(model).has_checkpoint:
+        return False
+    from exptilt.models.loading import load_tokenizer
+    from exptilt.models.tokenization import are_opened
+
+    return are_opened(load_tokenizer(model), texts)
+
+
+def other_sampler(p0: P0) -> str:
+    """How the checkpoint's generation configuration would draw otherwise, in a few words; "" where it would
+    not, or has none."""
+    if not registry.capabilities(p0.model).has_checkpoint:
+        return ""
+    from exptilt.models.generation_config import unlike
+
+    used = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
+    return unlike(p0.model, {**used, "stop_strings": list(p0.stop)})
