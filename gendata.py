@@ -9,11 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exptilt.config.settings import C, MCAligned, Original, build
+import exptilt
 from exptilt.errors import ExptiltError
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
+
+    from exptilt import Result
 
 
 class TextGeneration:
@@ -62,9 +64,9 @@ class TextGeneration:
             max_new_tokens=self.max_new_tokens,
         )
 
-    def generate_from_original_model(self, batch_size: int = 32) -> None:
+    def generate_from_original_model(self, batch_size: int = 32) -> "Result":
         """Draw one completion per prompt and write `file_path`: prompt, generated, perplexity."""
-        self._run(Original, batch_size=batch_size)
+        return _shown(exptilt.original(**self._settings, batch_size=batch_size))
 
     def generate_from_MC_aligned_model(  # noqa: N802 - the research code's name
         self,
@@ -73,7 +75,7 @@ class TextGeneration:
         MC_nsamples: int = 32,
         start_index: int = 0,
         end_index: int | None = None,
-    ) -> None:
+    ) -> "Result":
         """Keep one of MC_nsamples completions per prompt, by weights exp(Σ λ r), and write records.
 
         Args:
@@ -84,17 +86,11 @@ class TextGeneration:
             end_index: end of the prompts, exclusive; None or 0 for all.
         """
         tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples}
-        self._run(MCAligned, **tilt, start=start_index, end=end_index or None)
+        return _shown(exptilt.mc_aligned(**self._settings, **tilt, start=start_index, end=end_index or None))
 
-    def _run(self, model: type[C], **settings: Any) -> None:
-        from rich.console import Console
-        from rich.progress import track
-
-        from exptilt.local_run import run
-        from exptilt.planning.plan import prepare
-        from exptilt.reports.terminal import show
-
-        common = {
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
             "basemodel": self.basemodel_name,
             "data": self.data_name,
             "save_directory": self.save_directory,
@@ -103,10 +99,21 @@ class TextGeneration:
             "max_new_tokens": self.max_new_tokens,
             "seed": self.seed,
         }
-        plan = prepare(build(model, {**common, **settings}))
-        console = Console(stderr=True)
-        watched = track(plan.shards, "shards", console=console, disable=not console.is_terminal)
-        show(run(plan, watched), Console())
+
+
+def _shown(result: "Result") -> "Result":
+    """`result`, its summary printed."""
+    from rich.console import Console
+
+    from exptilt.reports.terminal import show
+
+    show(result.summary, Console())
+    return result
+
+
+def _unprinted(result: Any) -> Any:
+    """What Fire is to print of `result`: nothing of a run's, which is printed already."""
+    return None if isinstance(result, exptilt.Result) else result
 
 
 def main() -> None:
@@ -118,7 +125,7 @@ def main() -> None:
 
     set_up()
     try:
-        fire.Fire(TextGeneration)
+        fire.Fire(TextGeneration, serialize=_unprinted)
     except ExptiltError as error:
         fail(str(error))
     except KeyboardInterrupt:

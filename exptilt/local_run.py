@@ -1,28 +1,127 @@
-"""The steps of a run in one process, one shard after the other, without an orchestrator."""
+"""The steps of every kind of run in one process, one shard after the other, without an orchestrator."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from exptilt import stages
-from exptilt.outputs import dataset
+from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.settings import Original, Scoring, Valued
+from exptilt.errors import Stopped
+from exptilt.outputs import dataset, palette, scores, sweep
 from exptilt.outputs.dataset import Shard
+from exptilt.planning import exploration, score_file
+from exptilt.planning import plan as run_plan
 from exptilt.planning.plan import Plan
-from exptilt.reports.summary import Summary
+from exptilt.planning.score_file import ScorePlan
+from exptilt.reports.terminal import Outcome
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import ShardRef
+from exptilt.stages.references import ExploredRef, ScoredRef, ShardRef
+
+T = TypeVar("T")
+R = TypeVar("R")
+Watch = Callable[
+    [Sequence[Any]], Iterable[Any]
+]  # gives the shards that it gets, and may show how far they are
 
 
-def run(plan: Plan, shards: Iterable[ShardRef] | None = None) -> Summary:
-    """Do all of `plan`, reusing what the pool holds; `shards` may wrap plan.shards to watch them."""
-    return dataset.merge(plan, [_shard(plan.recipe, s) for s in shards or plan.shards])
+def prepare(config: BaseModel) -> Plan | ScorePlan:
+    """The plan of a configuration of any kind, from files as they are now.
+
+    Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
+    """
+    for kept in (run_plan.prepare, exploration.prepare, score_file.prepare):
+        kept.cache_clear()
+    match config:
+        case Scoring():
+            return score_file.prepare(config)
+        case Sweep() | Palette():
+            return exploration.prepare(config)
+        case Original() | Valued():
+            return run_plan.prepare(config)
+    raise TypeError(f"{type(config).__name__} configures no run")
+
+
+def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
+    """Do all of `plan`, of whichever kind it is, reusing what the pool holds.
+
+    Raises the first shard's error, once every other shard is saved.
+    """
+    if isinstance(plan, ScorePlan):
+        return _score(plan, watch)
+    match plan.recipe.config:
+        case Sweep():
+            return _sweep(plan, watch)
+        case Palette():
+            return _palette(plan, watch)
+        case _:
+            return dataset.merge(plan, _each(watch(plan.shards), lambda shard: _shard(plan.recipe, shard)))
+
+
+def _score(plan: ScorePlan, watch: Watch) -> Outcome:
+    at, pairs = plan.workspace, [(shard, spec) for shard in plan.shards for spec in plan.rewards]
+    made = _each(watch(pairs), lambda pair: stages.score(at, *pair))
+    return scores.save(plan, [ref for ref in made if not isinstance(ref, AllMissing)])
+
+
+def _sweep(plan: Plan, watch: Watch) -> Outcome:
+    recipe, config = plan.recipe, plan.recipe.config
+    assert isinstance(config, Sweep)
+    shards = watch(plan.scored or plan.shards)
+    explored = _each(shards, lambda shard: stages.explore(recipe, _scored(recipe, shard)))
+    for place in config.saved:
+        chosen = exploration.tilted(plan, config.vectors[place])
+        dataset.merge(chosen, [_tilted(chosen.recipe, shard) for shard in explored])
+    return sweep.frontier(plan, explored)
+
+
+def _palette(plan: Plan, watch: Watch) -> Outcome:
+    shards = watch(plan.scored or plan.shards)
+    return palette.find(plan, _each(shards, lambda shard: _scored(plan.recipe, shard)))
+
+
+def _each(shards: Iterable[T], work: Callable[[T], R]) -> list[R | AllMissing]:
+    """What `work` gives for every shard, AllMissing where all prompts of one are left out."""
+    made: list[R | AllMissing] = []
+    failed: list[Exception] = []
+    for shard in shards:
+        try:
+            made.append(work(shard))
+        except AllMissing as error:
+            made.append(error)
+        except Stopped:
+            raise
+        except Exception as error:
+            failed.append(error)
+    if failed:
+        count = f"{len(failed)} of {len(failed) + len(made)} shards failed"
+        failed[0].add_note(f"{count}; the others are saved, and a re-run does only what is missing")
+        raise failed[0]
+    return made
 
 
 def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
-    try:
-        samples = stages.generate(recipe, shard)
-        if not recipe.rewards:
-            return samples
-        scored = [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
-        return stages.resample(recipe, samples, scored)
-    except AllMissing as error:
-        return error
+    samples = stages.generate(recipe, shard)
+    if not recipe.rewards:
+        return samples
+    return stages.resample(
+        recipe, samples, [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
+    )
+
+
+def _scored(recipe: Recipe, shard: ShardRef | ScoredRef) -> ScoredRef:
+    """A shard drawn and scored, or as a scored file has it."""
+    if isinstance(shard, ScoredRef):
+        return stages.agreed(recipe, shard.samples, shard.rewards)
+    samples = stages.generate(recipe, shard)
+    return stages.agreed(
+        recipe, samples, [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
+    )
+
+
+def _tilted(recipe: Recipe, shard: ExploredRef | AllMissing) -> Shard:
+    if isinstance(shard, AllMissing):
+        return shard
+    return stages.resample(recipe, shard.scored.samples, shard.scored.rewards)

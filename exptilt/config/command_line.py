@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from exptilt.config import flag_groups
 from exptilt.config.settings import C, build
 from exptilt.errors import ConfigError
 from exptilt.process_setup import set_up
@@ -23,14 +24,23 @@ def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
     sys.exit(code)
 
 
-def command_line(model: type[C], argv: list[str] | None = None) -> C:
+def command_line(
+    model: type[C], argv: list[str] | None = None, program: str = "", closing: str | None = None
+) -> C:
     """The configuration that the command line asks for; one line and exit code 2 where it cannot be.
 
     Flags win over --config FILE.toml, which wins over the defaults.
+
+    Args:
+        model: the configuration's class.
+        argv: the arguments, those of the process if None.
+        program: what help calls the command, if not python and the script's path.
+        closing: the last paragraph of the help.
     """
     set_up()
     arguments = _glue(sys.argv[1:] if argv is None else argv)
-    given = vars(_parser(model).parse_args(arguments))
+    parser = _parser(model, program or f"python {sys.argv[0]}", closing)
+    given = vars(parser.parse_args(arguments))
     try:
         return build(model, {**_from_file(given.pop("config", None)), **given})
     except ConfigError as error:
@@ -48,20 +58,24 @@ def _glue(argv: list[str]) -> list[str]:
     return joined
 
 
-def _parser(model: type[C]) -> argparse.ArgumentParser:
+def _parser(model: type[C], program: str, closing: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        usage=f"{program} {flag_groups.EXAMPLES[model.__name__]}",
         description=model.__doc__,
+        epilog=closing,
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
         allow_abbrev=False,
     )
-    for name, field in model.model_fields.items():
-        _add_flag(parser, name, field)
-    parser.add_argument("--config", metavar="FILE.toml", help="settings from a file, under flags")
+    for title, names in flag_groups.of(list(model.model_fields)).items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            _add_flag(group, name, model.model_fields[name])
+    group.add_argument("--config", metavar="FILE.toml", help="settings from a file, under flags")
     return parser
 
 
-def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+def _add_flag(parser: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
     flag = f"--{name.replace('_', '-')}"
     if field.annotation is bool:
         parser.add_argument(flag, action="store_true", help=field.description)

@@ -1,13 +1,15 @@
 """The configurations that look at many tilts of one pool: a sweep over λ, a palette of wished levels."""
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from exptilt.config import lambda_grid, targets
-from exptilt.config.lambda_grid import Lam
 from exptilt.config.settings import Items, Names, Place, Valued, check_values
 from exptilt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from exptilt.config.lambda_grid import Lam
+    from exptilt.config.targets import Target
 
 
 class _Source(BaseModel):
@@ -48,12 +50,14 @@ class Sweep(_Explored, _Vectors):
     """Look at many λ over one pool: what each brings, and what it costs."""
 
     @property
-    def vectors(self) -> list[Lam]:
+    def vectors(self) -> "list[Lam]":
         """Every λ of the sweep."""
+        from exptilt.config import lambda_grid
+
         return lambda_grid.vectors(self.lam, self.columns, self.seed)
 
     @property
-    def lams(self) -> list[Lam]:
+    def lams(self) -> "list[Lam]":
         """λ = 0, which is p0, and every λ of the sweep: what is looked at, in order."""
         return [(0.0,) * len(self.columns), *self.vectors]
 
@@ -80,8 +84,10 @@ class Palette(_Explored, _Targets):
     value: Names = Field(default=(), description="the values, where the targets' names do not say it all")
 
     @property
-    def targets(self) -> list[targets.Target]:
+    def targets(self) -> "list[Target]":
         """The targets, one per value that has one."""
+        from exptilt.config import targets
+
         return [targets.parse(part) for item in self.target for part in item.split(",")]
 
     @property

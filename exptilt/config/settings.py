@@ -1,4 +1,7 @@
-"""A run's configuration: each flag declared once, for the command line, the checks and the UI."""
+"""A run's configuration: each flag declared once, for the command line, the checks and the UI.
+
+What the checks need is imported in them, so that --help does not wait for polars.
+"""
 
 import math
 import re
@@ -17,8 +20,6 @@ from pydantic import (
     model_validator,
 )
 
-from exptilt import rewards
-from exptilt.data import prompts
 from exptilt.errors import ConfigError
 from exptilt.storage import s3
 
@@ -82,6 +83,8 @@ def check_device(device: str) -> str:
 
 def check_values(values: Sequence[str]) -> None:
     """Raise ConfigError unless every value names a reward, and each its own column."""
+    from exptilt import rewards
+
     for value in values:
         rewards.check_name(value)
     names = [rewards.column_of(value) for value in values]
@@ -180,6 +183,8 @@ class _Base(BaseModel):
     @field_validator("data")
     @classmethod
     def _known_data(cls, data: str) -> str:
+        from exptilt.data import prompts
+
         prompts.check_name(data)
         return data
 
@@ -207,11 +212,15 @@ class Valued(_Base, _Valued):
     @property
     def values(self) -> list[str]:
         """The values asked for, `all` spelled out."""
+        from exptilt import rewards
+
         return rewards.expand(self.value, self.basemodel, self.data)
 
     @property
     def columns(self) -> list[str]:
         """The columns that the values fill."""
+        from exptilt import rewards
+
         return [rewards.column_of(value) for value in self.values]
 
 
@@ -272,6 +281,8 @@ class Scoring(BaseModel):
     @property
     def values(self) -> list[str]:
         """The values asked for, `all` spelled out."""
+        from exptilt import rewards
+
         return rewards.expand(self.value, self.basemodel, "")
 
 

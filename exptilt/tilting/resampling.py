@@ -85,6 +85,28 @@ RESAMPLERS: Final[dict[str, Resampler]] = {
 }
 
 
+def resample(log_weight: Floats, draws: int = 1, resampler: str = "multinomial", seed: int = 0) -> Picks:
+    """Which samples are kept, by a resampler's name.
+
+    Args:
+        log_weight: log weights [P, N] in nats.
+        draws: D, the draws per prompt.
+        resampler: a name of RESAMPLERS.
+        seed: of the uniforms; the same seed gives the same draws.
+
+    Returns:
+        Sample indices [P, D], -1 where there is no draw.
+
+    Raises:
+        ValueError: there is no such resampler.
+    """
+    if resampler not in RESAMPLERS:
+        raise ValueError(f"no resampler {resampler!r}: known are {', '.join(RESAMPLERS)}")
+    prompts, n = log_weight.shape
+    uniforms = np.random.default_rng(seed).random((prompts, max(n, draws)))
+    return RESAMPLERS[resampler](log_weight, uniforms, draws)
+
+
 def _invert(weight: Floats, points: Floats) -> Picks:
     """The samples [P, D] at `points` [P, D] of the cumulative weights (Devroye 1986, section III.2)."""
     cumulative = np.cumsum(weight, axis=-1)

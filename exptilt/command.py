@@ -1,0 +1,94 @@
+"""The console command `exptilt`: the kinds of runs by name, without a Prefect server."""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from exptilt import __version__, cancellation
+from exptilt.config.command_line import BAD_INPUT, command_line, fail
+from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.settings import MCAligned, Original, Scoring
+from exptilt.errors import ExptiltError
+
+RUNS: Final = {
+    "original": Original,
+    "mc-aligned": MCAligned,
+    "score": Scoring,
+    "sweep": Sweep,
+    "palette": Palette,
+}
+CLOSING: Final = (
+    "Shards run one after the other in this process. The same runs as Prefect DAGs, with several shards at "
+    "once, a UI and deployments, come with the checkout: python flows/..."
+)
+SAVED: Final = "error: stopped; finished shards are saved, run the same command to go on"
+GRACE_SECONDS: Final = 4.0  # that a step has to notice a signal
+FAILED: Final = 1
+
+
+def main() -> NoReturn:
+    """Run what the command line names; exits with 0, 1 (failed), 2 (bad input), 130 or 143 (a signal)."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help", "--version"):
+        print(f"exptilt {__version__}" if name == "--version" else _help())
+        sys.exit(0)
+    if name not in RUNS:
+        fail(f"exptilt {name}: name one of {', '.join(RUNS)}; exptilt --help says more", BAD_INPUT)
+    model: Any = RUNS[name]
+    config = command_line(model, arguments, f"exptilt {name}", CLOSING)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    sys.exit(_run(config))
+
+
+def _help() -> str:
+    lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, model in RUNS.items()]
+    example = "usage: exptilt mc-aligned --lam -0.5 --value humor --nsamples 50"
+    return "\n".join([example, "", *lines, "", "exptilt NAME --help lists the flags.", CLOSING])
+
+
+def _run(config: Any) -> int:
+    """The exit code, once all is done and shown."""
+    from rich.console import Console
+
+    from exptilt import local_run
+    from exptilt.reports.progress import watched
+    from exptilt.reports.terminal import show
+
+    try:
+        plan = local_run.prepare(config)
+    except ExptiltError as error:
+        fail(str(error))
+    print(plan.opening, file=sys.stderr, flush=True)
+    try:
+        outcome = local_run.run(plan, watched)
+    except Exception as error:
+        _fail(error)
+    show(outcome, Console())
+    return getattr(outcome, "exit_code", 0)
+
+
+def _fail(error: Exception) -> NoReturn:
+    """Say what failed, with the traceback of an error that exptilt did not raise on purpose: a defect."""
+    if not isinstance(error, (ExptiltError, OSError)):
+        traceback.print_exception(error)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
+    fail(f"{error or type(error).__name__}{notes}", FAILED)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End the run with one line; a step that does not notice, such as a user's function, is cut off."""
+    cancellation.ask()
+    late = threading.Timer(GRACE_SECONDS, os._exit, [128 + number])
+    late.daemon = True
+    late.start()
+    print(SAVED, file=sys.stderr, flush=True)
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""How help shows the flags: the group of each one, in order, and an example of each kind of run."""
+
+from collections.abc import Sequence
+from typing import Final
+
+GROUPS: Final = {
+    "what": "target file value lam save",
+    "model": "basemodel chat dtype",
+    "prompts": "data prompt_column generated_column start end on_long_prompt",
+    "drawing": "nsamples temperature top_k top_p max_new_tokens stop seed",
+    "tilting": "resampler ndraws min_ess max_nsamples pooled",
+    "output": "output export min_margin save_directory endpoint_url",
+    "running": "device batch_size shard_size allow_missing",
+}
+EXAMPLES: Final = {
+    "Original": "--basemodel gpt2 --data Imdb",
+    "MCAligned": "--lam -0.5 --value humor --nsamples 50",
+    "Scoring": "--file texts.json --value humor,diversity",
+    "Sweep": "--value humor --lam humor=-1:1:0.25",
+    "Palette": "--target humor=+0.1,positive=keep",
+}
+
+
+def of(names: Sequence[str]) -> dict[str, list[str]]:
+    """`names` by group; every setting is in one, `running` is never empty."""
+    grouped = {title: [name for name in listed.split() if name in names] for title, listed in GROUPS.items()}
+    return {title: found for title, found in grouped.items() if found}
