@@ -49,8 +49,7 @@ class Plan:
     def opening(self) -> str:
         """What is about to happen, in one line; and one on a sampler that the model asks for instead."""
         config, recipe = self.recipe.config, self.recipe
-        pairs = zip(recipe.lam, recipe.rewards, strict=False)
-        tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
+        tilt = " + ".join(f"{number:g} × {value}" for value, number in recipe.lam.items())
         return (
             f"{recipe.drawn_by}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
             f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "") + self._other_sampler
