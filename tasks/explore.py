@@ -27,8 +27,8 @@ from tasks.tilt import tilt
 Explored = ExploredRef | NothingLeft  # the latter where all its prompts are left out
 
 
-def _load_explored(config: Sweep | Palette) -> Plan:
-    return exploration.prepare(config)
+def _load_explored(config: Sweep | Palette, plan: Plan | None) -> Plan:
+    return plan or exploration.prepare(config)
 
 
 def _collect(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:

@@ -4,7 +4,6 @@ import dataclasses
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +28,6 @@ from exptilt.storage import filesystem, schemas
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
 
 
-@lru_cache(maxsize=4)
 def prepare(config: Sweep | Palette) -> Plan:
     """The plan of `config`: shards to draw and score, or those of its file, which are done.
 

@@ -7,7 +7,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import polars as pl
 
@@ -75,7 +74,6 @@ class Plan:
         return note if asked else ""
 
 
-@lru_cache(maxsize=4)
 def prepare(config: Config) -> Plan:
     """The plan of `config`, its prompts written to the pool.
 

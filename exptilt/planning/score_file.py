@@ -5,7 +5,6 @@ A file so scored is a pool that sweeps and palettes take their samples and rewar
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import polars as pl
 
@@ -51,7 +50,6 @@ class ScorePlan:
         return f"{self.records:,} records of {self.config.file} in {len(self.shards)} shards: adding {values}"
 
 
-@lru_cache(maxsize=2)
 def prepare(config: Scoring) -> ScorePlan:
     """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
 

@@ -23,7 +23,7 @@ from exptilt.config.settings import C
 from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
 from exptilt.reports.terminal import show
-from tasks.runtime.flow import TAG
+from tasks.runtime.flow import TAG, prepared
 from tasks.runtime.server import start_server
 from tasks.runtime.server_health import lost, server_is_there, watch_server
 from tasks.runtime.shutdown import ending_soon
@@ -69,7 +69,7 @@ def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Rea
         fail(str(error))
     with quiet_console():
         try:
-            return _run(flow, config)
+            return _run(prepared(flow, config, plan), config)
         except Exception:
             if not server_is_there():
                 fail(lost(), FAILED)
@@ -110,7 +110,7 @@ def _wait_until_recorded(flow_run_id: UUID) -> None:
     deadline = time.monotonic() + RECORD_SECONDS
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            if client._client.post("/task_runs/count", json=query).json() >= len(started):
+            if client.request("POST", "/task_runs/count", json=query).json() >= len(started):
                 return
             time.sleep(0.2)
 
@@ -122,9 +122,16 @@ def quiet_console() -> Iterator[None]:
     Also where the server is gone, which `watch_server` says once.
     """
     logging.raiseExceptions = False
-    loggers = [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
-    handlers: set[logging.Handler] = set(logging.getLogger("prefect._internal").handlers)
-    handlers |= {h for log in loggers for h in log.handlers if isinstance(h, PrefectConsoleHandler)}
-    for handler in handlers:
+    for handler in {h for log in _loggers() for h in log.handlers if _is_console(log, h)}:
         handler.setLevel(logging.CRITICAL + 1)
     yield
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
+
+
+def _is_console(log: logging.Logger, handler: logging.Handler) -> bool:
+    """Whether `handler` writes Prefect's log lines to the terminal; those that send to its server do not."""
+    plain = type(handler) is logging.StreamHandler and log.name.startswith("prefect")
+    return plain or isinstance(handler, PrefectConsoleHandler)
