@@ -21,8 +21,8 @@ from tasks.runtime.launch import launch
 def palette(config: Palette, prepared: Plan | None) -> Found:
     """Find λ from targets over the samples and rewards of one pool."""
     plan: Plan = load_explored(config, prepared)
-    found: Found = find_palette(plan, finished(list(scored_lines(plan))))
-    return found
+    answer: Found = find_palette(plan, finished(list(scored_lines(plan))))
+    return answer
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sweeps and palettes: load their plan, bring shards to their scores, look at many λ, answer targets."""
+"""Sweeps and palettes: load their plan, draw and score shards, evaluate many λ, answer targets."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -41,18 +41,18 @@ def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
 
 
 def _save_sweep(plan: Plan, shards: list[Explored]) -> Frontier:
-    found = sweep.frontier(plan, shards)
-    table = markdown_table(frontier.headings(found), frontier.rows(found))
+    points = sweep.frontier(plan, shards)
+    table = markdown_table(frontier.headings(points), frontier.rows(points))
     create_markdown_artifact(f"# {plan.recipe.name}\n\n{table}", key="exptilt-sweep")
-    return found
+    return points
 
 
 def _find_palette(plan: Plan, scored: list[ScoredRef | NothingLeft]) -> Found:
-    found = palette.find(plan, scored)
-    table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels])
-    said = "\n\n".join(palette_answer.sentences(found))
-    create_markdown_artifact(f"# {plan.recipe.name}\n\n{said}\n\n{table}", key="exptilt-palette")
-    return found
+    answer = palette.find(plan, scored)
+    table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in answer.levels])
+    text = "\n\n".join(palette_answer.sentences(answer))
+    create_markdown_artifact(f"# {plan.recipe.name}\n\n{text}\n\n{table}", key="exptilt-palette")
+    return answer
 
 
 load_explored: Any = step(_load_explored, "load {config.data}")
@@ -63,7 +63,7 @@ find_palette: Any = step(_find_palette, "find the palette")
 
 
 def scored_lines(plan: Plan) -> Iterator[Line]:
-    """Every shard on its way to a ScoredRef, one after the other: drawn and scored, or as the file has it."""
+    """The tasks of every shard up to its ScoredRef: drawn and scored, or as the file has it."""
     for ref in plan.scored:
         yield [collect.submit(plan.recipe, ref.samples.shard, ref.samples, list(ref.rewards))]
     recipe, before = plan.recipe, list[Line]()
@@ -76,7 +76,7 @@ def scored_lines(plan: Plan) -> Iterator[Line]:
 
 def tilted(plan: Plan, shards: Sequence[Explored]) -> list[Shard]:
     """Every shard's draws at the plan's λ."""
-    gone = [shard for shard in shards if isinstance(shard, NothingLeft)]
+    missing = [shard for shard in shards if isinstance(shard, NothingLeft)]
     scored = [shard.scored for shard in shards if not isinstance(shard, NothingLeft)]
     lines = [[tilt.submit(plan.recipe, s.samples.shard, s.samples, list(s.rewards))] for s in scored]
-    return [*finished(lines), *gone]
+    return [*finished(lines), *missing]

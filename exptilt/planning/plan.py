@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def opening(self) -> str:
-        """What is about to happen, in one line; and one on a sampler that the model asks for instead."""
+        """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
         tilt = " + ".join(f"{number:g} × {value}" for value, number in recipe.lam.items())
         return (
@@ -80,21 +80,21 @@ def prepare(config: Config) -> Plan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     filesystem.check_writable(config.save_directory)
-    found = devices.resolve(config.device)
-    p0 = _p0(config, found[0])
+    names = devices.resolve(config.device)
+    p0 = _p0(config, names[0])
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
+        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0.chat)
     chosen, skipped, truncated, opened = _chosen(config, p0)
     recipe = Recipe(
         config=config,
         p0=dataclasses.replace(p0, opened=opened),
         rewards=specs,
-        devices=found,
+        devices=names,
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
     )
     shards = tuple(_shards(chosen, config))
-    load_rewards(specs, found[0])
+    load_rewards(specs, names[0])
     _try_out(recipe, shards)
     return Plan(
         recipe=recipe,
@@ -126,7 +126,18 @@ def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
 def resolve_values(
     values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
 ) -> tuple[RewardSpec, ...]:
-    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's."""
+    """The rewards of `values`.
+
+    Args:
+        values: as --value writes them.
+        base: the base model, for perplexity and the demo's values.
+        device: where they are computed.
+        dtype: auto is what is fast on `device`, and float32 for small base models on a CPU.
+        chat: the digest of p0's chat template, empty without one.
+
+    Raises:
+        ModelError: a reward model cannot be found.
+    """
     own = devices.fast_dtype(device) if dtype == "auto" else dtype
     theirs = devices.base_dtype(base, device, dtype)
     return tuple(rewards.resolve(value, base, own, theirs, chat) for value in values)
@@ -150,7 +161,7 @@ def _p0(config: Config, device: str) -> P0:
 
 
 def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The base model's end tokens, as endings.end_tokens; ModelError where it is none that continues text."""
+    """The base model's end tokens, as generation_config.end_tokens; ModelError where it is not causal."""
     if not model.has_files:
         return (), ()
     from exptilt.models import generation_config, loading
@@ -162,8 +173,8 @@ def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
     """The prompts of a run, the indices of those left out and of those cut, and whether p0 is `opened`."""
     chosen, skipped, truncated, opened = Spool(), list[int](), list[int](), False
-    found = _slice(prompts.tables(config.data, config.prompt_column), config)
-    for fitted in fit(found, p0, config.on_long_prompt):
+    tables = _slice(prompts.tables(config.data, config.prompt_column), config)
+    for fitted in fit(tables, p0, config.on_long_prompt):
         chosen.append(fitted.table)
         skipped += fitted.skipped
         truncated += fitted.truncated
@@ -172,7 +183,7 @@ def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
 
 
 def is_opened(model: ModelRef, texts: list[str]) -> bool:
-    """Whether of the special tokens that the model's tokenizer puts around `texts` some are left out."""
+    """Whether some special tokens that the model's tokenizer puts around `texts` are left out."""
     if not model.has_files:
         return False
     from exptilt.models.loading import load_tokenizer

@@ -35,17 +35,18 @@ FAILED = 1
 
 
 class Ready(Protocol):
-    """A checked plan, as a person hears of it."""
+    """A checked plan, as far as the command line prints it."""
 
     @property
     def opening(self) -> str:
-        """What is about to happen, in one line."""
+        """The run in one line."""
         ...
 
 
 def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREPARE) -> NoReturn:
-    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or
-    143 (SIGTERM).
+    """Run `flow` with `config` from the command line, and exit.
+
+    Exit codes: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM).
 
     `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
     """
@@ -77,7 +78,7 @@ def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Rea
 
 
 def _trace_unforeseen(error: BaseException) -> None:
-    """Print the traceback of an error that exptilt did not raise on purpose: it is a defect."""
+    """Print the traceback of an error that exptilt did not raise on purpose, which is a defect."""
     cause = error.__cause__ or error
     if not isinstance(cause, (ExptiltError, OSError)):
         traceback.print_exception(cause)
@@ -99,7 +100,7 @@ def _heartbeats_if_asked() -> contextlib.AbstractContextManager[Any]:
 
 
 def _wait_until_recorded(flow_run_id: UUID) -> None:
-    """Let the server book the last task states, which reach it as events, before it may go.
+    """Wait until the server has recorded the last task states, which reach it as events.
 
     A server that does not answer costs the record, never the run.
     """
