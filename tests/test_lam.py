@@ -99,6 +99,8 @@ def test_the_settings_stay_two_lists_in_the_values_order():
             {"lam": "humor=1,2", "value": "humor,positive"},
             "--lam humor=1,2: write NAME=λ once",
         ),
+        ({"lam": "humor=1", "value": "humor,a=b=c"}, "unknown value 'a=b=c'"),
+        ({"lam": "humor=1", "value": "humor,humor"}, "a value is named twice"),
         ({"lam": "humor=1,humor=2"}, "--lam humor=1,humor=2: write NAME=λ once"),
         ({"lam": "humor="}, "--lam humor=: write NAME=λ once"),
         ({"lam": "=1"}, "--lam =1: write NAME=λ once"),

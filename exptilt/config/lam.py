@@ -45,7 +45,7 @@ def columns_of(values: Sequence[str]) -> dict[str, str]:
 
 
 def by_column(given: Mapping[str, str], values: Sequence[str]) -> dict[str, str]:
-    """`given` by the columns of `values`, in their order.
+    """`given` by the columns of `values`.
 
     Args:
         given: λ's text by value or by column.
@@ -58,10 +58,10 @@ def by_column(given: Mapping[str, str], values: Sequence[str]) -> dict[str, str]
     unknown = [name for name in given if name not in columns]
     if unknown:
         raise ConfigError(f"--lam: {unknown[0]!r} is not one of the values ({','.join(values)})")
-    found = {columns[name]: number for name, number in given.items()}
-    if len(found) < len(given):
+    numbers = {columns[name]: number for name, number in given.items()}
+    if len(numbers) < len(given):
         raise ConfigError(f"--lam names a value twice: {','.join(given)}")
-    return {column: found[column] for column in dict.fromkeys(columns.values()) if column in found}
+    return numbers
 
 
 def with_values(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -72,16 +72,18 @@ def with_values(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
 def in_order(given: Mapping[str, str], values: Sequence[str]) -> list[str]:
     """λ's text for each of `values`, in their order.
 
+    Args:
+        given: λ's text by value or by column.
+        values: the values as --value writes them.
+
     Raises:
         ConfigError: `given` does not name exactly these values.
     """
-    try:
-        found = by_column(given, values)
-    except ConfigError:
-        found = {}
-    if len(found) < len(values):
+    columns = columns_of(values)
+    numbers = {columns[name]: number for name, number in given.items() if name in columns}
+    if not len(numbers) == len(given) == len(set(columns.values())):
         raise ConfigError(
             f"--lam and --value name different values: --lam has {','.join(given)}, "
             f"--value has {','.join(values)}"
         )
-    return list(found.values())
+    return [numbers[column] for column in dict.fromkeys(columns.values())]
