@@ -6,7 +6,7 @@ python gendata.py generate_from_MC_aligned_model --lam_list=-0.5 --value_list="h
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import exptilt
@@ -70,8 +70,8 @@ class TextGeneration:
 
     def generate_from_MC_aligned_model(  # noqa: N802 - the research code's name
         self,
-        lam_list: float | Sequence[float],
-        value_list: str | Sequence[str],
+        lam_list: float | str | Sequence[float] | Mapping[str, float],
+        value_list: str | Sequence[str] = (),
         MC_nsamples: int = 32,
         start_index: int = 0,
         end_index: int | None = None,
@@ -79,8 +79,8 @@ class TextGeneration:
         """Keep one of MC_nsamples completions per prompt, by weights exp(Σ λ r), and write records.
 
         Args:
-            lam_list: λ, a number or one per value.
-            value_list: values: a name, a comma list, a list, or "all".
+            lam_list: λ: {"humor": -0.5}, "humor=-0.5", or a number or one per value of value_list.
+            value_list: values: a name, a comma list, a list, or "all"; if none, those of lam_list, or humor.
             MC_nsamples: completions drawn per prompt.
             start_index: first prompt.
             end_index: end of the prompts, exclusive; None or 0 for all.

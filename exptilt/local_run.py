@@ -22,18 +22,14 @@ from exptilt.stages.references import ExploredRef, ScoredRef, ShardRef
 
 T = TypeVar("T")
 R = TypeVar("R")
-Watch = Callable[
-    [Sequence[Any]], Iterable[Any]
-]  # gives the shards that it gets, and may show how far they are
+Watch = Callable[[Sequence[Any]], Iterable[Any]]  # gives the shards that it gets, and may show progress
 
 
 def prepare(config: BaseModel) -> Plan | ScorePlan:
-    """The plan of a configuration of any kind, from files as they are now.
+    """The plan of a configuration of any kind.
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
-    for kept in (run_plan.prepare, exploration.prepare, score_file.prepare):
-        kept.cache_clear()
     match config:
         case Scoring():
             return score_file.prepare(config)

@@ -21,9 +21,9 @@ from tasks.tilt import tilt
 
 
 @gen(MCAligned)
-def mc_aligned(config: MCAligned) -> Summary:
+def mc_aligned(config: MCAligned, prepared: Plan | None) -> Summary:
     """Draw n completions per prompt, score them, keep those of the tilted model."""
-    plan: Plan = load_prompts(config)
+    plan: Plan = load_prompts(config, prepared)
     recipe, lines = plan.recipe, list[Line]()
     for shard in plan.shards:
         samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, lines))

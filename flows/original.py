@@ -19,9 +19,9 @@ from tasks.runtime.launch import launch
 
 
 @gen(Original)
-def original(config: Original) -> Summary:
+def original(config: Original, prepared: Plan | None) -> Summary:
     """Draw completions from the base model and save them."""
-    plan: Plan = load_prompts(config)
+    plan: Plan = load_prompts(config, prepared)
     lines: list[Line] = []
     for shard in plan.shards:
         lines.append([generate.submit(plan.recipe, shard, wait_for=in_turn(plan.recipe, lines))])

@@ -1,4 +1,4 @@
-"""gen/palette: the λ of least KL that brings wished levels, or why no tilt can.
+"""gen/palette: the λ of least KL that brings the target levels, or why no tilt can.
 
 python flows/palette.py --target humor=+0.1,positive=keep
 """
@@ -18,11 +18,11 @@ from tasks.runtime.launch import launch
 
 
 @gen(Palette)
-def palette(config: Palette) -> Found:
+def palette(config: Palette, prepared: Plan | None) -> Found:
     """Find λ from targets over the samples and rewards of one pool."""
-    plan: Plan = load_explored(config)
-    found: Found = find_palette(plan, finished(list(scored_lines(plan))))
-    return found
+    plan: Plan = load_explored(config, prepared)
+    answer: Found = find_palette(plan, finished(list(scored_lines(plan))))
+    return answer
 
 
 if __name__ == "__main__":

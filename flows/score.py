@@ -18,10 +18,11 @@ from tasks.score import score
 
 
 @gen(Scoring)
-def score_file(config: Scoring) -> Scores:
+def score_file(config: Scoring, prepared: ScorePlan | None) -> Scores:
     """Score the records of a file and add the values to them."""
-    plan: ScorePlan = load_records(config)
-    lines = [[score.submit(plan.workspace, s.shard, s, spec)] for s in plan.shards for spec in plan.rewards]
+    plan: ScorePlan = load_records(config, prepared)
+    at = plan.workspace
+    lines = [[score.submit(at, s.shard, s, spec)] for s in plan.shards for spec in plan.rewards]
     scores: Scores = save_records(plan, finished(lines))
     return scores
 

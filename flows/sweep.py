@@ -19,9 +19,9 @@ from tasks.runtime.launch import launch
 
 
 @gen(Sweep)
-def sweep(config: Sweep) -> Frontier:
+def sweep(config: Sweep, prepared: Plan | None) -> Frontier:
     """Look at every λ over the samples and rewards of one pool, and save those asked for."""
-    plan: Plan = load_explored(config)
+    plan: Plan = load_explored(config, prepared)
     lines = [
         [*line, explore.submit(plan.recipe, shard, line[-1])]
         for shard, line in zip(plan.shards, scored_lines(plan), strict=True)

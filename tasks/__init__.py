@@ -1,4 +1,4 @@
-"""The doors: one Prefect task per step. Settings that a run needs are made here, before Prefect loads.
+"""One Prefect task per step. Settings that a run needs are made here, before Prefect loads.
 
 Each is a default: a value in the environment wins. The recorder's batches let a server on SQLite keep
 up with hundreds of tasks; without them finished tasks stay Running in its database.

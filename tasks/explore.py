@@ -1,4 +1,4 @@
-"""Sweeps and palettes: load their plan, bring shards to their scores, look at many λ, answer targets."""
+"""Sweeps and palettes: load their plan, draw and score shards, evaluate many λ, answer targets."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,8 +27,8 @@ from tasks.tilt import tilt
 Explored = ExploredRef | AllMissing  # the latter where all its prompts are left out
 
 
-def _load_explored(config: Sweep | Palette) -> Plan:
-    return exploration.prepare(config)
+def _load_explored(config: Sweep | Palette, plan: Plan | None) -> Plan:
+    return plan or exploration.prepare(config)
 
 
 def _collect(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:
@@ -41,18 +41,18 @@ def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
 
 
 def _save_sweep(plan: Plan, shards: list[Explored]) -> Frontier:
-    found = sweep.frontier(plan, shards)
-    table = markdown_table(frontier.headings(found), frontier.rows(found))
+    points = sweep.frontier(plan, shards)
+    table = markdown_table(frontier.headings(points), frontier.rows(points))
     create_markdown_artifact(f"# {plan.recipe.name}\n\n{table}", key="exptilt-sweep")
-    return found
+    return points
 
 
 def _find_palette(plan: Plan, scored: list[ScoredRef | AllMissing]) -> Found:
-    found = palette.find(plan, scored)
-    table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels])
-    said = "\n\n".join(palette_answer.sentences(found))
-    create_markdown_artifact(f"# {plan.recipe.name}\n\n{said}\n\n{table}", key="exptilt-palette")
-    return found
+    answer = palette.find(plan, scored)
+    table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in answer.levels])
+    text = "\n\n".join(palette_answer.sentences(answer))
+    create_markdown_artifact(f"# {plan.recipe.name}\n\n{text}\n\n{table}", key="exptilt-palette")
+    return answer
 
 
 load_explored: Any = step(_load_explored, "load {config.data}")
@@ -63,7 +63,7 @@ find_palette: Any = step(_find_palette, "find the palette")
 
 
 def scored_lines(plan: Plan) -> Iterator[Line]:
-    """Every shard on its way to a ScoredRef, one after the other: drawn and scored, or as the file has it."""
+    """The tasks of every shard up to its ScoredRef: drawn and scored, or as the file has it."""
     for ref in plan.scored:
         yield [collect.submit(plan.recipe, ref.samples.shard, ref.samples, list(ref.rewards))]
     recipe, before = plan.recipe, list[Line]()

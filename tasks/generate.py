@@ -21,6 +21,6 @@ generate = step(_generate, "generate {shard.name}")
 
 
 def in_turn(recipe: Recipe, lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
-    """What the next shard waits for: a device, which a shard before has until it ends, well or not."""
+    """The task that the next shard waits for: it frees a device when it ends, completed or failed."""
     ahead = len(recipe.devices)
     return [allow_failure(lines[-ahead][0])] if len(lines) >= ahead else []

@@ -7,8 +7,8 @@ from exptilt.planning.plan import Plan, prepare
 from tasks.runtime.task import step
 
 
-def _load_prompts(config: Config) -> Plan:
-    return prepare(config)
+def _load_prompts(config: Config, plan: Plan | None) -> Plan:
+    return plan or prepare(config)
 
 
 load_prompts: Any = step(_load_prompts, "load prompts {config.data}")

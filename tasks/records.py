@@ -11,8 +11,8 @@ from exptilt.stages.references import RewardsRef
 from tasks.runtime.task import step
 
 
-def _load_records(config: Scoring) -> ScorePlan:
-    return score_file.prepare(config)
+def _load_records(config: Scoring, plan: ScorePlan | None) -> ScorePlan:
+    return plan or score_file.prepare(config)
 
 
 def _save_records(plan: ScorePlan, scored: list[RewardsRef]) -> Scores:

@@ -32,7 +32,6 @@ def refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(registry, "load", lambda *a: pytest.fail("a model was loaded"))
 
     def run(*argv: str) -> str:
-        prepare.cache_clear()
         capsys.readouterr()  # what came before
         with pytest.raises(SystemExit) as stopped:
             launch(None, command_line(MCAligned, list(argv)))  # type: ignore[arg-type]

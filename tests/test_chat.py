@@ -67,7 +67,6 @@ def config(folder, tmp_path):
     (tmp_path / "p.json").write_text(json.dumps([{"prompt": prompt} for prompt in PROMPTS]))
 
     def make(model=Original, **settings):
-        prepare.cache_clear()
         common = {
             "basemodel": folder,
             "data": str(tmp_path / "p.json"),

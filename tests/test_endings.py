@@ -39,7 +39,6 @@ def says(folder: str, generation=0, config=0, tokenizer: str | None = "<e>") -> 
 
 
 def law(folder: str, **changes) -> P0:
-    prepare.cache_clear()
     settings = {"max_new_tokens": 8, "top_k": 0, "dtype": "float32"}
     where = {"data": str(prompts_of(folder)), "save_directory": f"{folder}/../results"}
     return prepare(Original(basemodel=folder, **where, **{**settings, **changes})).recipe.p0
@@ -95,7 +94,6 @@ def test_another_set_of_ends_is_another_law(folder):
 def test_the_manifest_lists_all(folder):
     for said, ends in (({}, [0]), ({"config": [C, 0], "tokenizer": "d"}, [0, C, D])):
         says(folder, **said)
-        prepare.cache_clear()
         data, root = str(prompts_of(folder)), f"{folder}/../results"
         config = Original(basemodel=folder, data=data, save_directory=root, dtype="float32", max_new_tokens=4)
         summary = run(prepare(config))
@@ -129,7 +127,6 @@ NOTES = [
 @pytest.mark.parametrize(("asked", "used", "note"), NOTES)
 def test_the_opening_says_which_sampler_the_model_asks_for(folder, asked, used, note):
     Path(folder, GENERATION).write_text(json.dumps({"eos_token_id": 0, **asked}))
-    prepare.cache_clear()
     config = Original(basemodel=folder, data=str(prompts_of(folder)), save_directory=f"{folder}/../r", **used)
     first, *rest = prepare(config).opening.splitlines()
     assert "3 prompts of " in first

@@ -72,7 +72,8 @@ def scored_file(tmp_path):
 
 def test_a_sweep_says_of_a_lambda_what_a_run_at_it_says(settings):
     found = swept(Sweep(**settings, lam=("1,0.25", "bees=-1:1:1")))
-    assert [point.lam for point in found.points] == [(1.0, 0.25), (-1.0, 0.0), (0.0, 0.0), (1.0, 0.0)]
+    lams = [tuple(point.lam.values()) for point in found.points]
+    assert lams == [(1.0, 0.25), (-1.0, 0.0), (0.0, 0.0), (1.0, 0.0)]
     assert found.points[2].levels == found.base
     for point in found.points[:2]:
         summary = run(prepare(build_tilted(settings, point.lam)))
@@ -86,7 +87,7 @@ def test_a_sweep_says_of_a_lambda_what_a_run_at_it_says(settings):
     assert found.points[3].levels[0].mean > found.base[0].mean > found.points[1].levels[0].mean
 
 
-def build_tilted(settings: dict, lam: tuple):
+def build_tilted(settings: dict, lam: dict | tuple):
     from exptilt.config.settings import MCAligned
 
     return MCAligned(**settings, lam=lam)
@@ -131,7 +132,7 @@ def test_a_palette_brings_what_it_promises_when_it_is_drawn(settings):
     assert json.loads(Path(found.json).read_text())["palette"]["feasible"] is True
 
 
-def test_a_palette_out_of_reach_names_the_values_and_what_can_be_had(settings):
+def test_a_palette_out_of_reach_names_the_values_and_what_is_within_reach(settings):
     found = answered(Palette(**settings, target=("bees=1.5",)))
     assert not found.feasible
     assert found.exit_code == 1
@@ -157,7 +158,7 @@ def test_a_scored_file_is_a_pool(scored_file, tmp_path):
     assert answer.levels[0].level.mean == pytest.approx(base + 0.2, abs=1e-6)
 
 
-def test_the_data_set_of_a_lambda_can_be_had_from_a_file(scored_file, tmp_path):
+def test_a_sweep_of_a_file_saves_the_data_set_of_a_lambda(scored_file, tmp_path):
     path, _ = scored_file
     config = Sweep(
         file=str(path), save_directory=str(tmp_path / "out"), value="tone", lam=("50",), save=("1",)
@@ -197,24 +198,25 @@ def test_a_file_that_is_not_scored_is_refused(scored_file, tmp_path, change, sai
     ("spec", "expected"),
     [
         ("-0.5,2", [(-0.5, 2.0)]),
+        ("b=2,a=-0.5", [(-0.5, 2.0)]),
+        ("b=2", [(0.0, 2.0)]),
         ("a=0:1:0.5", [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0)]),
         ("b=1:0:-1,a=3", [(3.0, 1.0), (3.0, 0.0)]),
         ("a=0:0.3:0.1", [(0.0, 0.0), (0.1, 0.0), (0.2, 0.0), (0.3, 0.0)]),
     ],
 )
 def test_vectors_and_grids_are_read(spec, expected):
-    assert lambda_grid.vectors([spec], ["a", "b"], 0) == expected
+    assert lambda_grid.vectors([spec], ["a", "b"], 0) == [{"a": a, "b": b} for a, b in expected]
 
 
 def test_random_vectors_lie_on_the_simplex_and_belong_to_the_seed():
-    found = np.array(lambda_grid.vectors(["simplex:500:3"], ["a", "b", "c"], 7))
+    vectors = lambda_grid.vectors(["simplex:500:3"], ["a", "b", "c"], 7)
+    found = np.array([list(lam.values()) for lam in vectors])
     assert found.shape == (500, 3)
     assert (found >= 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 3.0)
     np.testing.assert_allclose(found.mean(axis=0), 1.0, atol=0.12)
-    assert lambda_grid.vectors(["simplex:2:3"], ["a", "b", "c"], 7) == [
-        tuple(row) for row in found[:2].tolist()
-    ]
+    assert lambda_grid.vectors(["simplex:2:3"], ["a", "b", "c"], 7) == vectors[:2]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ def draw(law: P0, prompts: list[str], n: int = 8):
 
 
 def go(config):
-    prepare.cache_clear()
     return run(prepare(config))
 
 
@@ -169,7 +168,6 @@ def test_a_run_saves_the_shards_without_it_and_leaves_it_out_if_asked(holed, set
 def test_where_no_prompt_can_be_drawn_it_is_said_while_planning(overflowing, settings):
     settings["dtype"] = "float16"
     for allowed in (False, True):
-        prepare.cache_clear()
         with pytest.raises(LogitsError, match=r"^large in float16 gives logits that are not finite at 'abc'"):
             prepare(Original(**settings, basemodel=overflowing, allow_missing=allowed))
     assert not list(Path(settings["save_directory"]).rglob("samples"))

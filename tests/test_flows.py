@@ -95,7 +95,7 @@ def deploy_and_run(server: dict[str, str], folder: Path) -> None:
     say("work-pool", "create", "exptilt", "--type", "process")
     say("--no-prompt", "deploy", "--all")
     where = ["-p", "end=8", "-p", f"save_directory={folder}/results", "--watch"]
-    tilt = ["-p", "lam=-0.5", "-p", "value=humor", "-p", "nsamples=4"]
+    tilt = ["-p", 'lam={"humor": -0.5}', "-p", "nsamples=4"]
     worker = [*prefect, "worker", "start", "--pool", "exptilt"]
     with process(worker, server, folder / "worker.log"):
         say("deployment", "run", "gen/mc-aligned", *where, *tilt)

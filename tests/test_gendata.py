@@ -34,7 +34,7 @@ def test_methods_have_the_research_codes_defaults():
     assert {n: p.default for n, p in original.items() if n != "self"} == {"batch_size": 32}
     assert [*aligned][1:3] == ["lam_list", "value_list"]
     defaults = {n: p.default for n, p in aligned.items() if p.default is not p.empty}
-    assert defaults == {"MC_nsamples": 32, "start_index": 0, "end_index": None}
+    assert defaults == {"value_list": (), "MC_nsamples": 32, "start_index": 0, "end_index": None}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,15 @@ def test_lam_and_values_come_in_every_shape(generation, tmp_path, rewards_file, 
     filled = value.format(rewards_file) if isinstance(value, str) else [v.format(rewards_file) for v in value]
     generation.generate_from_MC_aligned_model(lam, filled, MC_nsamples=3, end_index=4)
     assert len(json.loads((tmp_path / "temp" / name).read_text())) == 4
+
+
+@pytest.mark.parametrize("mapping", [True, False])
+def test_lam_may_name_its_values(generation, tmp_path, rewards_file, mapping):
+    given = {f"{rewards_file}:bees": -0.5, f"{rewards_file}:length": 2}
+    lam = given if mapping else ",".join(f"{value}={number}" for value, number in given.items())
+    generation.generate_from_MC_aligned_model(lam, MC_nsamples=3, end_index=4)
+    rows = json.loads((tmp_path / "temp/toy-demo_lam=-0.500,2.000_val=bees,length_0to4.json").read_text())
+    assert len(rows) == 4
 
 
 def test_attributes_are_obeyed(generation):

@@ -74,7 +74,6 @@ def test_the_manifest_says_what_the_data_was_made_with(tilted):
 
 
 def test_fewer_shards_leave_no_file_of_before(toy):
-    prepare.cache_clear()
     run(prepare(toy(shard_size=1)))
     summary = run(prepare(toy(shard_size=10)))
     assert len(list(Path(summary.folder).glob("samples/*.parquet"))) == 3

@@ -27,7 +27,6 @@ FUTURE = 4_000_000_000  # seconds: the year 2096
 
 
 def go(config) -> Summary:
-    prepare.cache_clear()
     return run(prepare(config))
 
 

@@ -58,7 +58,6 @@ def drawn(monkeypatch):
 
 
 def go(config):
-    prepare.cache_clear()
     return run(prepare(config))
 
 

@@ -39,7 +39,6 @@ PROMPTS = ["abc", "fed cab", "a", "bad face"]
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    prepare.cache_clear()
     registry.load.cache_clear()
 
 
@@ -93,7 +92,6 @@ def test_shards_and_n_change_no_row(small, config, tmp_path):
     name = f"{small}#org/small"
     rows = {}
     for shards, n in ((1, 4), (4, 4), (1, 2)):
-        prepare.cache_clear()
         where = str(tmp_path / f"{shards}-{n}")
         summary = run(prepare(config(name, nsamples=n, shard_size=4 // shards, save_directory=where)))
         assert Path(summary.json).name == "small-p.json"
@@ -240,7 +238,6 @@ def test_refused_prompts_are_named_and_left_out_if_asked(mixed, config, tmp_path
         assert gone == [(1, "long"), (3, "filtered"), (5, "silent"), (6, "odd"), (7, "large"), (9, "tool")]
         assert "ends the prompt that begins 'filtered' by 'content_filter'" in str(failed.value)
         server.prompts.clear()
-        prepare.cache_clear()
         summary = run(prepare(mixed(root, allow_missing=True)))
         assert set(server.prompts) <= {text for _, text in gone} | {openai.TRIED, "one"}
         assert [(m.prompt_index, m.prompt) for m in summary.missing] == gone

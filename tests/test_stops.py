@@ -158,7 +158,6 @@ def test_it_is_in_the_law_and_costs_older_pools_nothing(folders):
 def test_a_run_keeps_it_in_key_and_manifest_and_a_larger_n_extends_it(toy_original):
     found = {}
     for stop, n in (((), 2), (("ab",), 2), (("ab",), 4)):
-        prepare.cache_clear()
         summary = run(prepare(toy_original(stop=stop, nsamples=n, top_k=0)))
         manifest = json.loads(Path(summary.folder, "manifest.json").read_text())
         assert manifest["p0"].get("stop", []) == list(stop) == manifest["configuration"]["stop"]

@@ -66,7 +66,6 @@ def draw(folder: str, prompts: list[str]):
 
 
 def planned(folder: str, prompts: list[str], **changes) -> P0:
-    prepare.cache_clear()
     root = Path(folder).parent
     (root / "p.json").write_text(json.dumps([{"prompt": text} for text in prompts]))
     settings = {"data": str(root / "p.json"), "save_directory": str(root / "results"), "max_new_tokens": 6}
@@ -194,7 +193,6 @@ def test_a_model_takes_as_many_tokens_as_is_said_and_a_table_of_positions_no_mor
             engine.model(input_ids=torch.ones(1, most + 1, dtype=torch.long))
     root = {"data": str(tmp_path / "p.json"), "save_directory": str(tmp_path / "results")}
     for extra, good in (("", True), ("a", False)):
-        prepare.cache_clear()
         (tmp_path / "p.json").write_text(json.dumps([{"prompt": prompt + extra}]))
         config = Original(basemodel=folder, **root, max_new_tokens=3, dtype="float32")
         if good:

@@ -53,11 +53,6 @@ def value(tmp_path, toy):
     return lambda name: f"{tmp_path}/own.py:{name}"
 
 
-def planned(config):
-    prepare.cache_clear()
-    return prepare(config)
-
-
 def drawn(config) -> list[Path]:
     return list(Path(config.save_directory, "pool").glob("samples/*/*"))
 
@@ -75,7 +70,7 @@ def test_a_reward_that_fails_everywhere_stops_the_plan(toy, value, name):
     for allowed in (False, True):
         config = toy(value=("perplexity", value(name)), lam=(0.0, 1.0), allow_missing=allowed)
         with pytest.raises(RewardError, match=SAID[name]) as caught:
-            planned(config)
+            prepare(config)
         assert "\n" not in str(caught.value)
     assert drawn(config) == []
 
@@ -83,39 +78,39 @@ def test_a_reward_that_fails_everywhere_stops_the_plan(toy, value, name):
 @pytest.mark.parametrize("name", SAID)
 def test_so_it_does_where_the_samples_are_there(toy, value, name):
     """Another value of samples that were drawn before: some of these are scored."""
-    run(planned(toy(end=4)))
+    run(prepare(toy(end=4)))
     with pytest.raises(RewardError, match=SAID[name]):
-        planned(toy(end=4, value=value(name)))
+        prepare(toy(end=4, value=value(name)))
 
 
 def test_one_that_fails_at_the_first_prompt_only_is_the_runs_matter(toy, value):
     for _ in range(2):  # without samples, and with
         config = toy(value=value("first"), shard_size=10)
-        plan = planned(config)
+        plan = prepare(config)
         with pytest.raises(PromptsFailed, match=r"^prompt 0 .*value 'first' failed with KeyError"):
             run(plan)
         assert drawn(config)
-        run(planned(toy(shard_size=10)))
+        run(prepare(toy(shard_size=10)))
 
 
 def test_what_may_pass_is_left_to_retries(toy, value):
     config = toy(value=value("absent"))
-    plan = planned(config)
+    plan = prepare(config)
     with pytest.raises(FileNotFoundError, match="the word list"):
         run(plan)
 
 
 def test_a_damaged_pool_is_no_reason_not_to_plan(toy):
-    run(planned(toy(end=4)))
+    run(prepare(toy(end=4)))
     for file in Path(toy().save_directory, "pool", "samples").rglob("samples.parquet"):
         file.write_bytes(file.read_bytes()[:-1])
-    again = run(planned(toy(end=4, lam=2.0)))
+    again = run(prepare(toy(end=4, lam=2.0)))
     assert again.reused["samples"] == 0
 
 
 def test_without_a_case_nothing_is_tried(toy):
     """So it is where the device failed, or a store for now, at the trial's draw."""
-    trial.try_rewards(planned(toy()).recipe.rewards, "cpu", [])
+    trial.try_rewards(prepare(toy()).recipe.rewards, "cpu", [])
 
 
 def settings_of(folder: str, tmp_path: Path) -> dict:
@@ -126,7 +121,7 @@ def settings_of(folder: str, tmp_path: Path) -> dict:
 
 def test_the_base_model_is_not_loaded_where_the_pool_has_all(tmp_path, rewards_file, monkeypatch):
     settings = settings_of(causal(tmp_path / "letters", "gpt2"), tmp_path)
-    run(planned(Original(**settings)))
+    run(prepare(Original(**settings)))
     loaded, make = [], TransformersEngine.__init__
 
     def watched(self, *arguments):
@@ -136,9 +131,9 @@ def test_the_base_model_is_not_loaded_where_the_pool_has_all(tmp_path, rewards_f
     monkeypatch.setattr(TransformersEngine, "__init__", watched)
     registry.load.cache_clear()
     tilt = {"value": f"{rewards_file}:bees", "lam": 1.0}
-    assert run(planned(MCAligned(**settings, **tilt))).tokens == 0
+    assert run(prepare(MCAligned(**settings, **tilt))).tokens == 0
     assert loaded == []
-    planned(MCAligned(**{**settings, "nsamples": 3}, **tilt))
+    prepare(MCAligned(**{**settings, "nsamples": 3}, **tilt))
     assert len(loaded) == 1
 
 
@@ -147,7 +142,7 @@ def test_a_model_of_a_kind_that_nobody_knows_is_named(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "nonesuch"}))
     with pytest.raises(ModelError, match=r"^base model '.*strange' does not load: .*nonesuch") as caught:
-        planned(Original(**settings_of(str(folder), tmp_path)))
+        prepare(Original(**settings_of(str(folder), tmp_path)))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "results" / "pool" / "samples").exists()
 
@@ -160,13 +155,13 @@ def test_a_model_that_fails_at_every_draw_is_named_once(tmp_path, monkeypatch):
     monkeypatch.setattr(TransformersEngine, "draw", broken)
     said = rf"^base model '{folder}' fails at prompt 0 \('abc'\): AttributeError: .* \(test_trial.py:"
     with pytest.raises(ModelError, match=said):
-        planned(Original(**settings_of(folder, tmp_path), allow_missing=True))
+        prepare(Original(**settings_of(folder, tmp_path), allow_missing=True))
 
 
 def test_the_trial_changes_no_draw(toy_original):
     """It has a seed and a length of its own, and keeps nothing."""
     config = toy_original(end=8, nsamples=3)
-    planned(config)
+    prepare(config)
     assert drawn(config) == []
     assert np.all([shard.n_prompts for shard in prepare(config).shards])
 

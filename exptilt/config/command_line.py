@@ -27,7 +27,7 @@ def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
 def command_line(
     model: type[C], argv: list[str] | None = None, program: str = "", closing: str | None = None
 ) -> C:
-    """The configuration that the command line asks for; one line and exit code 2 where it cannot be.
+    """The configuration that the command line asks for; one line and exit code 2 where it is not valid.
 
     Flags win over --config FILE.toml, which wins over the defaults.
 

@@ -1,10 +1,12 @@
-"""The configurations that look at many tilts of one pool: a sweep over λ, a palette of wished levels."""
+"""The configurations that look at many tilts of one pool: a sweep over λ, a palette of target levels."""
 
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from exptilt.config.settings import Items, Names, Place, Valued, check_values
+from exptilt.config import lam as lams
+from exptilt.config.settings import Items, Names, Place, Specs, Valued, check_values
 from exptilt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ class _Source(BaseModel):
 
 
 class _Vectors(BaseModel):
-    lam: Items = Field(
+    lam: Specs = Field(
         default=("humor=-1:1:0.25",),
-        description="λ: a grid humor=-1:1:0.25, a vector -0.5,2 (repeat for more), or simplex:COUNT:SUM",
+        description="λ: a grid humor=-1:1:0.25, a vector humor=-0.5,positive=2 or -0.5,2 (repeat for more), "
+        "or simplex:COUNT:SUM",
     )
     save: Items = Field(default=(), description="save the data set of these λ, by number, or of all")
 
@@ -33,7 +36,7 @@ class _Vectors(BaseModel):
 class _Targets(BaseModel):
     target: Items = Field(
         default=("humor=+0.1",),
-        description="wished levels: humor=2.1, humor=+0.3, humor=q70 or humor=keep; <= at most, == exactly",
+        description="target levels: humor=2.1, humor=+0.3, humor=q70 or humor=keep; <= at most, == exactly",
     )
     pooled: bool = Field(default=False, description="one normaliser for all prompts, as MAP has it")
 
@@ -54,12 +57,12 @@ class Sweep(_Explored, _Vectors):
         """Every λ of the sweep."""
         from exptilt.config import lambda_grid
 
-        return lambda_grid.vectors(self.lam, self.columns, self.seed)
+        return lambda_grid.vectors(self.lam, self.values, self.seed)
 
     @property
     def lams(self) -> "list[Lam]":
         """λ = 0, which is p0, and every λ of the sweep: what is looked at, in order."""
-        return [(0.0,) * len(self.columns), *self.vectors]
+        return [dict.fromkeys(self.columns, 0.0), *self.vectors]
 
     @property
     def saved(self) -> list[int]:
@@ -72,6 +75,15 @@ class Sweep(_Explored, _Vectors):
             raise ConfigError(f"--save {','.join(chosen)}: name λ by number, 1 to {count}, or all")
         return [int(part) - 1 for part in chosen]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _values_of_lam(cls, given: dict[str, Any]) -> dict[str, Any]:
+        from exptilt.config import lambda_grid
+
+        specs = given.get("lam", cls.model_fields["lam"].default)
+        items = specs if isinstance(specs, (list, tuple)) else [specs]
+        return lams.with_values(given, lambda_grid.names([lams.text(item) for item in items]))
+
     @model_validator(mode="after")
     def _known_vectors(self) -> Self:
         _ = self.saved
@@ -79,23 +91,26 @@ class Sweep(_Explored, _Vectors):
 
 
 class Palette(_Explored, _Targets):
-    """Find the λ of least KL that brings wished levels, or say that no tilt can."""
+    """Find the λ of least KL that brings the target levels, or say that no tilt can."""
 
     value: Names = Field(default=(), description="the values, where the targets' names do not say it all")
 
     @property
     def targets(self) -> "list[Target]":
-        """The targets, one per value that has one."""
-        from exptilt.config import targets
+        """The targets, one per value that has one, by the value's column."""
+        columns = lams.columns_of(self.values)
+        return [replace(each, value=columns.get(each.value, each.value)) for each in self._written]
 
-        return [targets.parse(part) for item in self.target for part in item.split(",")]
+    @property
+    def _written(self) -> "list[Target]":
+        from exptilt.config.targets import parse
+
+        return [parse(part) for item in self.target for part in item.split(",")]
 
     @property
     def values(self) -> list[str]:
         """The values asked for, or those that have a target."""
-        if not self.value:
-            return [target.value for target in self.targets]
-        return super().values
+        return super().values if self.value else [target.value for target in self._written]
 
     @model_validator(mode="after")
     def _known_targets(self) -> Self:

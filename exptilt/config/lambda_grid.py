@@ -1,7 +1,8 @@
 """Many λ at once: vectors, grids and random directions, as a sweep's --lam writes them.
 
--0.5,2 is one vector; humor=-1:1:0.25 a grid from -1 to 1 in steps of 0.25, humor=0:2:1,positive=0:1:0.5 the
-product of two (values that are not named stay at 0); simplex:20:3 are 20 random vectors ≥ 0 that sum to 3.
+-0.5,2 and humor=-0.5,positive=2 are one vector; humor=-1:1:0.25 is a grid from -1 to 1 in steps of 0.25,
+humor=0:2:1,positive=1 a product of two (values that are not named stay at 0); simplex:20:3 are 20 random
+vectors ≥ 0 that sum to 3. The names are read as in every --lam (lam.py).
 """
 
 import itertools
@@ -11,32 +12,53 @@ from typing import Final
 
 import numpy as np
 
+from exptilt import rewards
+from exptilt.config import lam as lams
 from exptilt.errors import ConfigError
 
-Lam = tuple[float, ...]
+Lam = dict[str, float]  # λ by the column of its value, in the values' order
+Numbers = tuple[float, ...]
 MOST: Final = 10_000
 
 
 def vectors(specs: Sequence[str], values: Sequence[str], seed: int) -> list[Lam]:
-    """Every λ that `specs` mean, each once, in the order written; one number per value of `values`."""
-    found = list(dict.fromkeys(lam for spec in specs for lam in _read(spec, values, seed)))
-    if len(found) > MOST:
-        raise ConfigError(f"--lam means {len(found):,} vectors; a sweep takes at most {MOST:,}")
-    return found
+    """Every λ that `specs` mean, each once, in the order written.
+
+    Args:
+        specs: vectors, grids and simplexes.
+        values: the values as --value writes them.
+        seed: of the random vectors.
+
+    Raises:
+        ConfigError: a spec is none of these, or they mean more than MOST vectors.
+    """
+    rows = list(dict.fromkeys(row for spec in specs for row in _read(spec, values, seed)))
+    if len(rows) > MOST:
+        raise ConfigError(f"--lam means {len(rows):,} vectors; a sweep takes at most {MOST:,}")
+    columns = [rewards.column_of(value) for value in values]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _read(spec: str, values: Sequence[str], seed: int) -> list[Lam]:
+def names(specs: Sequence[str]) -> list[str]:
+    """The values that `specs` name, each once, in the order written."""
+    return list(dict.fromkeys(name for spec in specs for name in lams.named(spec)))
+
+
+def _read(spec: str, values: Sequence[str], seed: int) -> list[Numbers]:
     try:
         if spec.startswith("simplex:"):
             return _simplex(spec, len(values), seed)
-        return _grid(spec, values) if "=" in spec else [_vector(spec, values)]
+        named = lams.named(spec)
+        return _grid(named, values) if named else [_vector(spec, values)]
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(
             f"--lam {spec}: {error}; write a vector (-0.5,2), a grid (NAME=FROM:TO:STEP) or simplex:COUNT:SUM"
         ) from error
 
 
-def _vector(spec: str, values: Sequence[str]) -> Lam:
+def _vector(spec: str, values: Sequence[str]) -> Numbers:
     lam = tuple(_finite(part) for part in spec.strip("[]() ").split(","))
     if len(lam) != len(values):
         raise ValueError(f"{len(lam)} numbers for {len(values)} values ({','.join(values)})")
@@ -50,14 +72,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def _grid(spec: str, values: Sequence[str]) -> list[Lam]:
-    axes: dict[str, list[float]] = {}
-    for part in spec.split(","):
-        name, _, range_ = part.rpartition("=")
-        if name not in values or name in axes:
-            raise ValueError(f"{name!r} is not one of the values, or is there twice")
-        axes[name] = _axis(range_)
-    return list(itertools.product(*(axes.get(value, [0.0]) for value in values)))
+def _grid(named: dict[str, str], values: Sequence[str]) -> list[Numbers]:
+    ranges = lams.by_column(named, values)
+    return list(itertools.product(*(_axis(ranges.get(rewards.column_of(value), "0")) for value in values)))
 
 
 def _axis(text: str) -> list[float]:
@@ -73,7 +90,7 @@ def _axis(text: str) -> list[float]:
     return [round(first + i * step, 12) for i in range(count)]
 
 
-def _simplex(spec: str, size: int, seed: int) -> list[Lam]:
+def _simplex(spec: str, size: int, seed: int) -> list[Numbers]:
     """Uniform on the simplex: normalised exponentials (Devroye 1986, section V.2)."""
     _, count, *total = spec.split(":")
     rng = np.random.default_rng([seed, size])

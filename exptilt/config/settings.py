@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from exptilt.config import lam as lams
 from exptilt.errors import ConfigError
 from exptilt.storage import s3
 
@@ -30,18 +31,19 @@ def _split(given: Any) -> Any:
     return [p.strip() for item in items for p in str(item).strip("[]() ").split(",") if p.strip()]
 
 
-def _schema(one: str) -> WithJsonSchema:
+def _schema(one: str, *more: dict[str, Any]) -> WithJsonSchema:
     alone = [{"type": kind} for kind in dict.fromkeys([one, "string"])]
-    return WithJsonSchema({"anyOf": [*alone, {"type": "array", "items": {"type": one}}]})
+    return WithJsonSchema({"anyOf": [*alone, {"type": "array", "items": {"type": one}}, *more]})
 
 
 def _listed(given: Any) -> Any:
-    """One item, or several: as a list, their commas left alone."""
+    """One item, or several: as a list, their commas left alone, a mapping as its --lam writes it."""
     items = given if isinstance(given, (list, tuple)) else [given]
-    return [str(item).strip() for item in items]
+    return [lams.text(item) for item in items]
 
 
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number")]
+BY_VALUE: Final = {"type": "object", "additionalProperties": {"type": "number"}}
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number", BY_VALUE)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
 
 
@@ -60,6 +62,7 @@ def _is_unicode(text: str) -> bool:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]
 Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
+Specs = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string", {"type": "object"})]
 Place = Annotated[str, AfterValidator(s3.check_path)]
 Endpoint = Annotated[
     str, AfterValidator(s3.check_endpoint), WithJsonSchema({"type": "string", "pattern": s3.PATTERN})
@@ -94,14 +97,18 @@ def check_values(values: Sequence[str]) -> None:
 
 class _Valued(BaseModel):
     value: Names = Field(
-        default=("humor",),
-        description="values to tilt: one, a comma list, or repeated; FILE.py:function; or all",
+        default=(),
+        description="values to tilt: one, a comma list, or repeated; FILE.py:function; or all "
+        f"(default: those that --lam names, or {lams.DEFAULT_VALUE})",
     )
     nsamples: Positive = Field(default=32, description="samples drawn from p0 per prompt (n)")
 
 
 class _Tilt(BaseModel):
-    lam: Numbers = Field(default=(-0.5,), description="tilt λ, one number per value: -0.5 or -0.5,2")
+    lam: Numbers = Field(
+        default=(-0.5,),
+        description="tilt λ, one number per value: humor=-0.5,positive=2, or -0.5,2 in the order of --value",
+    )
     ndraws: Positive = Field(default=1, description="completions kept per prompt, of the n")
     min_ess: float = Field(
         default=0.0,
@@ -226,6 +233,23 @@ class Valued(_Base, _Valued):
 
 class MCAligned(Valued, _Tilt):
     """Draw n completions per prompt, score them, and keep those of p0(y|x) exp(Σ λ r(x, y))."""
+
+    @property
+    def tilt(self) -> dict[str, float]:
+        """λ by the column of its value, in the values' order."""
+        return dict(zip(self.columns, self.lam, strict=True))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lam_in_the_values_order(cls, given: dict[str, Any]) -> dict[str, Any]:
+        named = lams.named(",".join(_split(_listed(given.get("lam", ())))))
+        settings = lams.with_values({**given, "value": _split(given.get("value", ()))}, list(named))
+        if not named:
+            return settings
+        from exptilt import rewards
+
+        base, data = (given.get(name, cls.model_fields[name].default) for name in ("basemodel", "data"))
+        return {**settings, "lam": lams.in_order(named, rewards.expand(settings["value"], base, data))}
 
     @model_validator(mode="after")
     def _one_lam_per_value(self) -> Self:

@@ -1,4 +1,4 @@
-"""What a person wishes of a value: humor=2.1, humor=+0.3, humor=q70, humor=keep; also <= and ==.
+"""The target level of a value: humor=2.1, humor=+0.3, humor=q70, humor=keep; also <= and ==.
 
 A level, a gain over the base level, the level of a quantile of the base samples (but at least the base
 level), or the base level itself. `=` means at least, `<=` at most, `==` exactly.
@@ -50,14 +50,14 @@ class Target:
 
 
 def parse(text: str) -> Target:
-    """The target that `text` writes; ConfigError where it is none."""
-    found = GRAMMAR.fullmatch(text.strip())
-    if not found or not _is_percent(found["level"]):
+    """The target that `text` writes; ConfigError where it is not written as a target is."""
+    match = GRAMMAR.fullmatch(text.strip())
+    if not match or not _is_percent(match["level"]):
         raise ConfigError(
             f"--target {text}: write VALUE=LEVEL, VALUE=+GAIN, VALUE=qPERCENT or VALUE=keep "
             "(= at least, <= at most, == exactly)"
         )
-    return Target(found["value"], RELATIONS[found["sign"]], found["level"])
+    return Target(match["value"], RELATIONS[match["sign"]], match["level"])
 
 
 def _is_percent(level: str) -> bool:
@@ -65,7 +65,7 @@ def _is_percent(level: str) -> bool:
 
 
 def wish(targets: Sequence[Target], base: Floats, rewards: Floats) -> "Wish":
-    """The wish in numbers, from base levels [V] and rewards [S, V], V the targets' order."""
+    """The targets in numbers, from base levels [V] and rewards [S, V], V the targets' order."""
     from exptilt.tilting.target_solver import Wish
 
     levels = [t.of(float(base[v]), rewards[:, v]) for v, t in enumerate(targets)]

@@ -38,10 +38,9 @@ def fast_dtype(device: str) -> str:
     """bfloat16 where the device multiplies it faster, else float32."""
     import torch
 
-    on_gpu = not device.startswith("cpu")
-    if on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return "bfloat16"
-    return "float32"
+    able = torch.cpu.get_capabilities()
+    fast = not device.startswith("cpu") or able.get("avx512_bf16") or able.get("amx_tile")
+    return "bfloat16" if fast else "float32"
 
 
 def base_dtype(model: ModelRef, device: str, asked: str) -> str:

@@ -1,5 +1,8 @@
 """Linear layers for a CPU that multiplies bfloat16: their weights lie as the multiplication wants them,
-packed once and not at every call, and GPT-2's GELU behind one is computed before the result is rounded."""
+packed once and not at every call, and GPT-2's GELU behind one is computed before the result is rounded.
+
+torch.ops.mkldnn has no public name for these products: the private ones are those of torch 2.13.
+"""
 
 from typing import Any
 

@@ -39,7 +39,7 @@ def stem(plan: Plan) -> str:
     if not isinstance(config, MCAligned):
         return named(plan, "")
     values = "all" if config.value == ("all",) else ",".join(s.value for s in plan.recipe.rewards)
-    return named(plan, f"_lam={','.join(f'{lam:.3f}' for lam in plan.recipe.lam)}_val={values}")
+    return named(plan, f"_lam={','.join(f'{lam:.3f}' for lam in plan.recipe.lam.values())}_val={values}")
 
 
 def named(plan: Plan, what: str) -> str:
@@ -155,9 +155,7 @@ class _Books:
             return {}
         values = [spec.value for spec in recipe.rewards]
         columns = ["prompt_id", "sample_index", "prompt", "completion", *values]
-        weighted = training_tables.with_weights(
-            _with_prompts(rows, prompts).select(columns), values, recipe.lam
-        )
+        weighted = training_tables.with_weights(_with_prompts(rows, prompts).select(columns), recipe.lam)
         kept = _with_prompts(drawn, prompts)
         made = training_tables.tables(recipe.config.export, weighted, kept, recipe.config.min_margin)
         self.pairs += made["pairs"].height if "pairs" in made else 0

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from exptilt.config.exploration import Sweep
+from exptilt.config.lambda_grid import Lam
 from exptilt.outputs import dataset
 from exptilt.planning.exploration import missing_of, tilted
 from exptilt.planning.plan import Plan
@@ -40,7 +41,7 @@ class _Sums:
         self.ess.append(rows["ess"].to_numpy().astype(np.float32))
         self.n.append(rows["n"].to_numpy())
 
-    def point(self, number: int, lam: tuple[float, ...]) -> Point:
+    def point(self, number: int, lam: Lam) -> Point:
         """The point, once all shards are entered."""
         estimates = [estimate(s, q, self.count) for s, q in zip(self.sums, self.squares, strict=True)]
         low, short = self.low / self.count, self.short / self.count
@@ -56,7 +57,7 @@ class _Sums:
         )
 
 
-def _points(explored: Sequence[ExploredRef], lams: Sequence[tuple[float, ...]]) -> list[Point]:
+def _points(explored: Sequence[ExploredRef], lams: Sequence[Lam]) -> list[Point]:
     """Every λ over the prompts of all shards."""
     sums = [_Sums(len(lams[0]) + 1) for _ in lams]
     for ref in explored:
@@ -88,7 +89,7 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Fronti
     return found
 
 
-def _data_set(plan: Plan, lam: tuple[float, ...]) -> str:
+def _data_set(plan: Plan, lam: Lam) -> str:
     return filesystem.join(plan.recipe.config.save_directory, dataset.stem(tilted(plan, lam)))
 
 

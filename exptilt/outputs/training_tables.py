@@ -6,7 +6,7 @@ margin = their difference; a prompt gives no pair where its margin is 0 or under
 sft: the completions kept. pairs-chat and sft-chat hold the same as messages, as TRL's trainers take them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -28,9 +28,9 @@ def tables(names: Sequence[str], samples: pl.DataFrame, kept: pl.DataFrame, leas
     return made
 
 
-def with_weights(samples: pl.DataFrame, values: Sequence[str], lam: Sequence[float]) -> pl.DataFrame:
-    """`samples` with log_weight and weight, from one column per value."""
-    terms = [number * pl.col(value) for value, number in zip(values, lam, strict=True)]
+def with_weights(samples: pl.DataFrame, lam: Mapping[str, float]) -> pl.DataFrame:
+    """`samples` with log_weight and weight, from one column per value of `lam`."""
+    terms = [number * pl.col(value) for value, number in lam.items()]
     log_weight = samples.with_columns(log_weight=pl.sum_horizontal(terms))
     top = (pl.col("log_weight") - pl.col("log_weight").max().over("prompt_id")).exp()
     return log_weight.with_columns(weight=top / top.sum().over("prompt_id"))

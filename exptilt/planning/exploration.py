@@ -4,12 +4,12 @@ import dataclasses
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from exptilt import rewards
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.lambda_grid import Lam
 from exptilt.config.settings import MCAligned
@@ -28,7 +28,6 @@ from exptilt.storage import filesystem, schemas
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
 
 
-@lru_cache(maxsize=4)
 def prepare(config: Sweep | Palette) -> Plan:
     """The plan of `config`: shards to draw and score, or those of its file, which are done.
 
@@ -37,22 +36,27 @@ def prepare(config: Sweep | Palette) -> Plan:
     if not config.file:
         return plan.prepare(config)
     filesystem.check_writable(config.save_directory)
-    found = list(_scored(config))
+    scored = list(_scored(config))
     return Plan(
         recipe=Recipe(
-            config=config.model_copy(
-                update={"nsamples": max(n for _, n in found), "data": config.file, "basemodel": "unknown"}
-            ),
+            config=_as_of_file(config, max(n for _, n in scored)),
             p0=None,
             rewards=_specs(config.columns, config.file),
             devices=("cpu",),
             name=Path(config.file).stem,
         ),
-        shards=tuple(ref.samples.shard for ref, _ in found),
+        shards=tuple(ref.samples.shard for ref, _ in scored),
         skipped=(),
         truncated=(),
-        scored=tuple(ref for ref, _ in found),
+        scored=tuple(ref for ref, _ in scored),
     )
+
+
+def _as_of_file(config: Sweep | Palette, nsamples: int) -> Sweep | Palette:
+    """`config` as the manifest has it: the file's name and samples in place of the base model's."""
+    values = tuple(rewards.expand(config.value, config.basemodel, config.data))
+    update = {"nsamples": nsamples, "data": config.file, "basemodel": "unknown", "value": values}
+    return config.model_copy(update=update)
 
 
 def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
@@ -115,5 +119,5 @@ def tilted(whole: Plan, lam: Lam) -> Plan:
     """The plan of the data set at one λ, over the shards of `whole`."""
     config = whole.recipe.config
     shared: dict[str, Any] = config.model_dump(include=set(MCAligned.model_fields))
-    one = MCAligned.model_construct(**{**shared, "lam": lam})
+    one = MCAligned.model_construct(**{**shared, "lam": tuple(lam.values())})
     return dataclasses.replace(whole, recipe=dataclasses.replace(whole.recipe, config=one))

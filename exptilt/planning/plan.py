@@ -7,7 +7,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import polars as pl
 
@@ -49,10 +48,9 @@ class Plan:
 
     @property
     def opening(self) -> str:
-        """What is about to happen, in one line; and one on a sampler that the model asks for instead."""
+        """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
-        pairs = zip(recipe.lam, recipe.rewards, strict=False)
-        tilt = " + ".join(f"{lam:g} × {spec.value}" for lam, spec in pairs)
+        tilt = " + ".join(f"{number:g} × {value}" for value, number in recipe.lam.items())
         return (
             f"{recipe.drawn_by}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
             f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "") + self._other_sampler
@@ -68,28 +66,27 @@ class Plan:
         return f"\nnote: {asks}, which this run does not use"
 
 
-@lru_cache(maxsize=4)
 def prepare(config: Config) -> Plan:
     """The plan of `config`, its prompts written to the pool.
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     filesystem.check_writable(config.save_directory)
-    found = devices.resolve(config.device)
-    p0 = p0_of(config, found[0])
+    names = devices.resolve(config.device)
+    p0 = p0_of(config, names[0])
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, found[0], config.dtype, p0.chat)
+        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0.chat)
     chosen, skipped, truncated, opened = _chosen(config, p0)
     recipe = Recipe(
         config=config,
         p0=dataclasses.replace(p0, opened=opened),
         rewards=specs,
-        devices=found,
+        devices=names,
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
     )
     shards = tuple(_shards(chosen, config))
-    load_rewards(specs, found[0])
+    load_rewards(specs, names[0])
     _try_out(recipe, shards)
     return Plan(
         recipe=recipe,
@@ -121,9 +118,18 @@ def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
 def resolve_values(
     values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
 ) -> tuple[RewardSpec, ...]:
-    """The rewards that `values` mean; `dtype` auto is what is fast and right on `device`; `chat` is p0's.
+    """The rewards of `values`.
 
-    Raises ModelError where one needs the base model's likelihood, and its engine does not give it.
+    Args:
+        values: as --value writes them.
+        base: the base model, for perplexity and the demo's values.
+        device: where they are computed.
+        dtype: auto is what is fast on `device`, and float32 for small base models on a CPU.
+        chat: the digest of p0's chat template, empty without one.
+
+    Raises:
+        ModelError: a reward model is not found, or the base model's engine gives no likelihood that a value
+            needs.
     """
     own = devices.fast_dtype(device) if dtype == "auto" else dtype
     theirs = registry.dtype_of(base, device, dtype)
@@ -139,8 +145,8 @@ def resolve_values(
 def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
     """The prompts of a run, the indices of those left out and of those cut, and whether p0 is `opened`."""
     chosen, skipped, truncated, opened = Spool(), list[int](), list[int](), False
-    found = _slice(prompts.tables(config.data, config.prompt_column), config)
-    for fitted in fit(found, p0, config.on_long_prompt):
+    tables = _slice(prompts.tables(config.data, config.prompt_column), config)
+    for fitted in fit(tables, p0, config.on_long_prompt):
         chosen.append(fitted.table)
         skipped += fitted.skipped
         truncated += fitted.truncated

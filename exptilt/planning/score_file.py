@@ -1,11 +1,10 @@
-"""Values for what exists already: a file of records is read into the pool, scored, and written anew.
+"""The plan of scoring a file: its records are read into the pool, scored, and the file is written anew.
 
 A file so scored is a pool that sweeps and palettes take their samples and rewards from.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import polars as pl
 
@@ -37,12 +36,11 @@ class ScorePlan:
 
     @property
     def opening(self) -> str:
-        """What is about to happen, in one line."""
+        """The run in one line, printed before it starts."""
         values = ", ".join(spec.value for spec in self.rewards)
         return f"{self.records:,} records of {self.config.file} in {len(self.shards)} shards: adding {values}"
 
 
-@lru_cache(maxsize=2)
 def prepare(config: Scoring) -> ScorePlan:
     """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
 

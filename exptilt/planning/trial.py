@@ -1,4 +1,4 @@
-"""A trial while planning: what fails at every prompt is found at a few, before any work is shared out."""
+"""A trial while planning: what fails at every prompt fails at a few, before any work starts."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -78,10 +78,10 @@ def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case])
 
 
 def _first(tried: Sequence[Case], work: Callable[[Case], R], what: str, kind: type[ExptiltError]) -> R | None:
-    """What `work` gives for the first case that it does not fail at; None without any, and where
-    the device fails, or what may pass.
+    """The result of `work` for the first case that it does not fail at.
 
-    Raises the first failure where it fails at all of them.
+    None without cases, and where the device fails or an OSError may be gone at another try. Raises the first
+    failure where all cases fail.
     """
     failures: list[ExptiltError] = []
     for case in tried:
@@ -94,14 +94,14 @@ def _first(tried: Sequence[Case], work: Callable[[Case], R], what: str, kind: ty
         except Exception as error:
             if isinstance(error, OSError) or is_the_devices(error):
                 return None
-            failures.append(kind(f"{what} fails at {case}: {_said(error)}"))
+            failures.append(kind(f"{what} fails at {case}: {_described(error)}"))
     if failures:
         raise failures[0]
     return None
 
 
-def _said(error: Exception) -> str:
-    """What failed and where, in one line."""
+def _described(error: Exception) -> str:
+    """The error's type, text and place in one line."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     text = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {text[:200]} ({where.filename.rpartition('/')[2]}:{where.lineno})"

@@ -14,7 +14,7 @@ class Point:
     ESS; the share of prompts under an ESS of 2, and of those that need more samples than they have."""
 
     number: int
-    lam: tuple[float, ...]
+    lam: dict[str, float]  # by value
     levels: tuple[Estimate, ...]
     kl: Estimate
     ess: float
@@ -52,7 +52,7 @@ def record(values: Sequence[str], point: Point) -> dict[str, Any]:
     """A point as JSON has it, numbers by the values' names."""
     return {
         "number": point.number,
-        "lam": dict(zip(values, point.lam, strict=True)),
+        "lam": point.lam,
         "levels": {v: asdict(level) for v, level in zip(values, point.levels, strict=True)},
         "kl": asdict(point.kl),
         "ess_median": point.ess,
@@ -74,7 +74,7 @@ def rows(found: Frontier) -> list[list[str]]:
 
 
 def _row(point: Point) -> list[str]:
-    lam = ",".join(f"{number:.4g}" for number in point.lam)
+    lam = ",".join(f"{number:.4g}" for number in point.lam.values())
     levels = [str(level) for level in point.levels]
     return [
         str(point.number),

@@ -77,12 +77,12 @@ class Totals:
         return [
             ValueChange(
                 value=value,
-                lam=lam,
+                lam=self.recipe.lam[value],
                 before=self.level(value, "base"),
                 after=self.level(value, "drawn"),
                 limit=self.level(value, "limit"),
             )
-            for value, lam in zip(self.values, self.recipe.lam, strict=True)
+            for value in self.values
         ]
 
 

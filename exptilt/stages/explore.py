@@ -20,7 +20,8 @@ def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
     assert isinstance(config, Sweep)
     parts = [*scored.samples.parts, *(part for ref in scored.rewards for part in ref.parts)]
     n, lams = config.nsamples, config.lams
-    key = keys.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": lams})
+    rows = [tuple(lam.values()) for lam in lams]
+    key = keys.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": rows})
     path = recipe.workspace.path("explored", key)
     _, cached = pool.compute_once(path, lambda: _explore(recipe, scored, lams))
     return ExploredRef(scored=scored, path=path, cached=cached)
@@ -29,7 +30,12 @@ def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
 def _explore(recipe: Recipe, scored: ScoredRef, lams: Sequence[Lam]) -> Made:
     prompt_ids, counts, rewards = matrix_of(scored.samples, scored.rewards, recipe.config.nsamples)
     tables = [
-        _at(index, np.array(lam), [prompt_ids[i] for i in places], block)
+        _at(
+            index,
+            np.array([lam[ref.value] for ref in scored.rewards]),
+            [prompt_ids[i] for i in places],
+            block,
+        )
         for places, block in by_count(counts, rewards)
         for index, lam in enumerate(lams)
     ]

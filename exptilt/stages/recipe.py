@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exptilt.config.settings import Config, MCAligned
 from exptilt.engines import registry
 from exptilt.engines.base import P0
@@ -23,9 +26,14 @@ class Recipe:
     name: str
 
     @property
-    def lam(self) -> list[float]:
-        """λ, one per reward; none for a run that does not tilt."""
-        return list(self.config.lam) if isinstance(self.config, MCAligned) else []
+    def lam(self) -> dict[str, float]:
+        """λ by value, in the rewards' order; empty for a run that does not tilt."""
+        return self.config.tilt if isinstance(self.config, MCAligned) else {}
+
+    @property
+    def lam_vector(self) -> NDArray[np.float64]:
+        """λ [V] of a run that tilts, in the rewards' order."""
+        return np.array([self.lam[spec.value] for spec in self.rewards])
 
     @property
     def drawn_by(self) -> str:

@@ -39,7 +39,7 @@ def _tilt_of(recipe: Recipe) -> dict[str, Any]:
     config = recipe.config
     assert isinstance(config, MCAligned)
     return {
-        "lam": recipe.lam,
+        "lam": list(recipe.lam.values()),
         "seed": config.seed,
         "n": config.nsamples,
         "ndraws": config.ndraws,
@@ -64,7 +64,7 @@ def _resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef])
 
 def _block(recipe: Recipe, prompt_ids: list[str], rewards: weights.Floats) -> tuple[pl.DataFrame, ...]:
     """Draws, diagnostics and levels of prompts with equally many samples, from rewards [P, N, V]."""
-    log_weight = weights.log_weights(rewards, np.array(recipe.lam))
+    log_weight = weights.log_weights(rewards, recipe.lam_vector)
     seeds = np.array([keys.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
     how = _tilt_of(recipe)
     numbers = uniform(seeds[:, None], 0, np.arange(max(how["ndraws"], log_weight.shape[1])))
@@ -100,7 +100,7 @@ def _diagnose(prompt_ids: list[str], picks: Picks, log_weight: weights.Floats) -
 
 
 def _levels(recipe: Recipe, prompt_ids: list[str], picks: Picks, rewards: weights.Floats) -> pl.DataFrame:
-    log_weight = weights.log_weights(rewards, np.array(recipe.lam))
+    log_weight = weights.log_weights(rewards, recipe.lam_vector)
     table = {
         "prompt_id": np.repeat(prompt_ids, rewards.shape[2]),
         "value": [spec.value for spec in recipe.rewards] * len(prompt_ids),

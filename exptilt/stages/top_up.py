@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from exptilt.config.settings import MCAligned
@@ -46,7 +45,7 @@ def _needy(recipe: Recipe, have: ScoredRef, least: float, n: int) -> list[str]:
     found = []
     for places, block in by_count(counts, rewards):
         if block.shape[1] == n:
-            ess = diagnostics.diagnose(weights.log_weights(block, np.array(recipe.lam)), tail=False).ess
+            ess = diagnostics.diagnose(weights.log_weights(block, recipe.lam_vector), tail=False).ess
             found += [prompt_ids[i] for i, number in zip(places, ess, strict=True) if number < least]
     return found
 

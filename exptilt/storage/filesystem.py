@@ -186,7 +186,7 @@ def create(path: str, data: bytes) -> bool:
     with clear_errors(path, "write"):
         fs, inner = filesystem(path)
         if is_local(path):
-            fs.makedirs(fs._parent(inner), exist_ok=True)
+            fs.makedirs(inner.rpartition("/")[0] or "/", exist_ok=True)
         try:
             s3.patiently(lambda: fs.pipe_file(inner, data, mode="create"))
         except FileExistsError:

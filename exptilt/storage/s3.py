@@ -1,7 +1,8 @@
 """S3 file systems: where they answer, how long they are waited for, and what is tried again.
 
 botocore and s3fs each have a retry layer that waits on its own, counts nothing and multiplies with the
-other (one hung call: 5 × 5 × 15 s); both are off, and `patiently` is the only one.
+other (one hung call: 5 × 5 × 15 s); both are off, and `patiently` is the only one. The requests of a file
+that is written are reached by a private name, S3File._call_s3: that of s3fs 2026.9.
 """
 
 import os

@@ -4,18 +4,18 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect import Flow
 from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 
 from exptilt.config.settings import C, build
 from exptilt.errors import ShardsFailed
 from exptilt.stages.failures import AllMissing
-from tasks.runtime.crashed_runs import sign_and_bury
+from tasks.runtime.crashed_runs import sign_and_end_dead_runs
 from tasks.runtime.progress import Progress
 from tasks.runtime.shutdown import stopping_at_once
 
@@ -25,31 +25,54 @@ GPUS = len(list(Path("/dev").glob("nvidia[0-9]*")))  # torch would take seconds 
 WORKERS = 3 * max(GPUS, 1)  # enough to score a shard while the next is drawn; more slow each other down
 
 
-def gen(model: type[C]) -> Callable[[Callable[[C], Any]], Flow[..., Any]]:
-    """Make a function of one configuration a flow named `gen` whose parameters are its fields.
+def gen(model: type[C]) -> Callable[[Callable[[C, Any], Any]], Flow[..., Any]]:
+    """Make a function of a configuration and its plan a flow named `gen` whose parameters are the settings.
 
-    The fields' descriptions become the UI's form; the flow checks them as the command line does.
+    The fields' descriptions become the UI's form; the flow checks the settings as the command line does.
+    Where it runs without `prepared`, as in a deployment, its body gets None for a plan and makes its own.
     """
 
-    def decorate(body: Callable[[C], Any]) -> Flow[..., Any]:
+    def decorate(body: Callable[[C, Any], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
-        def run(**settings: Any) -> Any:
+        def run(ready: tuple[C, Any] | None = None, /, **settings: Any) -> Any:
             with TagsContext(current_tags=set()), stopping_at_once():  # a task's tag asks for a slot
-                sign_and_bury(TAG)
-                return body(build(model, settings))
+                sign_and_end_dead_runs(TAG)
+                return body(*(ready or (build(model, settings), None)))
 
-        run.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+        run.__signature__ = _signature(model)  # type: ignore[attr-defined]
         run.__doc__ = _document(body, model)
-        return Flow(
-            run,
-            name="gen",
-            flow_run_name=_run_name,
-            task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=WORKERS)),
-            persist_result=False,
-            log_prints=False,
-        )
+        return _flow(run)
 
     return decorate
+
+
+def prepared(flow: Flow[..., Any], config: BaseModel, plan: Any) -> Flow[..., Any]:
+    """`flow`, its body given `config` and `plan` instead of making them from the settings."""
+
+    @functools.wraps(flow.fn)
+    def run(**_settings: Any) -> Any:
+        return flow.fn((config, plan))
+
+    return _flow(run)
+
+
+def _flow(run: Callable[..., Any]) -> Flow[..., Any]:
+    return Flow(
+        run,
+        name="gen",
+        flow_run_name=_run_name,
+        task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=WORKERS)),
+        persist_result=False,
+        log_prints=False,
+    )
+
+
+def _signature(model: type[BaseModel]) -> inspect.Signature:
+    """The fields as parameters that Prefect hands on as given, with their JSON schemas for its form."""
+    schemas, fields = model.model_json_schema()["properties"], inspect.signature(model)
+    parameters = fields.parameters.values()
+    as_given = [p.replace(annotation=Annotated[Any, WithJsonSchema(schemas[p.name])]) for p in parameters]
+    return fields.replace(parameters=as_given)
 
 
 def _document(body: Callable[..., Any], model: type[BaseModel]) -> str:
@@ -70,6 +93,8 @@ def _run_name() -> str:
 
 
 def _listed_plainly(given: Any) -> str:
+    if isinstance(given, dict):
+        return ",".join(f"{name}={number}" for name, number in given.items())
     items = given if isinstance(given, (list, tuple)) else [given]
     return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
 
@@ -112,11 +137,11 @@ def _failure(line: Line) -> BaseException:
 
 def _listed(failures: dict[int, BaseException], total: int) -> str:
     """One line per different error, with the shards that it hit; the first path stands for its like."""
-    said: dict[str, str] = {}
+    lines: dict[str, str] = {}
     shards: dict[str, list[str]] = {}
     for index, error in failures.items():
         first = (str(error) or type(error).__name__).splitlines()[0]
-        first = said.setdefault(getattr(error, "reason", first), first)
+        first = lines.setdefault(getattr(error, "reason", first), first)
         shards.setdefault(first, []).append(f"{index + 1:03d}")
     return "\n".join(
         [

@@ -23,7 +23,7 @@ from exptilt.config.settings import C
 from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
 from exptilt.reports.terminal import show
-from tasks.runtime.flow import TAG
+from tasks.runtime.flow import TAG, prepared
 from tasks.runtime.server import start_server
 from tasks.runtime.server_health import lost, server_is_there, watch_server
 from tasks.runtime.shutdown import ending_soon
@@ -35,17 +35,18 @@ FAILED = 1
 
 
 class Ready(Protocol):
-    """A checked plan, as a person hears of it."""
+    """A checked plan, as far as the command line prints it."""
 
     @property
     def opening(self) -> str:
-        """What is about to happen, in one line."""
+        """The run in one line."""
         ...
 
 
 def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREPARE) -> NoReturn:
-    """Run `flow` with `config` for a person: exits with 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or
-    143 (SIGTERM).
+    """Run `flow` with `config` from the command line, and exit.
+
+    Exit codes: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM).
 
     `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
     """
@@ -69,7 +70,7 @@ def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Rea
         fail(str(error))
     with quiet_console():
         try:
-            return _run(flow, config)
+            return _run(prepared(flow, config, plan), config)
         except Exception:
             if not server_is_there():
                 fail(lost(), FAILED)
@@ -77,7 +78,7 @@ def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Rea
 
 
 def _trace_unforeseen(error: BaseException) -> None:
-    """Print the traceback of an error that exptilt did not raise on purpose: it is a defect."""
+    """Print the traceback of an error that exptilt did not raise on purpose, which is a defect."""
     cause = error.__cause__ or error
     if not isinstance(cause, (ExptiltError, OSError)):
         traceback.print_exception(cause)
@@ -99,7 +100,7 @@ def _heartbeats_if_asked() -> contextlib.AbstractContextManager[Any]:
 
 
 def _wait_until_recorded(flow_run_id: UUID) -> None:
-    """Let the server book the last task states, which reach it as events, before it may go.
+    """Wait until the server has recorded the last task states, which reach it as events.
 
     A server that does not answer costs the record, never the run.
     """
@@ -110,7 +111,7 @@ def _wait_until_recorded(flow_run_id: UUID) -> None:
     deadline = time.monotonic() + RECORD_SECONDS
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            if client._client.post("/task_runs/count", json=query).json() >= len(started):
+            if client.request("POST", "/task_runs/count", json=query).json() >= len(started):
                 return
             time.sleep(0.2)
 
@@ -122,9 +123,16 @@ def quiet_console() -> Iterator[None]:
     Also where the server is gone, which `watch_server` says once.
     """
     logging.raiseExceptions = False
-    loggers = [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
-    handlers: set[logging.Handler] = set(logging.getLogger("prefect._internal").handlers)
-    handlers |= {h for log in loggers for h in log.handlers if isinstance(h, PrefectConsoleHandler)}
-    for handler in handlers:
+    for handler in {h for log in _loggers() for h in log.handlers if _is_console(log, h)}:
         handler.setLevel(logging.CRITICAL + 1)
     yield
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in ("prefect", *logging.root.manager.loggerDict)]
+
+
+def _is_console(log: logging.Logger, handler: logging.Handler) -> bool:
+    """Whether `handler` writes Prefect's log lines to the terminal; those that send to its server do not."""
+    plain = type(handler) is logging.StreamHandler and log.name.startswith("prefect")
+    return plain or isinstance(handler, PrefectConsoleHandler)

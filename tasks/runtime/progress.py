@@ -17,7 +17,7 @@ EVERY = 10.0  # seconds between lines; artifacts are written five times as often
 
 
 class Progress:
-    """Counts finished shards of a flow run for whoever watches."""
+    """Counts finished shards of a flow run, and shows the count."""
 
     def __init__(self, total: int) -> None:
         self.total, self.count = total, 0

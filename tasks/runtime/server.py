@@ -27,9 +27,9 @@ ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PRE
 
 @lru_cache(maxsize=1)
 def start_server() -> Callable[[], None]:
-    """Start a server unless one is configured and answers; gives a function that waits until it answers.
+    """Start a server unless one is configured; gives a function that waits until it answers.
 
-    Raises ConfigError where the configured one does not. Ours is left to end with this process, since
+    Raises ConfigError where the configured one does not answer. The started one ends with this process, since
     Prefect sends its last log lines at exit.
     """
     if get_current_settings().api.url:

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from typing import Literal
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -55,7 +56,7 @@ def _watch() -> None:
 
 
 def lost() -> str:
-    """What there is to say of a server that is gone."""
+    """The error line for a server that is gone."""
     return (
         f"the Prefect server at {_address()} does not answer any more; finished shards are saved, run the "
         "same command to go on"
@@ -70,10 +71,10 @@ def server_is_there() -> bool:
         return False
 
 
-def _ask(path: str) -> int:
+def _ask(path: Literal["/admin/version", "/health"]) -> int:
     with get_client(sync_client=True, httpx_settings={"timeout": ASK_SECONDS}) as client:
         try:
-            return int(client._client.get(path).status_code)
+            return int(client.request("GET", path).status_code)
         except httpx.HTTPStatusError as error:
             return error.response.status_code
 

@@ -16,9 +16,9 @@ from exptilt import cancellation
 
 SAVED = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE = 4.0  # seconds that a step has to notice
-_alone = threading.Event()  # this process is one run's, and may end with it
+_alone = threading.Event()  # set where this process runs one flow of the command line, and may end with it
 _signals: list[int] = []  # that reached it
-_said = threading.Event()
+_printed = threading.Event()
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def stopping_at_once() -> Iterator[None]:
 def ending_soon() -> Iterator[None]:
     """End this process with one line and 130 (Ctrl-C) or 143 (SIGTERM) where a signal ends the block.
 
-    A step that does not notice, such as a user's function, has GRACE seconds to come back.
+    A step that does not check for it, such as a user's function, has GRACE seconds to return.
     """
     _alone.set()
     before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -55,12 +55,12 @@ def ending_soon() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if _signals:
-        _say()
+        _print_once()
         sys.exit(128 + _signals[0])
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Ask for the end in every way: whatever swallows the exception, the process ends."""
+    """Ask the steps to stop, raise, and end the process later where the exception is swallowed."""
     cancellation.ask()
     _signals.append(number)
     threading.Thread(target=_end_late, daemon=True).start()
@@ -69,11 +69,11 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 def _end_late() -> None:
     time.sleep(GRACE)
-    _say()
+    _print_once()
     os._exit(128 + _signals[0])
 
 
-def _say() -> None:
-    if not _said.is_set():
-        _said.set()
+def _print_once() -> None:
+    if not _printed.is_set():
+        _printed.set()
         print(SAVED, file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ started: set[UUID] = set()  # the task runs of this process
 
 
 def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failure may be gone at the next try: input and output, memory, a lost connection.
+    """Whether the next try may succeed: after an error of input or output, of memory, of a connection.
 
     A wrong configuration, a full disk or a reward that is not finite would fail again.
     """

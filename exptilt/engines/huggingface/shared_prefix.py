@@ -2,7 +2,8 @@
 what it adds.
 
 Shapes: B prompts, N rows of each, R = B·N, H query heads, G key heads, D their width, T prompt positions
-(left-padded), S slots for new tokens.
+(left-padded), S slots for new tokens. Which attention a model has now is known by a private name alone,
+config._attn_implementation: that of transformers 5.24.
 """
 
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def can_fork(model: Any, prefill: Cache) -> bool:
     """Whether the model's attention is the plain one, over all that was seen."""
     config = model.config.get_text_config()
     plain = all(type(layer) is DynamicLayer for layer in prefill.layers)
-    return plain and model._supports_attention_backend and not getattr(config, "attn_logit_softcapping", None)
+    return plain and model.is_backend_compatible() and not getattr(config, "attn_logit_softcapping", None)
 
 
 @contextmanager
