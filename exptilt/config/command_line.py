@@ -60,7 +60,7 @@ def _glue(argv: list[str]) -> list[str]:
 
 def _parser(model: type[C], program: str, closing: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        usage=f"{program} {flag_groups.EXAMPLES[model.__name__]}",
+        usage=f"{program} {flag_groups.example(model)}",
         description=model.__doc__,
         epilog=closing,
         argument_default=argparse.SUPPRESS,

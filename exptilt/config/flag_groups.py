@@ -22,6 +22,13 @@ EXAMPLES: Final = {
 
 
 def of(names: Sequence[str]) -> dict[str, list[str]]:
-    """`names` by group; every setting is in one, `running` is never empty."""
+    """`names` by group; those of no group are in the last."""
+    known = [name for listed in GROUPS.values() for name in listed.split()]
     grouped = {title: [name for name in listed.split() if name in names] for title, listed in GROUPS.items()}
+    grouped["running"] += [name for name in names if name not in known]
     return {title: found for title, found in grouped.items() if found}
+
+
+def example(model: type) -> str:
+    """The arguments of an example of `model`, those of the class that it extends where it has none."""
+    return next(EXAMPLES[each.__name__] for each in model.__mro__ if each.__name__ in EXAMPLES)
