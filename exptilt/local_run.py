@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from exptilt import stages
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.settings import Original, Scoring, Valued
-from exptilt.errors import Stopped
+from exptilt.errors import ShardsFailed, Stopped
 from exptilt.outputs import dataset, palette, scores, sweep
 from exptilt.outputs.dataset import Shard
 from exptilt.planning import exploration, score_file
@@ -95,6 +95,9 @@ def _each(shards: Iterable[T], work: Callable[[T], R]) -> list[R | AllMissing]:
         count = f"{len(failed)} of {len(failed) + len(made)} shards failed"
         failed[0].add_note(f"{count}; the others are saved, and a re-run does only what is missing")
         raise failed[0]
+    left_out = [error for error in made if isinstance(error, NothingLeft)]
+    if len(left_out) == len(made):
+        raise ShardsFailed(f"every prompt failed; the first: {left_out[0].missing[0]}")
     return made
 
 
