@@ -95,7 +95,7 @@ def _each(shards: Iterable[T], work: Callable[[T], R]) -> list[R | AllMissing]:
         count = f"{len(failed)} of {len(failed) + len(made)} shards failed"
         failed[0].add_note(f"{count}; the others are saved, and a re-run does only what is missing")
         raise failed[0]
-    left_out = [error for error in made if isinstance(error, NothingLeft)]
+    left_out = [error for error in made if isinstance(error, AllMissing)]
     if len(left_out) == len(made):
         raise ShardsFailed(f"every prompt failed; the first: {left_out[0].missing[0]}")
     return made
