@@ -88,7 +88,12 @@ def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, t
     assert digests(bucket[0] / "faults/temp" / Path(summary.folder).name) == digests(Path(clean.folder))
 
 
-def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away):
+def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away, monkeypatch):
+    """Of the tries of a request 60 % fail, in whatever order the parts arrive: six tries would all fail now and
+    then."""
+    monkeypatch.setattr(s3, "TRIES", 14)
+    monkeypatch.setattr(s3, "PAUSE", 0.001)
+    monkeypatch.setattr(s3, "READ_SECONDS", 2.0)
     data = bytes(range(256)) * (s3.PART // 128) + b"the third part"
     with away(rate=0.6, seed=SEED) as faults:
         filesystem.write_bytes("s3://bucket/large", data)
