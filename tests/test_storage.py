@@ -89,8 +89,7 @@ def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, t
 
 
 def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away, monkeypatch):
-    """Of the tries of a request 60 % fail, in whatever order the parts arrive: six tries would all fail now and
-    then."""
+    """60 % of the tries fail, in whatever order the parts arrive: six of a request would now and then."""
     monkeypatch.setattr(s3, "TRIES", 14)
     monkeypatch.setattr(s3, "PAUSE", 0.001)
     monkeypatch.setattr(s3, "READ_SECONDS", 2.0)
