@@ -252,7 +252,9 @@ def test_a_probability_is_that_of_transformers_pipeline(tmp_path, labels, proble
         expected = [next(each["score"] for each in row if each["label"] == name) for row in rows]
         for label in (name, number):
             np.testing.assert_allclose(scored(folder, f"#{label}:prob"), expected, atol=1e-5)
-            np.testing.assert_allclose(scored(folder, f"#{label}:logprob"), np.log(expected), atol=1e-5)
+            np.testing.assert_allclose(
+                scored(folder, f"#{label}:logprob"), np.log(expected), atol=1e-5, rtol=1e-6
+            )
 
 
 @pytest.mark.parametrize(("labels", "problem"), HEADS)

@@ -20,13 +20,13 @@ from transformers import PreTrainedTokenizerFast
 
 from exptilt.config.command_line import command_line
 from exptilt.config.settings import MCAligned, Original, build
+from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.engines.openai import OpenAIEngine
 from exptilt.engines.toy import ToyEngine
 from exptilt.errors import ConfigError
 from exptilt.local_run import run
-from exptilt.models import reference
 from exptilt.planning.plan import prepare
 from exptilt.storage import keys
 
@@ -74,7 +74,7 @@ def folders(tmp_path_factory) -> dict[str, str]:
 
 def law_of(folder: str, **changes) -> P0:
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 7, "top_p": 1.0, "max_new_tokens": 12}
-    return P0(model=reference.checkpoint(folder), ends=(0,), named_ends=(0,), **{**settings, **changes})
+    return P0(model=registry.base_model(folder), ends=(0,), named_ends=(0,), **{**settings, **changes})
 
 
 def draw(law: P0, prompts: list[str], n: int, rows: int = 0):
