@@ -166,13 +166,13 @@ def test_scored_records_serve_a_sweep_and_a_palette(tmp_path):
 def test_a_shard_that_fails_leaves_the_others_saved(settings, tmp_path):
     own = tmp_path / "own.py"
     own.write_text("def picky(prompts, completions):\n    return [1 / ('bad' not in p) for p in prompts]\n")
-    data, shards = [*map(str, range(8)), "bad", *map(str, range(9, 12))], {"shard_size": 2, "lam": 1}
+    data, shards = [*map(str, range(40)), "bad", *map(str, range(41, 70))], {"shard_size": 32, "lam": 1}
     run = {**settings, "value": f"{own}:picky", "data": data, **shards}
     with pytest.raises(exptilt.ExptiltError, match=r"'bad'.*ZeroDivisionError") as caught:
         exptilt.mc_aligned(**run)
-    assert caught.value.__notes__[0].startswith("1 of 6 shards failed; the others are saved")
+    assert caught.value.__notes__[0].startswith("1 of 3 shards failed; the others are saved")
     rest = exptilt.mc_aligned(**run, allow_missing=True)
-    assert (rest.summary.tokens, rest.summary.kept, rest.summary.reused["picky"]) == (0, 11, 5)
+    assert (rest.summary.tokens, rest.summary.kept, rest.summary.reused["picky"]) == (0, 69, 2)
 
 
 def test_the_mathematics_works_on_arrays():

@@ -28,7 +28,7 @@ def exptilt(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def arguments_of(rewards_file: str) -> dict[str, list[str]]:
     """Flags of a small run of each kind."""
-    drawn = ["--basemodel", "toy", "--end", "25", "--nsamples", "4", "--shard-size", "10"]
+    drawn = ["--basemodel", "toy", "--end", "70", "--nsamples", "4", "--shard-size", "32"]
     tilted = [*drawn, "--value", f"{rewards_file}:bees"]
     return {
         "original": drawn,

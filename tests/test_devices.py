@@ -54,8 +54,13 @@ def settings(tmp_path, **changes) -> Original:
     folder = tmp_path / "letters"
     source = str(folder) if folder.exists() else causal(folder, "gpt2")
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text("".join(f"{'abcdef'[i % 6]}{'fedcba'[i // 6]}\n" for i in range(24)))
-    given = {"basemodel": source, "data": str(prompts), "nsamples": 4, "max_new_tokens": 8, "shard_size": 6}
+    prompts.write_text(
+        "".join(
+            f"{'abcdef'[i % 6]}{'fedcba'[i // 6 % 6]}{'abc'[i // 36 % 3]}{i // 108 * 'a'}\n"
+            for i in range(128)
+        )
+    )
+    given = {"basemodel": source, "data": str(prompts), "nsamples": 4, "max_new_tokens": 8, "shard_size": 32}
     return build(Original, {**given, **changes})
 
 

@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("settings", RUNS, ids=["toy", "demo"])
 def test_everything_in_it_is_used_again_and_gives_the_same_records(folder, settings):
-    config = build(MCAligned, {**settings, "data": "prompts.txt", "shard_size": 2, "save_directory": "old"})
+    config = build(MCAligned, {**settings, "data": "prompts.txt", "save_directory": "old"})
     summary = run(prepare(config))
     assert summary.tokens == 0
     assert set(summary.reused.values()) == {summary.shards}

@@ -53,11 +53,11 @@ def task_states(server: dict[str, str], run: dict) -> dict[str, str]:
 
 
 def test_a_first_run_in_an_empty_folder_is_quiet_and_complete(clean, tmp_path, rewards_file):
-    """No server, an empty home, over 300 tasks: no noise at the start, in the run or at shutdown."""
-    done = run_flow(*toy(f"{rewards_file}:bees", "--shard-size", "2"), env=clean, cwd=tmp_path)
+    """No server, an empty home: no noise at the start, in the run or at shutdown."""
+    done = run_flow(*toy(f"{rewards_file}:bees", "--shard-size", "32"), env=clean, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [w for w in NOISE if w in done.stdout + done.stderr] == []
-    assert "240 prompts of demo × 32 samples in 120 shards, tilted by 1 × bees" in done.stderr
+    assert "240 prompts of demo × 32 samples in 8 shards, tilted by 1 × bees" in done.stderr
     assert "bees" in done.stdout
     assert len(rows(tmp_path / "results" / "toy-demo_lam=1.000_val=bees.json")) == 240
 
@@ -123,13 +123,13 @@ def test_runs_tasks_and_form_say_what_they_are(server, tmp_path, rewards_file):
 
 
 def test_scoring_a_shard_overlaps_with_generating_the_next_and_only_one_generates(server, tmp_path):
-    arguments = toy(slow_reward(tmp_path, 0.5), "--end", "60", "--nsamples", "200", "--shard-size", "10")
+    arguments = toy(slow_reward(tmp_path, 0.5), "--end", "160", "--nsamples", "75", "--shard-size", "32")
     assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0
     run = latest_run(server)
     found = ask(server, "task_runs", flow_runs={"id": {"any_": [run["id"]]}})
     times = {t["name"]: (t["start_time"], t["end_time"]) for t in found}
-    assert times["score bees 001/006"][0] < times["generate 006/006"][1]
-    turns = [times[f"generate {i:03d}/006"] for i in range(1, 7)]
+    assert times["score bees 001/005"][0] < times["generate 005/005"][1]
+    turns = [times[f"generate {i:03d}/005"] for i in range(1, 6)]
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(turns))
 
 
@@ -147,7 +147,7 @@ def test_what_can_pass_is_tried_again(server, tmp_path):
         "    return [1.0 for _ in completions]\n"
     )
     (tmp_path / "flaky.py").write_text(flaky)
-    arguments = toy(f"{tmp_path}/flaky.py:bees", "--end", "2", "--shard-size", "1")
+    arguments = toy(f"{tmp_path}/flaky.py:bees", "--end", "64", "--shard-size", "32")
     done = run_flow(*arguments, env=server, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     query = {"flow_runs": {"id": {"any_": [latest_run(server)["id"]]}}}
@@ -186,10 +186,10 @@ def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(serve
     reward = tmp_path / "own.py"
     broken = "[float('nan') if 'Park' in p else 1.0 for p in prompts]"
     reward.write_text(f"def own(prompts, completions):\n    return {broken}\n")
-    arguments = toy(f"{reward}:own", "--shard-size", "12")
+    arguments = toy(f"{reward}:own", "--shard-size", "32")
     done = run_flow(*arguments, env=server, cwd=tmp_path)
     assert done.returncode == 1
-    assert "of 20 shards failed; the others are saved" in done.stderr
+    assert "of 8 shards failed; the others are saved" in done.stderr
     assert "value 'own'" in done.stderr
     assert "gave nan for prompt" in done.stderr
     assert "Traceback" not in done.stderr
@@ -202,7 +202,7 @@ def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(serve
     retried = ask(server, "task_runs", task_runs={"name": {"any_": sorted(failed)}})
     assert {t["run_count"] for t in retried} == {1}
     assert not (tmp_path / "results" / "toy-demo_lam=1.000_val=own.json").exists()
-    assert sum(s == "Completed" for n, s in states.items() if n.startswith("tilt")) == 20 - len(failed)
+    assert sum(s == "Completed" for n, s in states.items() if n.startswith("tilt")) == 8 - len(failed)
 
     reward.write_text("def own(prompts, completions):\n    return [1.0 for p in prompts]\n")
     assert run_flow(*arguments, env=server, cwd=tmp_path).returncode == 0

@@ -74,8 +74,8 @@ def test_the_manifest_says_what_the_data_was_made_with(tilted):
 
 
 def test_fewer_shards_leave_no_file_of_before(toy):
-    run(prepare(toy(shard_size=1)))
-    summary = run(prepare(toy(shard_size=10)))
+    run(prepare(toy(end=150, shard_size=32)))
+    summary = run(prepare(toy(end=150, shard_size=64)))
     assert len(list(Path(summary.folder).glob("samples/*.parquet"))) == 3
 
 

@@ -17,7 +17,9 @@ from exptilt.config.settings import MCAligned
 from exptilt.engines.toy import ToyEngine
 from exptilt.errors import RewardError
 from exptilt.local_run import run
-from exptilt.planning.plan import prepare, shard_size
+from exptilt.planning.plan import prepare
+from exptilt.stages.blocks import BLOCK
+from exptilt.stages.shards import LARGEST_SHARD, blocks_per_shard, rows_of
 from exptilt.reports.summary import Summary
 from exptilt.storage import pool, process_identity
 
@@ -54,8 +56,9 @@ def test_what_is_kept_follows_the_exact_finite_n_law(toy, lam, n):
 
 
 def test_one_shard_equals_seven(toy, tmp_path):
-    one = go(toy(shard_size=30))
-    seven = go(toy(shard_size=5, save_directory=str(tmp_path / "other")))
+    one = go(toy(end=220, nsamples=8, shard_size=220))
+    seven = go(toy(end=220, nsamples=8, shard_size=1, save_directory=str(tmp_path / "other")))
+    assert (one.shards, seven.shards) == (1, 7)
     assert records(one) == records(seven)
     for name in ("samples", "rewards", "draws", "diagnostics"):
         assert table(one, name).equals(table(seven, name))
@@ -192,9 +195,60 @@ def test_a_large_lambda_is_called_by_its_name(toy, rewards_file):
     assert wild.warning.startswith("best-of-32 in disguise: at 100% of the prompts")
 
 
-@pytest.mark.parametrize("prompts", [1, 19, 20, 240, 2312, 100_000])
-def test_auto_makes_20_to_100_shards(prompts):
-    shards = -(-prompts // shard_size(prompts))
-    assert shard_size(100 * prompts) <= 2_000
-    assert min(prompts, 10) <= shards <= 100
-    assert prompts < 240 or shards >= 20
+def shards_of(prompts: int, n: int, devices: int = 1) -> list[int]:
+    """Prompts of each shard that a run of so many makes."""
+    blocks = {number: min(BLOCK, prompts - BLOCK * number) for number in range(-(-prompts // BLOCK))}
+    return rows_of(blocks, blocks_per_shard(prompts, n, devices))
+
+
+@pytest.mark.parametrize("prompts", [1, 31, 32, 33, 240, 2312, 100_000])
+@pytest.mark.parametrize("n", [1, 16, 1024])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_shards_are_whole_blocks_and_not_too_many(prompts, n, devices):
+    found = shards_of(prompts, n, devices)
+    assert sum(found) == prompts
+    assert all(height % BLOCK == 0 for height in found[:-1])
+    assert max(found) <= LARGEST_SHARD
+    assert len(found) <= 100
+
+
+def test_shards_fill_batches_and_keep_devices_busy():
+    assert shards_of(6, 16) == [6]
+    assert shards_of(300, 1) == [160, 140]
+    assert len(shards_of(2312, 16)) == 19
+    assert len(shards_of(256, 1, devices=4)) == 8
+
+
+WHOLE = {"end": 100, "nsamples": 8}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"shard_size": 32}, {"shard_size": 100}),
+        ({"shard_size": 100}, {"shard_size": 1}),
+        ({"device": "cpu"}, {"device": "cpu:0,cpu:1,cpu:2"}),
+        ({}, {"start": 32, "end": 96}),
+        ({"end": 96}, {"end": 64}),
+    ],
+)
+def test_no_key_depends_on_shards_devices_or_the_range(toy, first, then):
+    """A block that two runs have in common is drawn, scored and tilted once."""
+    go(toy(**{**WHOLE, **first}))
+    again = go(toy(**{**WHOLE, **then}))
+    assert (again.tokens, set(again.reused.values())) == (0, {again.shards})
+    drawn = [path.parent for path in Path(toy().save_directory, "pool", "draws").rglob("manifest.json")]
+    assert len(drawn) == -(-first.get("end", 100) // BLOCK)
+
+
+def test_a_range_draws_only_the_blocks_that_are_new(toy):
+    go(toy(end=70, nsamples=8))
+    more = go(toy(end=140, nsamples=8))
+    alone = go(toy(end=140, nsamples=8, save_directory=toy().save_directory + "2"))
+    assert records(more) == records(alone)
+    new = (
+        table(more, "samples")
+        .join(table(more, "prompts"), on="prompt_id")
+        .filter(pl.col("prompt_index") >= 64)
+    )
+    assert more.tokens == new["n_tokens"].sum() + (new["finish_reason"] == "stop").sum()

@@ -104,17 +104,17 @@ REWARD = (
 )
 
 
-@pytest.mark.parametrize("shard_size", [1, 10])
+@pytest.mark.parametrize("shard_size", [32, 70])
 def test_a_reward_that_fails_at_a_prompt_leaves_it_out_if_asked(toy, tmp_path, shard_size):
     first = prepare(toy()).shards[0]
     bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
     (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
     value = (f"{tmp_path}/own.py:picky", f"{tmp_path}/own.py:odd")
-    config: MCAligned = toy(value=value, lam=(0.1, 1.0), shard_size=shard_size)
+    config: MCAligned = toy(value=value, lam=(0.1, 1.0), end=70, shard_size=shard_size)
     with pytest.raises(PromptsFailed, match=r"prompt 0 .*value 'picky' failed with KeyError"):
         go(config)
     summary = go(replace_flag(config))
-    assert (summary.prompts, summary.kept, [m.prompt_index for m in summary.missing]) == (29, 29, [0])
+    assert (summary.prompts, summary.kept, [m.prompt_index for m in summary.missing]) == (69, 69, [0])
     rows = json.loads(Path(summary.json).read_text())
     assert bad not in {row["prompt"] for row in rows}
     assert go(replace_flag(config)).missing == summary.missing
@@ -134,7 +134,7 @@ def test_a_reward_that_fails_while_topping_up_leaves_its_prompt_out_whole(toy, t
     bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
     text = LATE.replace("{bad}", bad).replace("{armed}", str(tmp_path / "armed"))
     (tmp_path / "late.py").write_text(text)
-    settings = {"value": f"{tmp_path}/late.py:late", "nsamples": 4, "shard_size": 10}
+    settings = {"value": f"{tmp_path}/late.py:late", "nsamples": 4}
     whole = go(toy(**settings))
     (tmp_path / "armed").touch()
     summary = go(toy(**settings, min_ess=4.0, max_nsamples=8, allow_missing=True))
@@ -151,12 +151,12 @@ def test_the_flow_says_so_too(server, tmp_path):
     assert "left out    prompt " in done.stdout
 
 
-@pytest.mark.parametrize("shard_size", ["1", "20"])
-def test_sweeps_and_palettes_leave_it_out_on_record(server, tmp_path, toy, shard_size):
-    first = prepare(toy(end=20)).shards[0]
+@pytest.mark.parametrize("end", [20, 70])
+def test_sweeps_and_palettes_leave_it_out_on_record(server, tmp_path, toy, end):
+    first = prepare(toy(end=end)).shards[0]
     bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
     (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
-    pool = ["--basemodel", "toy", "--value", "own.py:picky", "--end", "20", "--shard-size", shard_size]
+    pool = ["--basemodel", "toy", "--value", "own.py:picky", "--end", str(end), "--shard-size", "32"]
     sweep = [*pool, "--lam", "picky=-1:1:1", "--save", "3"]
     refused = run_flow(*sweep, env=server, cwd=tmp_path, file=ROOT / "flows" / "sweep.py")
     assert refused.returncode == 1
@@ -166,13 +166,13 @@ def test_sweeps_and_palettes_leave_it_out_on_record(server, tmp_path, toy, shard
     assert "left out    prompt 0" in swept.stdout
     (manifest,) = (tmp_path / "results").rglob("*_sweep_*/manifest.json")
     assert [gone["prompt_index"] for gone in json.loads(manifest.read_text())["missing"]] == [0]
-    assert "19 prompts" in (manifest.parent / "index.html").read_text()
+    assert f"{end - 1} prompts" in (manifest.parent / "index.html").read_text()
     (saved,) = (tmp_path / "results").rglob("*_lam=1.000_*.json")
-    assert len(json.loads(saved.read_text())) == 19
+    assert len(json.loads(saved.read_text())) == end - 1
     target = [*pool, "--target", "picky=+0.1", "--allow-missing"]
     answered = run_flow(*target, env=server, cwd=tmp_path, file=ROOT / "flows" / "palette.py")
     assert answered.returncode == 0, answered.stderr
-    assert "of 19 prompts" in answered.stdout
+    assert f"of {end - 1} prompts" in answered.stdout
     assert "left out    prompt 0" in answered.stdout
 
 

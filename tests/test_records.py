@@ -90,17 +90,14 @@ def scored(config: Scoring) -> Scores:
 
 
 @pytest.mark.parametrize("block", [1, 3, 10_000])
-@pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize(("ending", "written"), [*zip(ENDINGS, ENDINGS, strict=True), (".json", ".parquet")])
-def test_scattered_records_get_their_own_values(
-    tmp_path, monkeypatch, rewards_file, block, size, ending, written
-):
+def test_scattered_records_get_their_own_values(tmp_path, monkeypatch, rewards_file, block, ending, written):
     monkeypatch.setattr(keys, "BLOCK", block)
     monkeypatch.setattr(parsing, "ROWS", block)
     file, target = tmp_path / f"a{ending}", tmp_path / f"b{written}"
     write(file, SCATTERED)
     values = (f"{rewards_file}:bees", f"long={rewards_file}:length")
-    asked = {"value": values, "shard_size": size, "save_directory": str(tmp_path / "results")}
+    asked = {"value": values, "save_directory": str(tmp_path / "results")}
     result = scored(Scoring(file=str(file), output=str(target), **asked))
     rests = [row["generated"].removeprefix(row["prompt"]) for row in SCATTERED]
     expected = [
@@ -110,7 +107,22 @@ def test_scattered_records_get_their_own_values(
     assert rows_of(target) == expected
     assert rows_of(file) == SCATTERED
     assert result.means["long"].mean == pytest.approx(sum(map(len, rests)) / len(rests))
-    assert (result.records, result.shards) == (len(SCATTERED), -(-5 // size))
+    assert (result.records, result.shards) == (len(SCATTERED), 1)
+
+
+def test_many_scattered_records_get_theirs_in_every_shard(tmp_path, rewards_file):
+    rows = [{"prompt": f"p{k % 70}", "generated": f"p{k % 70} {k}"} for k in range(211)]
+    write(tmp_path / "a.json", rows)
+    asked = {
+        "value": (f"{rewards_file}:length",),
+        "shard_size": 32,
+        "save_directory": str(tmp_path / "results"),
+    }
+    result = scored(Scoring(file=str(tmp_path / "a.json"), **asked))
+    assert result.shards == 3
+    assert [row["length"] for row in rows_of(tmp_path / "a.json")] == [
+        float(len(f" {k}")) for k in range(211)
+    ]
 
 
 def test_a_file_that_changed_meanwhile_is_left_as_it_is(tmp_path, rewards_file):

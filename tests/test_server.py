@@ -90,13 +90,17 @@ def test_each_sample_is_the_draw_of_its_own_seed(small, folder, capsys):
 
 def test_shards_and_n_change_no_row(small, config, tmp_path):
     name = f"{small}#org/small"
-    rows = {}
-    for shards, n in ((1, 4), (4, 4), (1, 2)):
+    rows, texts = {}, PROMPTS * 9
+    (tmp_path / "p36.json").write_text(json.dumps([{"prompt": text} for text in texts]))
+    settings = {"data": str(tmp_path / "p36.json")}
+    for shards, n in ((1, 4), (2, 4), (1, 2)):
         where = str(tmp_path / f"{shards}-{n}")
-        summary = run(prepare(config(name, nsamples=n, shard_size=4 // shards, save_directory=where)))
-        assert Path(summary.json).name == "small-p.json"
+        summary = run(
+            prepare(config(name, **settings, nsamples=n, shard_size=64 // shards, save_directory=where))
+        )
+        assert Path(summary.json).name == "small-p36.json"
         rows[shards, n] = json.loads(Path(summary.json).read_text())
-    assert rows[1, 4] == rows[4, 4]
+    assert rows[1, 4] == rows[2, 4]
     assert rows[1, 2] == [row for i, row in enumerate(rows[1, 4]) if i % 4 < 2]
     assert {row["perplexity"] for row in rows[1, 4]} == {None}
     said = json.loads(Path(summary.folder, "manifest.json").read_text())

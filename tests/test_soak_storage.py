@@ -9,7 +9,7 @@ from processes import run_flow, s3_server
 from test_flows import manifest, toy
 from test_storage import digests
 
-SIZES = ["--nsamples", "32", "--shard-size", "12"]  # the demo's 240 prompts in its 20 shards
+SIZES = ["--nsamples", "32", "--shard-size", "32"]  # the demo's 240 prompts in 8 shards
 DATA_SET = "toy-demo_lam=1.000_val=bees"
 
 

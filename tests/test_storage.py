@@ -22,7 +22,7 @@ from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.storage import filesystem, lease, pool, process_identity, s3
 
-SMALL = {"end": 8, "shard_size": 4, "nsamples": 8}
+SMALL = {"end": 64, "shard_size": 32, "nsamples": 2}
 SEED = 3
 END = 8
 

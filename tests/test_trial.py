@@ -85,12 +85,12 @@ def test_so_it_does_where_the_samples_are_there(toy, value, name):
 
 def test_one_that_fails_at_the_first_prompt_only_is_the_runs_matter(toy, value):
     for _ in range(2):  # without samples, and with
-        config = toy(value=value("first"), shard_size=10)
+        config = toy(value=value("first"), end=70, shard_size=32)
         plan = prepare(config)
         with pytest.raises(PromptsFailed, match=r"^prompt 0 .*value 'first' failed with KeyError"):
             run(plan)
         assert drawn(config)
-        run(prepare(toy(shard_size=10)))
+        run(prepare(toy(end=70, shard_size=32)))
 
 
 def test_what_may_pass_is_left_to_retries(toy, value):

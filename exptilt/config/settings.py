@@ -166,7 +166,7 @@ class _Base(BaseModel):
     )
     seed: int = Field(default=0, description="the run's seed: same seed, same rows")
     shard_size: PositiveOrAuto = Field(
-        default="auto", description="prompts per shard; auto makes 20 to 100 shards, of at most 2,000"
+        default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
     )
     batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
     device: str = Field(
@@ -282,7 +282,9 @@ class Scoring(BaseModel):
     output: Place = Field(default="", description="the file to write; if none, the input itself, once whole")
     prompt_column: str = Field(default="prompt", description="the key that holds the prompt")
     generated_column: str = Field(default="generated", description="the key that holds prompt + completion")
-    shard_size: PositiveOrAuto = Field(default="auto", description="prompts per shard")
+    shard_size: PositiveOrAuto = Field(
+        default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
+    )
     device: str = Field(
         default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
     )

@@ -24,7 +24,7 @@ from exptilt.reports.summary import Summary
 from exptilt.reports.totals import Totals
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import DrawsRef, SamplesRef
+from exptilt.stages.references import DrawsRef, SamplesRef, flat
 from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
 from exptilt.storage import cleanup, filesystem, keys, lease, pool, s3
 
@@ -86,9 +86,11 @@ def _places(plan: Plan, books: "_Books") -> Iterator[str]:
     yield from (filesystem.join(books.folder, file).rpartition("/")[0] for file in books.files)
     for shard in books.shards:
         samples = _samples(shard)
-        scored = [] if isinstance(shard, SamplesRef) else [part for r in shard.rewards for part in r.parts]
-        drawn = [] if isinstance(shard, SamplesRef) else [shard.path]
-        for path in (samples.shard.prompts, *samples.parts, *scored, *drawn):
+        scored = (
+            [] if isinstance(shard, SamplesRef) else [part for r in shard.rewards for part in flat(r.parts)]
+        )
+        drawn = [] if isinstance(shard, SamplesRef) else shard.paths
+        for path in (samples.shard.prompts, *flat(samples.parts), *scored, *drawn):
             yield from (path, path.rpartition("/")[0])
 
 
@@ -203,7 +205,7 @@ class _Books:
 
     def _noted(self, what: str) -> int:
         """A count that the samples' entries note, in all."""
-        parts = (part for shard in self.shards for part in _samples(shard).parts)
+        parts = (part for shard in self.shards for part in flat(_samples(shard).parts))
         return sum(described(part).meta.get(what, 0) for part in parts)
 
     def _add_tilt(self, summary: Summary) -> None:
@@ -213,7 +215,9 @@ class _Books:
         for i, spec in enumerate(self.plan.recipe.rewards):
             mine = [s.rewards[i] for s in tilted]
             summary.reused[spec.value] = sum(ref.cached for ref in mine)
-            summary.cut[spec.value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in ref.parts)
+            summary.cut[spec.value] = sum(
+                described(p).meta.get("cut", 0) for ref in mine for p in flat(ref.parts)
+            )
 
 
 def _with_prompts(rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
@@ -262,7 +266,7 @@ def _described(recipe: Recipe) -> dict[str, Any]:
 
 def _noted(shards: Sequence[Made]) -> dict[str, Any]:
     """What engines noted of the samples: whether a server kept to its seeds, and which way was drawn."""
-    metas = [described(part).meta for shard in shards for part in _samples(shard).parts]
+    metas = [described(part).meta for shard in shards for part in flat(_samples(shard).parts)]
     seeded = [meta["seeded"] for meta in metas if "seeded" in meta]
     ways = sorted({meta["drawn"] for meta in metas if "drawn" in meta})
     return {**({"seeded": all(seeded)} if seeded else {}), **({"drawn": ways} if ways else {})}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from exptilt.data import added_columns, records
@@ -12,7 +13,7 @@ from exptilt.errors import RefusedError
 from exptilt.planning.score_file import ScorePlan, target_of
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import estimate_of
-from exptilt.stages.references import RewardsRef, SamplesRef
+from exptilt.stages.references import RewardsRef, SamplesRef, flat
 from exptilt.stages.tables import described, read
 from exptilt.storage import filesystem
 
@@ -36,7 +37,7 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
             result.means[value] = estimate_of(row)
             mine = [ref for ref in scored if ref.value == value]
             result.reused[value] = sum(ref.cached for ref in mine)
-            result.cut[value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in ref.parts)
+            result.cut[value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in flat(ref.parts))
     return result
 
 
@@ -44,7 +45,7 @@ def _gathered(scored_plan: ScorePlan, scored: Sequence[RewardsRef], f: IO[bytes]
     """The rewards [V, S] in the order of the pool's samples, kept in `f`."""
     with filesystem.clear_errors(tempfile.gettempdir(), "write"):
         for spec in scored_plan.rewards:
-            for part in (part for ref in scored if ref.value == spec.value for part in ref.parts):
+            for part in (part for ref in scored if ref.value == spec.value for part in flat(ref.parts)):
                 f.write(read(part, "rewards")["reward"].to_numpy().tobytes())
         f.flush()
     shape = (len(scored_plan.rewards), scored_plan.records)
@@ -53,8 +54,8 @@ def _gathered(scored_plan: ScorePlan, scored: Sequence[RewardsRef], f: IO[bytes]
 
 def _counts(samples: SamplesRef) -> list[int]:
     """How many samples each prompt of a shard has."""
-    (part,) = samples.parts
-    return read(part, "samples").group_by("prompt_id", maintain_order=True).len()["len"].to_list()
+    parts = [read(part, "samples").select("prompt_id") for part in flat(samples.parts)]
+    return pl.concat(parts).group_by("prompt_id", maintain_order=True).len()["len"].to_list()
 
 
 def _in_order(scored_plan: ScorePlan, numbers: NDArray[np.float64], f: IO[bytes]) -> NDArray[np.float64]:

@@ -61,7 +61,8 @@ def _points(explored: Sequence[ExploredRef], lams: Sequence[Lam]) -> list[Point]
     """Every λ over the prompts of all shards."""
     sums = [_Sums(len(lams[0]) + 1) for _ in lams]
     for ref in explored:
-        for (index,), rows in read(ref.path, "explored").group_by("lam_index"):
+        table = pl.concat([read(path, "explored") for path in ref.paths])
+        for (index,), rows in table.group_by("lam_index"):
             sums[int(str(index))].add(rows)
     return [each.point(i, lam) for i, (each, lam) in enumerate(zip(sums, lams, strict=True))]
 

@@ -20,9 +20,11 @@ from exptilt.models.reference import ModelRef
 from exptilt.planning import import_file, plan
 from exptilt.planning.plan import Plan
 from exptilt.rewards import RewardSpec
+from exptilt.stages.blocks import blocks_of
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, ScoredRef
+from exptilt.stages.tables import read
 from exptilt.storage import filesystem, schemas
 
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
@@ -63,14 +65,14 @@ def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
     """The file's shards, their rewards in the pool, an entry per value; and the most samples of a prompt."""
     tables = _with_numbers(config)
     for samples, rows in import_file.shards(tables, config.file, config.shard_size, config.save_directory):
-        refs = []
+        refs, blocks = [], blocks_of(read(samples.shard.prompts, "prompts"))
         for value in config.columns:
             table = rows.select(
                 "prompt_id", "sample_index", value=pl.lit(value), reward=pl.col(NUMBER + value)
             )
             table = table.select(*schemas.REWARDS).cast(schemas.REWARDS)
-            path = import_file.keep(table, "rewards", config.file, config.save_directory)
-            refs.append(RewardsRef(value=value, parts=(path,), cached=True, seconds=0.0))
+            parts = import_file.keep_blocks(table, blocks, "rewards", config.file, config.save_directory)
+            refs.append(RewardsRef(value=value, parts=parts, cached=True, seconds=0.0))
         yield ScoredRef(samples=samples, rewards=tuple(refs)), int(rows["sample_index"].to_numpy().max()) + 1
 
 

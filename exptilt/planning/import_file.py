@@ -1,14 +1,16 @@
 """A file's texts as entries of the pool, shard by shard."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
 import polars as pl
 
-from exptilt.stages.references import SamplesRef, ShardRef
-from exptilt.stages.shards import shard_size
-from exptilt.storage import keys, pool, schemas
+from exptilt.stages.blocks import BLOCK, Block, blocks_of
+from exptilt.stages.references import Parts, SamplesRef, ShardRef
+from exptilt.stages.shards import blocks_per_shard
+from exptilt.storage import pool, schemas
 from exptilt.storage.spooled_tables import Spool
 
 UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed")
@@ -22,7 +24,7 @@ def shards(
     for table in tables:
         rows.append(table)
         prompts = max(prompts, int(table["place"].to_numpy().max()) + 1)
-    size = shard_size(prompts, asked)
+    size = BLOCK * blocks_per_shard(prompts, math.ceil(rows.height / prompts), asked=asked)
     of, sorted_out = -(-prompts // size), Spool()
     for table in rows.tables():
         for (index,), part in table.group_by(pl.col("place") // size):
@@ -38,10 +40,21 @@ def _shard(rows: pl.DataFrame, index: int, of: int, file: str, save_directory: s
     prompts = prompts.select(*schemas.PROMPTS).cast(schemas.PROMPTS)
     samples = rows.with_columns([pl.lit(None).alias(c) for c in UNKNOWN])
     samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
-    paths = [keep(t, name, file, save_directory) for name, t in (("prompts", prompts), ("samples", samples))]
-    key = keys.content_key(prompts["prompt_id"].to_list())
-    shard = ShardRef(index=index, of=of, prompts=paths[0], key=key, n_prompts=prompts.height)
-    return SamplesRef(shard=shard, parts=(paths[1],), cached=True, tokens=0, seconds=0.0)
+    path = keep(prompts, "prompts", file, save_directory)
+    shard = ShardRef(index=index, of=of, prompts=path, n_prompts=prompts.height)
+    parts = keep_blocks(samples, blocks_of(prompts), "samples", file, save_directory)
+    return SamplesRef(shard=shard, parts=parts, cached=True, tokens=0, seconds=0.0)
+
+
+def keep_blocks(
+    table: pl.DataFrame, blocks: Iterable[Block], name: str, file: str, save_directory: str
+) -> Parts:
+    """The pool entries of a shard's table, one for each block."""
+    ids = {block.number: block.prompt_ids for block in blocks}
+    return {
+        number: (keep(table.filter(pl.col("prompt_id").is_in(mine)), name, file, save_directory),)
+        for number, mine in ids.items()
+    }
 
 
 def keep(table: pl.DataFrame, name: str, file: str, save_directory: str) -> str:

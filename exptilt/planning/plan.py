@@ -4,7 +4,7 @@ Checked in this order: storage, models' names, prompts, their lengths, and that 
 """
 
 import dataclasses
-import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +21,11 @@ from exptilt.models.reference import ModelRef
 from exptilt.planning.base_model import is_opened, other_sampler, p0_of
 from exptilt.planning.prompt_length import fit
 from exptilt.rewards import RewardSpec
+from exptilt.stages.blocks import number_of
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
-from exptilt.stages.shards import shard_size
-from exptilt.storage import filesystem, keys, pool
+from exptilt.stages.shards import blocks_per_shard, rows_of
+from exptilt.storage import filesystem, pool
 from exptilt.storage.spooled_tables import Spool
 
 
@@ -77,7 +78,7 @@ def prepare(config: Config) -> Plan:
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
         specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0.chat)
-    chosen, skipped, truncated, opened = _chosen(config, p0)
+    chosen, blocks, skipped, truncated, opened = _chosen(config, p0)
     recipe = Recipe(
         config=config,
         p0=dataclasses.replace(p0, opened=opened),
@@ -85,7 +86,8 @@ def prepare(config: Config) -> Plan:
         devices=names,
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
     )
-    shards = tuple(_shards(chosen, config))
+    in_each = blocks_per_shard(chosen.height, config.nsamples, len(names), config.shard_size)
+    shards = tuple(_shards(chosen, rows_of(blocks, in_each), config))
     load_rewards(specs, names[0])
     _try_out(recipe, shards)
     return Plan(
@@ -142,16 +144,18 @@ def resolve_values(
     return specs
 
 
-def _chosen(config: Config, p0: P0) -> tuple[Spool, list[int], list[int], bool]:
-    """The prompts of a run, the indices of those left out and of those cut, and whether p0 is `opened`."""
-    chosen, skipped, truncated, opened = Spool(), list[int](), list[int](), False
+def _chosen(config: Config, p0: P0) -> tuple[Spool, Counter[int], list[int], list[int], bool]:
+    """The prompts of a run and how many are in each block; the indices of those left out and of those cut;
+    whether p0 is `opened`."""
+    chosen, blocks, skipped, truncated, opened = Spool(), Counter[int](), list[int](), list[int](), False
     tables = _slice(prompts.tables(config.data, config.prompt_column), config)
     for fitted in fit(tables, p0, config.on_long_prompt):
         chosen.append(fitted.table)
+        blocks.update(map(number_of, fitted.table["prompt_index"].to_list()))
         skipped += fitted.skipped
         truncated += fitted.truncated
         opened = opened or (not p0.chat and is_opened(p0.model, fitted.table["prompt"].to_list()))
-    return chosen, skipped, truncated, opened
+    return chosen, blocks, skipped, truncated, opened
 
 
 def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:
@@ -170,13 +174,10 @@ def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFr
         )
 
 
-def _shards(chosen: Spool, config: Config) -> Iterator[ShardRef]:
-    size = shard_size(chosen.height, config.shard_size)
-    of = math.ceil(chosen.height / size)
-    return (_shard(table, index, of, config) for index, table in enumerate(chosen.parts(size)))
+def _shards(chosen: Spool, rows: Sequence[int], config: Config) -> Iterator[ShardRef]:
+    return (_shard(table, index, len(rows), config) for index, table in enumerate(chosen.parts(rows)))
 
 
 def _shard(table: pl.DataFrame, index: int, of: int, config: Config) -> ShardRef:
     path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
-    key = keys.content_key(table["prompt_id"].to_list())
-    return ShardRef(index=index, of=of, prompts=path, key=key, n_prompts=table.height)
+    return ShardRef(index=index, of=of, prompts=path, n_prompts=table.height)

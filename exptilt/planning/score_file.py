@@ -17,7 +17,7 @@ from exptilt.models import devices
 from exptilt.planning import import_file, plan, trial
 from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
-from exptilt.stages.references import SamplesRef
+from exptilt.stages.references import SamplesRef, flat
 from exptilt.stages.tables import read
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import filesystem
@@ -73,7 +73,9 @@ def prepare(config: Scoring) -> ScorePlan:
 
 def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:
     """Records to try: the first one of the first shard, of one in the middle, and of the last."""
-    firsts = {place: read(shards[place].parts[0], "samples")["completion"][0] for place in _places(shards)}
+    firsts = {
+        place: read(flat(shards[place].parts)[0], "samples")["completion"][0] for place in _places(shards)
+    }
     prompts = {place: read(shards[place].shard.prompts, "prompts").row(0, named=True) for place in firsts}
     return [trial.Case(prompts[i]["prompt_index"], prompts[i]["prompt"], text) for i, text in firsts.items()]
 

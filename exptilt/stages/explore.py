@@ -7,10 +7,11 @@ import polars as pl
 
 from exptilt.config.exploration import Sweep
 from exptilt.config.lambda_grid import Lam
+from exptilt.stages.blocks import Matrix, compute_each
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, ScoredRef
-from exptilt.stages.tables import Made, by_count, digests, matrix_of
-from exptilt.storage import keys, pool, schemas
+from exptilt.stages.tables import Made, by_count
+from exptilt.storage import schemas
 from exptilt.tilting import diagnostics, weights
 
 
@@ -18,25 +19,24 @@ def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
     """Levels, KL and ESS of every prompt of a shard at every λ of the sweep."""
     config = recipe.config
     assert isinstance(config, Sweep)
-    parts = [*scored.samples.parts, *(part for ref in scored.rewards for part in ref.parts)]
-    n, lams = config.nsamples, config.lams
-    rows = [tuple(lam.values()) for lam in lams]
-    key = keys.content_key({"of": digests(parts), "shard": scored.samples.shard.key, "n": n, "lams": rows})
-    path = recipe.workspace.path("explored", key)
-    _, cached = pool.compute_once(path, lambda: _explore(recipe, scored, lams))
-    return ExploredRef(scored=scored, path=path, cached=cached)
+    n, lams, values = config.nsamples, config.lams, [ref.value for ref in scored.rewards]
+    paths, cached = compute_each(
+        recipe.workspace,
+        "explored",
+        scored.samples,
+        scored.rewards,
+        n,
+        {"n": n, "lams": [tuple(lam.values()) for lam in lams]},
+        lambda matrix: _explore(matrix, values, lams),
+    )
+    return ExploredRef(scored=scored, paths=paths, cached=cached)
 
 
-def _explore(recipe: Recipe, scored: ScoredRef, lams: Sequence[Lam]) -> Made:
-    prompt_ids, counts, rewards = matrix_of(scored.samples, scored.rewards, recipe.config.nsamples)
+def _explore(matrix: Matrix, values: Sequence[str], lams: Sequence[Lam]) -> Made:
+    prompt_ids, counts, rewards = matrix
     tables = [
-        _at(
-            index,
-            np.array([lam[ref.value] for ref in scored.rewards]),
-            [prompt_ids[i] for i in places],
-            block,
-        )
-        for places, block in by_count(counts, rewards)
+        _at(index, np.array([lam[value] for value in values]), [prompt_ids[i] for i in places], some)
+        for places, some in by_count(counts, rewards)
         for index, lam in enumerate(lams)
     ]
     return {"explored": pl.concat(tables).cast(schemas.EXPLORED)}, {}

@@ -1,24 +1,35 @@
-"""Generate: completions of a shard's prompts, only those that the pool does not hold yet."""
+"""Generate: completions of a shard's prompts, block by block, only those that the pool does not hold yet."""
 
+import math
 import re
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
-import numpy as np
 import polars as pl
 
-from exptilt.engines import base, registry
 from exptilt.errors import RefusedError, StorageError
-from exptilt.models.devices import on_one_of
-from exptilt.stages import failures
-from exptilt.stages.failures import PromptsFailed
+from exptilt.stages import draw
+from exptilt.stages.blocks import BLOCK, Block, blocks_of
+from exptilt.stages.draw import Lacking
+from exptilt.stages.failures import MissingPrompt, PromptsFailed
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import SamplesRef, ShardRef
-from exptilt.stages.shards import part_of, without
-from exptilt.stages.tables import Made, read
-from exptilt.storage import filesystem, keys, pool, schemas
+from exptilt.stages.references import Parts, SamplesRef, ShardRef
+from exptilt.stages.shards import without
+from exptilt.stages.tables import read
+from exptilt.storage import filesystem, pool
+
+SEQUENCES: Final = 4_096  # drawn together where there are so many; what a crash can lose of a task
+MOST_TOGETHER: Final = 32  # blocks, whose leases are all held meanwhile
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What was drawn so far, and the prompts that failed."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    missing: tuple[MissingPrompt, ...] = ()
 
 
 def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
@@ -42,38 +53,85 @@ def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None =
 
 
 def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> SamplesRef:
-    folder, n = _folder(recipe, shard), last or recipe.config.nsamples
-    parts, have = _parts(folder, first, n)
-    tokens, seconds = 0, 0.0
-    if have < n:
-        path = filesystem.join(folder, f"{have}-{n}")
-        entry, cached = pool.compute_once(path, lambda: _made(recipe, shard, have, n))
-        parts.append(path)
+    n, parts, lacking = last or recipe.config.nsamples, Parts(), list[Lacking]()
+    for block in blocks_of(read(shard.prompts, "prompts")):
+        parts[block.number], more = _look_up(recipe, block, first, n)
+        lacking += more
+    spent = _Spent()
+    for group in _rounds(lacking, n):
+        _draw_round(recipe, group, n, parts, spent)
+    if spent.missing:
+        raise PromptsFailed(spent.missing, spent.tokens, spent.seconds)
+    cached = spent.tokens == 0
+    return SamplesRef(shard=shard, parts=parts, cached=cached, tokens=spent.tokens, seconds=spent.seconds)
+
+
+def _look_up(recipe: Recipe, block: Block, first: int, n: int) -> tuple[tuple[str, ...], list[Lacking]]:
+    """The entries of a block's samples that the pool has, and what is still to be drawn.
+
+    Prompts at which a draw failed before have entries of their own, and so have the others of the block.
+    """
+    home = draw.folder(recipe, block)
+    found, have = _parts(home, first, n)
+    if have >= n:
+        return tuple(found), []
+    lacking = []
+    for part, alone in _apart(block, draw.noted(home)):
+        more, reached = _parts(draw.folder(recipe, part), have, n) if part is not block else ([], have)
+        found += more
+        if reached < n:
+            lacking.append(Lacking(block=part, home=home, have=reached, alone=alone))
+    return tuple(found), lacking
+
+
+def _apart(block: Block, failed: set[str]) -> Iterator[tuple[Block, bool]]:
+    """The block without the prompts `failed`, and each of these alone."""
+    rest = block.only(set(block.prompt_ids) - failed) if failed else block
+    if rest.prompt_ids:
+        yield rest, False
+    yield from ((block.only({name}), True) for name in block.prompt_ids if name in failed)
+
+
+def _rounds(lacking: Sequence[Lacking], n: int) -> Iterator[Sequence[Lacking]]:
+    """Blocks that are drawn together: with equally many samples to draw, enough of them to fill a batch."""
+    yield from ([each] for each in lacking if each.alone)
+    others = [each for each in lacking if not each.alone]
+    for have in sorted({each.have for each in others}):
+        alike = [each for each in others if each.have == have]
+        together = min(math.ceil(SEQUENCES / (BLOCK * (n - have))), MOST_TOGETHER)
+        yield from (alike[place : place + together] for place in range(0, len(alike), together))
+
+
+def _draw_round(recipe: Recipe, group: Sequence[Lacking], n: int, parts: Parts, spent: _Spent) -> None:
+    """Draw what the pool lacks of a round's blocks; adds their entries to `parts`, the cost to `spent`."""
+    try:
+        made = draw.together(recipe, group, n)
+    except PromptsFailed as error:
+        spent.missing += error.missing
+        spent.tokens, spent.seconds = spent.tokens + error.tokens, spent.seconds + error.seconds
+        return
+    for each, (entry, cached) in zip(group, made, strict=True):
+        parts[each.block.number] += (entry.path,)
         if not cached:
-            tokens, seconds = entry.meta["tokens"], entry.meta["seconds"]
-    return SamplesRef(shard=shard, parts=tuple(parts), cached=tokens == 0, tokens=tokens, seconds=seconds)
+            spent.tokens += entry.meta["tokens"]
+            spent.seconds += entry.meta["seconds"]
 
 
 def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
     """Whether the pool says that it holds the n samples of every prompt, so that p0 need not be at hand."""
     n = recipe.config.nsamples
-    return all(_parts(_folder(recipe, shard), 0, n, pool.described)[1] >= n for shard in shards)
+    blocks = (block for shard in shards for block in blocks_of(read(shard.prompts, "prompts")))
+    return all(_parts(draw.folder(recipe, block), 0, n, pool.described)[1] >= n for block in blocks)
 
 
 def drawn_first(recipe: Recipe, shard: ShardRef) -> pl.DataFrame:
-    """The first samples of a shard's prompts, with these; empty where the pool's entry is damaged."""
-    parts, _ = _parts(_folder(recipe, shard), 0, 1)
-    prompts = read(shard.prompts, "prompts")
+    """The first samples of a shard's first block, with its prompts; empty where the entry is damaged."""
+    block = blocks_of(read(shard.prompts, "prompts"))[0]
+    parts, _ = _parts(draw.folder(recipe, block), 0, 1)
     if not parts:
-        return prompts.clear()
+        return block.prompts.clear()
     samples = read(parts[0], "samples").filter(pl.col("sample_index") == 0)
-    return samples.join(prompts, on="prompt_id", maintain_order="left")
-
-
-def _folder(recipe: Recipe, shard: ShardRef) -> str:
-    assert recipe.p0  # a file's samples are not drawn
-    key = keys.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": shard.key})
-    return recipe.workspace.path("samples", key)
+    return samples.join(block.prompts, on="prompt_id", maintain_order="left")
 
 
 def _parts(
@@ -102,84 +160,3 @@ def _check_numbers(entry: pool.Entry) -> None:
         raise RefusedError(
             f"{entry.path} was drawn by an older version and can't be used ({error}): remove it and run again"
         ) from error
-
-
-def _made(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
-    """A shard's draw; where it fails, by halves of its prompts, each kept in the pool.
-
-    Raises PromptsFailed that names the prompts it fails at alone. What was drawn of the others is then an
-    entry too, and the next try takes up there: it knows the prompts that failed by a note in the folder.
-    """
-    rows = read(shard.prompts, "prompts").to_dicts()
-    note = filesystem.join(_folder(recipe, shard), f"{first}-{last}.failed.json")
-
-    def work(part: Sequence[dict[str, Any]]) -> Made:
-        if len(part) == shard.n_prompts:
-            return _draw(recipe, shard, first, last)
-        return _kept(recipe, part_of(recipe, shard, part), first, last, _draw)
-
-    before = _noted(note)
-    made, failed = failures.narrowed(rows, work, lambda row: row["prompt_id"] in before)
-    if not failed:
-        return _joined(made)
-    filesystem.write_json(note, [row["prompt_id"] for row, _ in failed])
-    missing = [failures.missing_prompt(row, "drawing", error) for row, error in failed]
-    if made:
-        kept = without(recipe, shard, missing)
-        _kept(recipe, kept, first, last, lambda *_: _joined(made))
-    spent = {name: sum(meta[name] for _, meta in made) for name in ("tokens", "seconds")}
-    raise PromptsFailed(missing, **spent) from failed[0][1]
-
-
-def _kept(recipe: Recipe, shard: ShardRef, first: int, last: int, draw: Callable[..., Made]) -> Made:
-    """The pool's entry of a part of a shard; one that was there cost nothing."""
-    path = filesystem.join(_folder(recipe, shard), f"{first}-{last}")
-    entry, cached = pool.compute_once(path, lambda: draw(recipe, shard, first, last))
-    cost = {"tokens": 0, "seconds": 0.0} if cached else {}
-    return {"samples": entry.table("samples")}, {**entry.meta, **cost}
-
-
-def _noted(note: str) -> set[str]:
-    """The ids of prompts that failed before; none where there is no such note."""
-    try:
-        return set(map(str, filesystem.read_json(note)))
-    except (StorageError, TypeError):
-        return set()
-
-
-def _joined(made: Sequence[Made]) -> Made:
-    """Parts of a shard, in order, as one entry."""
-    names = ("tokens", "seconds", "rescored", "cut")
-    counts = {name: sum(meta.get(name, 0) for _, meta in made) for name in names}
-    return {"samples": pl.concat([tables["samples"] for tables, _ in made])}, {**made[0][1], **counts}
-
-
-def _draw(recipe: Recipe, shard: ShardRef, first: int, last: int) -> Made:
-    p0, table = recipe.p0, read(shard.prompts, "prompts")
-    assert p0
-    prompt_ids = table["prompt_id"].to_list()
-    seeds = keys.seeds_for(recipe.config.seed, prompt_ids, first, last)
-
-    def draw(device: str) -> tuple[list[list[base.Sample]], dict[str, Any]]:
-        engine = registry.load(p0, device)
-        began = time.perf_counter()
-        found = engine.draw(table["prompt"].to_list(), seeds, recipe.batch_size)
-        return found, {"seconds": time.perf_counter() - began, **engine.notes}
-
-    drawn, notes = on_one_of(recipe.devices, "draw", 1, draw)
-    rows = [sample for row in drawn for sample in row]
-    samples = pl.DataFrame(rows, schema=base.Sample._fields, orient="row")
-    key_columns = {
-        "prompt_id": np.repeat(prompt_ids, last - first),
-        "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
-        "seed": seeds.ravel(),
-    }
-    table = samples.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
-    table = table.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
-    return {"samples": table}, {**_counted(samples), "p0": p0.identity, **notes}
-
-
-def _counted(samples: pl.DataFrame) -> dict[str, int]:
-    """Tokens drawn, end tokens among them; texts that took a pass of their own; texts that were cut."""
-    tokens = int(samples["n_tokens"].sum()) + int((samples["finish_reason"] == "stop").sum())
-    return {"tokens": tokens, **{name: int(samples[name].sum()) for name in ("rescored", "cut")}}

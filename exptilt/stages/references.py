@@ -4,15 +4,26 @@ from dataclasses import dataclass
 
 from exptilt.stages.failures import MissingPrompt
 
+Parts = dict[int, tuple[str, ...]]  # pool entries of each block, by its number (see stages.blocks)
+
+
+def flat(parts: Parts) -> list[str]:
+    """The entries of all blocks, in order."""
+    return [path for number in sorted(parts) for path in parts[number]]
+
+
+def merged(first: Parts, more: Parts) -> Parts:
+    """The entries of both, block by block."""
+    return {number: (*parts, *more.get(number, ())) for number, parts in first.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRef:
-    """Some of a run's prompts: shard `index` of `of`, `prompts` the path of its pool entry."""
+    """Some of a run's prompts, in whole blocks: shard `index` of `of`, `prompts` its pool entry's path."""
 
     index: int
     of: int
     prompts: str
-    key: str
     n_prompts: int
 
     @property
@@ -23,7 +34,7 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplesRef:
-    """A shard's samples: pool entries that together hold sample indices 0 to n-1 or more.
+    """A shard's samples: each block's pool entries, which together hold sample indices 0 to n-1 or more.
 
     `tokens` and `seconds` are what this run spent to draw; 0 where all was there. `counts` is the entry
     that says how many samples each prompt has, where prompts differ; `missing` are prompts that are left
@@ -31,7 +42,7 @@ class SamplesRef:
     """
 
     shard: ShardRef
-    parts: tuple[str, ...]
+    parts: Parts
     cached: bool
     tokens: int
     seconds: float
@@ -45,7 +56,7 @@ class RewardsRef:
     none for the prompts `missing`, which are to be left out."""
 
     value: str
-    parts: tuple[str, ...]
+    parts: Parts
     cached: bool
     seconds: float
     missing: tuple[MissingPrompt, ...] = ()
@@ -53,11 +64,11 @@ class RewardsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawsRef:
-    """A shard's draws and diagnostics, and what they were made of."""
+    """A shard's draws and diagnostics, an entry for each block, and what they were made of."""
 
     samples: SamplesRef
     rewards: tuple[RewardsRef, ...]
-    path: str
+    paths: tuple[str, ...]
     cached: bool
 
 
@@ -71,8 +82,8 @@ class ScoredRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExploredRef:
-    """What each λ of a sweep brings to a shard, at `path` in the pool."""
+    """What each λ of a sweep brings to a shard, an entry for each block."""
 
     scored: ScoredRef
-    path: str
+    paths: tuple[str, ...]
     cached: bool

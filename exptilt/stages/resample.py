@@ -9,12 +9,13 @@ import polars as pl
 
 from exptilt.config.settings import MCAligned
 from exptilt.rng import uniform
+from exptilt.stages.blocks import Matrix, compute_each
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef
 from exptilt.stages.score import agreed
-from exptilt.stages.tables import Made, by_count, digests, matrix_of
+from exptilt.stages.tables import Made, by_count
 from exptilt.stages.top_up import top_up
-from exptilt.storage import keys, pool, schemas
+from exptilt.storage import keys, schemas
 from exptilt.tilting import diagnostics, weights
 from exptilt.tilting.resampling import RESAMPLERS, Picks
 
@@ -26,13 +27,16 @@ def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) 
     whole = agreed(recipe, samples, scored)
     if config.min_ess:
         whole = top_up(recipe, whole.samples, whole.rewards)
-    samples, scored = whole.samples, whole.rewards
-    parts = [*samples.parts, *(part for ref in scored for part in ref.parts)]
-    parts += [samples.counts] if samples.counts else []
-    key = keys.content_key({"of": digests(parts), "shard": samples.shard.key, **_tilt_of(recipe)})
-    path = recipe.workspace.path("draws", key)
-    _, cached = pool.compute_once(path, lambda: _resample(recipe, samples, scored))
-    return DrawsRef(samples=samples, rewards=tuple(scored), path=path, cached=cached)
+    paths, cached = compute_each(
+        recipe.workspace,
+        "draws",
+        whole.samples,
+        whole.rewards,
+        config.nsamples,
+        _tilt_of(recipe),
+        lambda matrix: _resample(recipe, matrix),
+    )
+    return DrawsRef(samples=whole.samples, rewards=whole.rewards, paths=paths, cached=cached)
 
 
 def _tilt_of(recipe: Recipe) -> dict[str, Any]:
@@ -47,13 +51,14 @@ def _tilt_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) -> Made:
-    prompt_ids, counts, rewards = matrix_of(samples, scored, recipe.config.nsamples)
-    blocks = [
-        _block(recipe, [prompt_ids[i] for i in places], block) for places, block in by_count(counts, rewards)
+def _resample(recipe: Recipe, matrix: Matrix) -> Made:
+    prompt_ids, counts, rewards = matrix
+    made = [
+        _equally_many(recipe, [prompt_ids[i] for i in places], some)
+        for places, some in by_count(counts, rewards)
     ]
     order = pl.DataFrame({"prompt_id": prompt_ids}).with_row_index("place")
-    tables = [pl.concat(parts).join(order, on="prompt_id") for parts in zip(*blocks, strict=True)]
+    tables = [pl.concat(parts).join(order, on="prompt_id") for parts in zip(*made, strict=True)]
     draws, said, levels = (t.sort("place", maintain_order=True).drop("place") for t in tables)
     return {
         "draws": draws.cast(schemas.DRAWS),
@@ -62,7 +67,7 @@ def _resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef])
     }, {}
 
 
-def _block(recipe: Recipe, prompt_ids: list[str], rewards: weights.Floats) -> tuple[pl.DataFrame, ...]:
+def _equally_many(recipe: Recipe, prompt_ids: list[str], rewards: weights.Floats) -> tuple[pl.DataFrame, ...]:
     """Draws, diagnostics and levels of prompts with equally many samples, from rewards [P, N, V]."""
     log_weight = weights.log_weights(rewards, recipe.lam_vector)
     seeds = np.array([keys.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -14,9 +15,10 @@ from exptilt.models.devices import on_one_of
 from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
 from exptilt.stages import failures
+from exptilt.stages.blocks import Block, blocks_of, number_of
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
+from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef, flat
 from exptilt.stages.shards import samples_without
 from exptilt.stages.tables import Made, described, read, samples_of
 from exptilt.stages.workspace import Workspace
@@ -33,29 +35,42 @@ def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Reward
     """
     began = time.perf_counter()
     try:
-        done = [_score_part(workspace, samples, part, spec) for part in samples.parts]
+        parts, cached = _score(workspace, samples, spec)
     except PromptsFailed as error:
         if not workspace.allow_missing:
             raise
-        return RewardsRef(value=spec.value, parts=(), cached=False, seconds=0.0, missing=error.missing)
+        return RewardsRef(value=spec.value, parts={}, cached=False, seconds=0.0, missing=error.missing)
     return RewardsRef(
         value=spec.value,
-        parts=tuple(path for path, _ in done),
-        cached=all(cached for _, cached in done),
+        parts=parts,
+        cached=cached,
         seconds=time.perf_counter() - began,
     )
 
 
-def _score_part(workspace: Workspace, samples: SamplesRef, part: str, spec: RewardSpec) -> tuple[str, bool]:
+def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple[Parts, bool]:
+    """The entries of a value's rewards, and whether the pool had them all."""
+    paths = {
+        number: tuple(_path(workspace, part, spec) for part in parts)
+        for number, parts in samples.parts.items()
+    }
+    both = zip(flat(samples.parts), flat(paths), strict=True)
+    lacking = [(part, path) for part, path in both if pool.find(path) is None]
+    if not lacking:
+        return paths, True
+    prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
+    for part, path in lacking:
+        pool.compute_once(path, partial(_reward, workspace, prompts, part, spec))
+    return paths, False
+
+
+def _path(workspace: Workspace, part: str, spec: RewardSpec) -> str:
     digest = described(part).files["samples"]["sha256"]
     key = keys.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
-    path = workspace.path("rewards", key)
-    _, cached = pool.compute_once(path, lambda: _reward(workspace, samples, part, spec))
-    return path, cached
+    return workspace.path("rewards", key)
 
 
-def _reward(workspace: Workspace, samples: SamplesRef, part: str, spec: RewardSpec) -> Made:
-    prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
+def _reward(workspace: Workspace, prompts: pl.DataFrame, part: str, spec: RewardSpec) -> Made:
     table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
     began = time.perf_counter()
     scored = on_one_of(
@@ -117,11 +132,18 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
         return ScoredRef(samples=samples, rewards=tuple(scored))
     only = samples_without(recipe, samples, missing)
     table = samples_of(only, recipe.config.nsamples)
-    path = pool.keep(recipe.config.save_directory, "samples", "samples", table, {"of": list(samples.parts)})
-    only = replace(only, parts=(path,))
+    hit = {number_of(prompt.prompt_index) for prompt in missing}
+    kept = {b.number: (_kept(recipe, b, table),) for b in blocks_of(read(only.shard.prompts, "prompts"))}
+    only = replace(only, parts={**only.parts, **{number: kept[number] for number in hit & kept.keys()}})
     return ScoredRef(
         samples=only, rewards=tuple(score(recipe.workspace, only, spec) for spec in recipe.rewards)
     )
+
+
+def _kept(recipe: Recipe, block: Block, samples: pl.DataFrame) -> str:
+    """The entry of the samples of what is left of a block."""
+    mine = samples.filter(pl.col("prompt_id").is_in(block.prompt_ids))
+    return pool.keep(recipe.config.save_directory, "samples", "samples", mine, {"of": block.prompt_ids})
 
 
 def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:

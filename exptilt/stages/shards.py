@@ -2,24 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import polars as pl
 
+from exptilt.stages.blocks import BLOCK, blocks_of
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
 from exptilt.stages.tables import read
-from exptilt.storage import keys, pool
+from exptilt.storage import pool
 
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
 LARGEST_SHARD = 2_000  # prompts; memory holds a shard
-
-
-def part_of(recipe: Recipe, whole: ShardRef, rows: Sequence[dict[str, Any]]) -> ShardRef:
-    """The prompts `rows` of a shard."""
-    return some(recipe, whole, [row["prompt_id"] for row in rows])
+FULL = 256  # sequences; fewer leave a device idle
+SHARDS_PER_DEVICE = 4  # where there are several, so that the last ones to end wait little
 
 
 def without(recipe: Recipe, whole: ShardRef, missing: Sequence[MissingPrompt]) -> ShardRef:
@@ -34,7 +32,10 @@ def without(recipe: Recipe, whole: ShardRef, missing: Sequence[MissingPrompt]) -
 def samples_without(recipe: Recipe, samples: SamplesRef, missing: Sequence[MissingPrompt]) -> SamplesRef:
     """The samples of the prompts that are not `missing`, which is noted. Raises AllMissing where none is."""
     both = (*samples.missing, *missing)
-    return dataclasses.replace(samples, shard=without(recipe, samples.shard, both), missing=both)
+    shard = without(recipe, samples.shard, both)
+    left = {block.number for block in blocks_of(read(shard.prompts, "prompts"))}
+    parts = {number: parts for number, parts in samples.parts.items() if number in left}
+    return dataclasses.replace(samples, shard=shard, parts=parts, missing=both)
 
 
 def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef:
@@ -42,14 +43,31 @@ def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef
     table = read(whole.prompts, "prompts").filter(pl.col("prompt_id").is_in(list(prompt_ids)))
     config = recipe.config
     path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
-    key = keys.content_key(table["prompt_id"].to_list())
-    return dataclasses.replace(whole, prompts=path, key=key, n_prompts=table.height)
+    return dataclasses.replace(whole, prompts=path, n_prompts=table.height)
 
 
-def shard_size(n_prompts: int, asked: int | Literal["auto"] = "auto") -> int:
-    """Prompts per shard: as asked, or what makes 20 to 100 shards of at most 2,000 prompts. The number of
-    values must not count: another one would find no shard of the pool."""
+def blocks_per_shard(
+    n_prompts: int, n: int, n_devices: int = 1, asked: int | Literal["auto"] = "auto"
+) -> int:
+    """Blocks that a shard takes: for as many prompts as asked, or what makes 20 to 100 shards.
+
+    Fewer where a shard would not fill a batch, and enough to keep several devices busy to the end.
+
+    Args:
+        n_prompts: of the whole run.
+        n: samples of each.
+        n_devices: that draw at once.
+        asked: prompts per shard.
+    """
     if asked != "auto":
-        return asked
-    wanted = math.ceil(n_prompts / PROMPTS_PER_SHARD)
-    return min(math.ceil(n_prompts / min(max(wanted, FEWEST_SHARDS), MOST_SHARDS)), LARGEST_SHARD)
+        return math.ceil(asked / BLOCK)
+    wanted = min(max(math.ceil(n_prompts / PROMPTS_PER_SHARD), FEWEST_SHARDS), MOST_SHARDS)
+    filled = math.ceil(n_prompts * n / FULL)
+    shards = max(min(wanted, filled), SHARDS_PER_DEVICE * n_devices if n_devices > 1 else 1)
+    return min(math.ceil(math.ceil(n_prompts / BLOCK) / shards), LARGEST_SHARD // BLOCK)
+
+
+def rows_of(blocks: Mapping[int, int], blocks_in_each: int) -> list[int]:
+    """Prompts of each shard, of whole blocks, from the prompts of each block."""
+    counts = [blocks[number] for number in sorted(blocks)]
+    return [sum(counts[i : i + blocks_in_each]) for i in range(0, len(counts), blocks_in_each)]

@@ -1,17 +1,16 @@
 """Reading what earlier stages left in the pool, in one order: the shard's prompts, samples by index."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from exptilt.errors import StorageError
-from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef
+from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef, flat
 from exptilt.storage import pool
 
-Made = tuple[pool.Tables, dict[str, Any]]
+Made = pool.Made
 
 
 def read(path: str, name: str) -> pl.DataFrame:
@@ -30,29 +29,32 @@ def described(path: str) -> pool.Entry:
 def samples_of(ref: SamplesRef, n: int) -> pl.DataFrame:
     """The first n samples of each prompt, prompts in the shard's order, samples by index; as many as
     ref.counts says where prompts differ."""
-    return _in_order([read(part, "samples") for part in ref.parts], ref, n)
+    return _in_order([read(part, "samples") for part in flat(ref.parts)], order_of(ref, n))
 
 
 def rewards_of(ref: RewardsRef, samples: SamplesRef, n: int) -> pl.DataFrame:
     """One value's rewards of the samples, in the order of samples_of."""
-    return _in_order([read(part, "rewards") for part in ref.parts], samples, n)
+    return _in_order([read(part, "rewards") for part in flat(ref.parts)], order_of(samples, n))
 
 
-def _in_order(parts: list[pl.DataFrame], samples: SamplesRef, n: int) -> pl.DataFrame:
-    table = pl.concat(parts)
+def order_of(samples: SamplesRef, n: int) -> pl.DataFrame:
+    """A shard's prompts, prompt_id and place, and how many samples each has, n."""
     order = read(samples.shard.prompts, "prompts").select("prompt_id").with_row_index("place")
-    if samples.counts:
-        order = order.join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
-        table = table.unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
-    else:
-        order = order.with_columns(n=pl.lit(n))
-    kept = table.join(order, on="prompt_id", how="left").filter(pl.col("sample_index") < pl.col("n"))
+    if not samples.counts:
+        return order.with_columns(n=pl.lit(n))
+    return order.join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
+
+
+def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the prompts that `order` has, the first of several for one sample."""
+    table = pl.concat(parts).unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
+    kept = table.join(order, on="prompt_id").filter(pl.col("sample_index") < pl.col("n"))
     return kept.sort("place", "sample_index").drop("place", "n")
 
 
 def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:
     """The draws or the diagnostics of a shard, prompts in the shard's order."""
-    return read(ref.path, name)
+    return pl.concat([read(path, name) for path in ref.paths])
 
 
 def digests(parts: Sequence[str]) -> list[str]:
@@ -64,7 +66,14 @@ def matrix_of(
     samples: SamplesRef, scored: Sequence[RewardsRef], n: int
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
     """Prompt ids [P], samples per prompt [P] and rewards [S, V] of a shard, in the order of samples_of."""
-    tables = [rewards_of(ref, samples, n) for ref in scored]
+    return matrix([flat(ref.parts) for ref in scored], order_of(samples, n))
+
+
+def matrix(
+    rewards: Sequence[Sequence[str]], order: pl.DataFrame
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
+    """The same of entries [V] of rewards, for the prompts of `order` that they have."""
+    tables = [_in_order([read(part, "rewards") for part in parts], order) for parts in rewards]
     counts = tables[0].group_by("prompt_id", maintain_order=True).len()
     columns = [table["reward"].to_numpy() for table in tables]
     return (

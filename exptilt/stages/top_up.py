@@ -9,7 +9,7 @@ from exptilt.config.settings import MCAligned
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.generate import generate
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef
+from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef, merged
 from exptilt.stages.score import score
 from exptilt.stages.shards import samples_without, some
 from exptilt.stages.tables import by_count, matrix_of, read
@@ -66,7 +66,7 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
         return _more(recipe, have, rest, first, last) if rest else have
     samples = dataclasses.replace(
         have.samples,
-        parts=(*have.samples.parts, *drawn.parts),
+        parts=merged(have.samples.parts, drawn.parts),
         cached=have.samples.cached and drawn.cached,
         tokens=have.samples.tokens + drawn.tokens,
         seconds=have.samples.seconds + drawn.seconds,
@@ -83,7 +83,7 @@ def _without(recipe: Recipe, have: ScoredRef, missing: Sequence[MissingPrompt]) 
 
 
 def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:
-    parts, seconds = (*first.parts, *more.parts), first.seconds + more.seconds
+    parts, seconds = merged(first.parts, more.parts), first.seconds + more.seconds
     return dataclasses.replace(first, parts=parts, cached=first.cached and more.cached, seconds=seconds)
 
 

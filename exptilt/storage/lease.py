@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from exptilt.errors import MissingError, StorageError
@@ -23,20 +23,25 @@ POLL = 0.5
 
 
 @contextmanager
-def held(path: str) -> Iterator[None]:
-    """Hold the lease at `path` for the length of the block; wait for it if another holds it."""
-    token = uuid.uuid4().hex
-    _acquire(path, token)
-    done = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, token, done), daemon=True)
+def held(*paths: str) -> Iterator[None]:
+    """Hold the leases at `paths` for the length of the block; wait for those that others hold.
+
+    They are taken in one order, whoever asks, so that no two wait for each other.
+    """
+    token, mine, done = uuid.uuid4().hex, list[str](), threading.Event()
+    heart = threading.Thread(target=_beat, args=(mine, token, done), daemon=True)
     heart.start()
     try:
+        for path in sorted(paths):
+            _acquire(path, token)
+            mine.append(path)
         yield
     finally:
         done.set()
         heart.join()
-        with suppress(StorageError), s3.hasty(BEAT):
-            filesystem.remove(path)
+        for path in mine:
+            with suppress(StorageError), s3.hasty(BEAT):
+                filesystem.remove(path)
 
 
 def _acquire(path: str, token: str) -> None:
@@ -60,12 +65,13 @@ def _body(token: str, beat: int) -> bytes:
     return json.dumps({"token": token, "beat": beat, **process_identity.me()}).encode()
 
 
-def _beat(path: str, token: str, done: threading.Event) -> None:
+def _beat(paths: Sequence[str], token: str, done: threading.Event) -> None:
     beat = 0
     while not done.wait(BEAT):
         beat += 1
-        with suppress(StorageError), s3.hasty(BEAT):  # a missed beat costs the lease at most
-            filesystem.write_bytes(path, _body(token, beat))
+        for path in tuple(paths):
+            with suppress(StorageError), s3.hasty(BEAT):  # a missed beat costs the lease at most
+                filesystem.write_bytes(path, _body(token, beat))
 
 
 def _is_dead(body: bytes) -> bool:

@@ -5,7 +5,7 @@ and SHA-256 of every file, and of itself. An entry that is missing, truncated or
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from exptilt.storage import filesystem, keys, lease, schemas
 
 MANIFEST, SEAL = "manifest.json", "sha256"
 Tables = dict[str, pl.DataFrame]
+Made = tuple[Tables, dict[str, Any]]
 
 
 def place(root: str, stage: str, *parts: str) -> str:
@@ -109,7 +110,7 @@ def keep(root: str, stage: str, name: str, table: pl.DataFrame, meta: dict[str, 
     return path
 
 
-def compute_once(path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]) -> tuple[Entry, bool]:
+def compute_once(path: str, compute: Callable[[], Made]) -> tuple[Entry, bool]:
     """The entry at `path`, and whether it was there; else what `compute` gives, written there.
 
     Runs that share the storage compute an entry once: the others wait for it (see lease).
@@ -117,8 +118,24 @@ def compute_once(path: str, compute: Callable[[], tuple[Tables, dict[str, Any]]]
     entry = find(path)
     if entry:
         return entry, True
-    with lease.held(f"{path}.lease"):
-        entry = find(path)
-        if entry:
-            return entry, True
-        return put(path, *compute()), False
+    ((entry, cached),) = compute_together([path], lambda _: [(0, compute())])
+    return entry, cached
+
+
+def compute_together(
+    paths: Sequence[str], compute: Callable[[list[int]], Iterable[tuple[int, Made]]]
+) -> list[tuple[Entry, bool]]:
+    """The entries at `paths`, and whether each was there; else what `compute` gives, written there.
+
+    Args:
+        paths: where the entries lie.
+        compute: gets the places in `paths` of those that are not there; gives each by its place, and may
+            raise once it has given what it could.
+    """
+    with lease.held(*(f"{path}.lease" for path in paths)):
+        entries = {place: entry for place, path in enumerate(paths) if (entry := find(path))}
+        there = set(entries)
+        lacking = [place for place in range(len(paths)) if place not in there]
+        for place, made in compute(lacking) if lacking else ():
+            entries[place] = put(paths[place], *made)
+    return [(entries[place], place in there) for place in range(len(paths))]

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
@@ -37,13 +37,11 @@ class Spool:
                 self._file.seek(offset)
                 yield pl.read_ipc(self._file.read(size), columns=list(columns) or None)
 
-    def parts(self, rows: int) -> Iterator[pl.DataFrame]:
-        """All rows in their order, in tables of `rows`; the last may be smaller."""
-        held = pl.DataFrame()
-        for table in self.tables():
-            held = pl.concat([held, table]) if held.height else table
-            while held.height >= rows:
-                yield held[:rows]
-                held = held[rows:]
-        if held.height:
-            yield held
+    def parts(self, heights: Iterable[int]) -> Iterator[pl.DataFrame]:
+        """All rows in their order, in tables of `heights`."""
+        tables, held = self.tables(), pl.DataFrame()
+        for height in heights:
+            while held.height < height:
+                held = pl.concat([held, next(tables)]) if held.height else next(tables)
+            yield held[:height]
+            held = held[height:]

@@ -1,0 +1,95 @@
+"""Blocks: the pool's unit. A block is fixed by the prompts alone; a task takes one block or several."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from exptilt.stages.references import RewardsRef, SamplesRef
+from exptilt.stages.tables import Made, digests, matrix, order_of, read
+from exptilt.stages.workspace import Workspace
+from exptilt.storage import keys, pool
+
+BLOCK: Final = 32  # prompts, by their index in the data set
+Matrix = tuple[list[str], NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Prompts of one block: all of it, or what is left of it."""
+
+    number: int
+    prompts: pl.DataFrame
+
+    @property
+    def prompt_ids(self) -> list[str]:
+        """Its prompts, in order."""
+        return self.prompts["prompt_id"].to_list()
+
+    @property
+    def key(self) -> str:
+        """What its prompts are called together."""
+        return keys.content_key(self.prompt_ids)
+
+    def only(self, prompt_ids: set[str]) -> "Block":
+        """Those of its prompts that are among `prompt_ids`."""
+        return Block(number=self.number, prompts=self.prompts.filter(pl.col("prompt_id").is_in(prompt_ids)))
+
+
+def number_of(prompt_index: int) -> int:
+    """The block that a prompt belongs to."""
+    return prompt_index // BLOCK
+
+
+def blocks_of(prompts: pl.DataFrame) -> list[Block]:
+    """A table of prompts, block by block."""
+    by_number = prompts.group_by(pl.col("prompt_index") // BLOCK, maintain_order=True)
+    return [Block(number=int(str(number)), prompts=rows) for (number,), rows in by_number]
+
+
+def compute_each(
+    workspace: Workspace,
+    stage: str,
+    samples: SamplesRef,
+    scored: Sequence[RewardsRef],
+    n: int,
+    settings: dict[str, Any],
+    compute: Callable[[Matrix], Made],
+) -> tuple[tuple[str, ...], bool]:
+    """The entries of `stage`, one for each block of a shard, and whether the pool had them all.
+
+    Args:
+        workspace: where the pool is.
+        stage: what the entries are.
+        samples: the shard's samples, n of each prompt or as many as it counts.
+        scored: their rewards, value by value.
+        n: samples per prompt.
+        settings: what the entries depend on beside samples and rewards.
+        compute: gives an entry from a block's prompt ids, samples per prompt and rewards (see matrix_of).
+    """
+    order, done = order_of(samples, n), []
+    for block in blocks_of(read(samples.shard.prompts, "prompts")):
+        rewards = [ref.parts[block.number] for ref in scored]
+        parts = [*samples.parts[block.number], *(part for ref in rewards for part in ref)]
+        said = {"of": digests(parts), "shard": block.key, **settings, **_counts(samples, block, order)}
+        path = workspace.path(stage, keys.content_key(said))
+        done.append(pool.compute_once(path, partial(_computed, compute, rewards, order)))
+    return tuple(entry.path for entry, _ in done), all(cached for _, cached in done)
+
+
+def _computed(
+    compute: Callable[[Matrix], Made], rewards: Sequence[Sequence[str]], order: pl.DataFrame
+) -> Made:
+    return compute(matrix(rewards, order))
+
+
+def _counts(samples: SamplesRef, block: Block, order: pl.DataFrame) -> dict[str, Any]:
+    """How many samples each prompt of a block has, where they differ."""
+    if not samples.counts:
+        return {}
+    mine = block.prompts.join(order, on="prompt_id", maintain_order="left")
+    return {"counts": mine["n"].to_list()}

@@ -1,0 +1,146 @@
+"""Draw: the samples of some blocks in one go, each block's kept in the pool."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from exptilt.engines import base, registry
+from exptilt.errors import StorageError
+from exptilt.models.devices import on_one_of
+from exptilt.stages import failures
+from exptilt.stages.blocks import Block
+from exptilt.stages.failures import PromptsFailed
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.tables import Made
+from exptilt.storage import filesystem, keys, pool, schemas
+
+NOTE = "failed.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """A block, or a part of one, whose samples from `have` on are not in the pool yet.
+
+    Attributes:
+        block: the prompts.
+        home: the folder of the whole block, which holds the note of prompts that failed.
+        have: how many samples there are.
+        alone: whether a draw failed at it before, so that it is tried without others.
+    """
+
+    block: Block
+    home: str
+    have: int
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """Samples as an engine gave them, with their prompts and seeds; `seconds` and what the engine noted."""
+
+    rows: pl.DataFrame
+    seconds: float
+    notes: dict[str, Any]
+
+
+def folder(recipe: Recipe, block: Block) -> str:
+    """Where the pool keeps a block's samples."""
+    assert recipe.p0  # a file's samples are not drawn
+    key = keys.content_key({"p0": recipe.p0.identity, "seed": recipe.config.seed, "prompts": block.key})
+    return recipe.workspace.path("samples", key)
+
+
+def noted(home: str) -> set[str]:
+    """The ids of a block's prompts at which a draw failed before."""
+    try:
+        return set(map(str, filesystem.read_json(filesystem.join(home, NOTE))))
+    except (StorageError, TypeError):
+        return set()
+
+
+def together(recipe: Recipe, group: Sequence[Lacking], n: int) -> list[tuple[pool.Entry, bool]]:
+    """The entries of blocks that have equally many samples, up to n, and whether the pool had each.
+
+    Raises PromptsFailed for the prompts at which the engine fails. What was drawn of the others is in
+    the pool then, and the next try takes up there.
+    """
+    paths = [_path(recipe, each.block, each.have, n) for each in group]
+    return pool.compute_together(
+        paths, lambda places: _draw_all(recipe, [(place, group[place]) for place in places], n)
+    )
+
+
+def _path(recipe: Recipe, block: Block, first: int, last: int) -> str:
+    return filesystem.join(folder(recipe, block), f"{first}-{last}")
+
+
+def _draw_all(recipe: Recipe, group: Sequence[tuple[int, Lacking]], n: int) -> Iterator[tuple[int, Made]]:
+    """Each block's draw, by its place; where the engine fails, that of halves of the prompts."""
+    rows = [row for _, each in group for row in each.block.prompts.to_dicts()]
+    have = group[0][1].have
+    draws, failed = failures.narrowed(rows, lambda part: _draw(recipe, part, have, n))
+    missing = {row["prompt_id"] for row, _ in failed}
+    for place, each in group:
+        if missing.isdisjoint(each.block.prompt_ids):
+            yield place, _entry(recipe, each.block, draws)
+        else:
+            _keep_rest(recipe, each, missing, draws, n)
+    if failed:
+        prompts = [failures.missing_prompt(row, "drawing", error) for row, error in failed]
+        tokens = sum(_counts(drawn.rows)["tokens"] for drawn in draws)
+        raise PromptsFailed(prompts, tokens, sum(drawn.seconds for drawn in draws)) from failed[0][1]
+
+
+def _keep_rest(recipe: Recipe, each: Lacking, missing: set[str], draws: Sequence[_Drawn], n: int) -> None:
+    """Note the prompts of a block that failed, and keep what was drawn of the others."""
+    ids = set(each.block.prompt_ids)
+    filesystem.write_json(filesystem.join(each.home, NOTE), sorted(noted(each.home) | ids & missing))
+    rest = each.block.only(ids - missing)
+    if rest.prompt_ids:
+        pool.compute_once(_path(recipe, rest, each.have, n), lambda: _entry(recipe, rest, draws))
+
+
+def _entry(recipe: Recipe, block: Block, draws: Sequence[_Drawn]) -> Made:
+    """A block's part of some draws; it took its tokens' share of their time."""
+    assert recipe.p0
+    ids = block.prompt_ids
+    parts = [drawn.rows.filter(pl.col("prompt_id").is_in(ids)) for drawn in draws]
+    rows = pl.concat(parts)
+    shares = (
+        drawn.seconds * part.height / drawn.rows.height for drawn, part in zip(draws, parts, strict=True)
+    )
+    meta = {**_counts(rows), "p0": recipe.p0.identity, "seconds": sum(shares), **draws[0].notes}
+    return {"samples": rows.select(*schemas.SAMPLES).cast(schemas.SAMPLES)}, meta
+
+
+def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: int) -> _Drawn:
+    p0, prompt_ids = recipe.p0, [row["prompt_id"] for row in prompts]
+    assert p0
+    seeds = keys.seeds_for(recipe.config.seed, prompt_ids, first, last)
+
+    def draw(device: str) -> tuple[list[list[base.Sample]], float, dict[str, Any]]:
+        engine = registry.load(p0, device)
+        began = time.perf_counter()
+        found = engine.draw([row["prompt"] for row in prompts], seeds, recipe.batch_size)
+        return found, time.perf_counter() - began, dict(engine.notes)
+
+    drawn, seconds, notes = on_one_of(recipe.devices, "draw", 1, draw)
+    rows = [sample for row in drawn for sample in row]
+    key_columns = {
+        "prompt_id": np.repeat(prompt_ids, last - first),
+        "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
+        "seed": seeds.ravel(),
+    }
+    table = pl.DataFrame(rows, schema=base.Sample._fields, orient="row")
+    table = table.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
+    return _Drawn(rows=table, seconds=seconds, notes=notes)
+
+
+def _counts(samples: pl.DataFrame) -> dict[str, int]:
+    """Tokens drawn, end tokens among them; texts that took a pass of their own; texts that were cut."""
+    tokens = int(samples["n_tokens"].sum()) + int((samples["finish_reason"] == "stop").sum())
+    return {"tokens": tokens, **{name: int(samples[name].sum()) for name in ("rescored", "cut")}}
