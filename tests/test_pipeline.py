@@ -18,9 +18,9 @@ from exptilt.engines.toy import ToyEngine
 from exptilt.errors import RewardError
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
+from exptilt.reports.summary import Summary
 from exptilt.stages.blocks import BLOCK
 from exptilt.stages.shards import LARGEST_SHARD, blocks_per_shard, rows_of
-from exptilt.reports.summary import Summary
 from exptilt.storage import pool, process_identity
 
 LEVEL = 1e-4

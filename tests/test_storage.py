@@ -20,11 +20,13 @@ from test_pipeline import DAMAGE, hurt
 from exptilt.data import prompts, records
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
+from exptilt.stages.blocks import BLOCK
 from exptilt.storage import filesystem, lease, pool, process_identity, s3
 
 SMALL = {"end": 64, "shard_size": 32, "nsamples": 2}
 SEED = 3
-END = 8
+BLOCKS = 5
+END = BLOCKS * BLOCK
 
 
 @pytest.fixture(scope="module")
@@ -283,8 +285,8 @@ def test_two_processes_at_once_on_s3_give_the_rows_of_one(away, bucket, toy, rew
         assert digests(bucket[0] / place / "temp" / Path(alone.folder).name) == digests(Path(alone.folder))
     made = [line for line in faults.asked if line.startswith("PUT") and "samples.parquet" in line]
     drawn = [line for line in made if "/pool/" in line]
-    assert len(set(drawn)) == END
-    assert how == "as it is" or len(drawn) == END
+    assert len(set(drawn)) == BLOCKS
+    assert how == "as it is" or len(drawn) == BLOCKS
     assert list(bucket[0].glob(f"{place}/**/*.lease")) == []
 
 
@@ -293,7 +295,7 @@ tries() { "$@" > said 2>&1; echo "code $?"; grep '^error: ' said; grep -c Traceb
 mount -t tmpfs -o size=100k tmpfs disk || exit 77
 tries "$@"
 mount -o remount,size=100m disk
-(until [ $(ls disk/results/pool/rewards | wc -l) -gt 9 ]; do sleep 0.02; done
+(until [ $(ls disk/results/pool/rewards | wc -l) -gt 2 ]; do sleep 0.02; done
  until mount -o remount,ro disk 2> /dev/null; do :; done) &
 tries "$@"
 wait
@@ -307,7 +309,7 @@ cp -r disk/results out
 
 def test_a_disk_that_fills_up_or_turns_read_only_costs_no_finished_shard(toy, rewards_file, tmp_path):
     (tmp_path / "disk").mkdir()
-    command = gendata(rewards_file, "disk/results", end=30)
+    command = gendata(rewards_file, "disk/results", end=320)
     script = ["sh", "-c", MOUNTED, "sh", *command]
     alone = ["unshare", "-rm", *script] if shutil.which("unshare") else script
     done = subprocess.run(
@@ -322,5 +324,5 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_no_finished_shard(toy, re
     for line, why in ((said[1], "No space left on device"), (said[4], "Read-only file system")):
         assert line.startswith("error: cannot write disk/results/pool/")
         assert line.endswith(why)
-    clean = run(prepare(toy(nsamples=8)))
+    clean = run(prepare(toy(end=320, nsamples=8)))
     assert digests(tmp_path / "out/temp" / Path(clean.folder).name) == digests(Path(clean.folder))
