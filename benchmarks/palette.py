@@ -28,14 +28,14 @@ def main() -> None:
     rewards = np.array([[record[value] for value in VALUES] for record in records])
     samples = target_solver.Samples(rewards, np.zeros(1, dtype=np.intp))
     for percent in (50, 60, 70, 80, 90, 99):
-        wishes = [f"q{percent}"] * 3 + ["keep"] * 3
-        asked = [targets.parse(f"{value}={wish}") for value, wish in zip(VALUES, wishes, strict=True)]
+        written = [f"q{percent}"] * 3 + ["keep"] * 3
+        asked = [targets.parse(f"{value}={target}") for value, target in zip(VALUES, written, strict=True)]
         began = time.perf_counter()
-        wish = targets.wish(asked, rewards.mean(axis=0), rewards)
-        reach = target_solver.reach(samples, wish)
+        target = targets.target_levels(asked, rewards.mean(axis=0), rewards)
+        reach = target_solver.reach(samples, target)
         said: dict[str, object] = {"feasible": reach.feasible, "share of the way": min(reach.share, 1.0)}
         if reach.feasible:
-            found = target_solver.solve(samples, wish)
+            found = target_solver.solve(samples, target)
             said |= {"lam": found.lam.round(3).tolist(), "KL": found.kl, "KKT residual": found.residual}
         print(f"{percent} %", json.dumps({**said, "seconds": time.perf_counter() - began}), flush=True)
 

@@ -75,7 +75,7 @@ def sweep(**settings: Any) -> Result:
 
 @_with_settings(Palette)
 def palette(**settings: Any) -> Result:
-    """Find the λ of least KL that brings wished levels, or say that none can; `data`, `file` as in sweep."""
+    """Find the λ of least KL that brings target levels, or say that none can; `data`, `file` as in sweep."""
     return _done(Palette, settings)
 
 

@@ -50,7 +50,7 @@ SETTINGS = [
     (["--value", "humor,wit", "--lam", "1,2"], "unknown value 'wit'"),
     (["--value", "no.py:f"], "there is no file no.py"),
     (["--data", "Anthropic"], "unknown data 'Anthropic': supported are demo, Anthropic-harmless, Imdb"),
-    (["--basemodel", "no such model"], "base model 'no such model' cannot be had: it is neither"),
+    (["--basemodel", "no such model"], "base model 'no such model' was not found: it is neither"),
     (["--lam", "1,2"], "as many λ as values are needed: --lam has 2 (1.0,2.0), --value has 1 (humor)"),
     (["--lam", "1", "--value", "all"], "--value has 2 (humor,positive)"),
     (["--lam", "inf"], "--lam must be finite numbers, not inf"),
@@ -94,9 +94,9 @@ def test_an_unknown_flag_is_named(capsys):
 
 def test_no_hub_in_reach_says_what_to_do(refused):
     line = refused("--basemodel", "someone/some-model")
-    assert "base model 'someone/some-model' cannot be had: no Hub is in reach; pass a local folder" in line
+    assert "base model 'someone/some-model' was not found: no Hub is in reach; pass a local folder" in line
     line = refused("--data", "someone/some-prompts")
-    assert "data set 'someone/some-prompts' cannot be had" in line
+    assert "data set 'someone/some-prompts' was not found" in line
     assert "--data FILE.jsonl --prompt-column NAME" in line
     assert "Anthropic/hh-rlhf" in refused("--data", "Anthropic-harmless")
 

@@ -122,10 +122,10 @@ def test_a_palette_brings_what_it_promises_when_it_is_drawn(settings):
     found = answered(Palette(**settings, target=("bees=+0.15", "length=keep")))
     assert found.feasible
     assert found.residual < 1e-6
-    assert [level.level.mean >= level.wished - 1e-6 for level in found.levels] == [True, True]
+    assert [level.level.mean >= level.target_level - 1e-6 for level in found.levels] == [True, True]
     for level in found.levels:
         assert level.held_out is not None
-        assert abs(level.held_out.mean - level.wished) < 5 * level.held_out.se + 0.05
+        assert abs(level.held_out.mean - level.target_level) < 5 * level.held_out.se + 0.05
     summary = run(prepare(build_tilted({**settings, "ndraws": 50}, tuple(found.lam))))
     change = summary.values[0]
     assert change.after.mean == pytest.approx(found.levels[0].level.mean, abs=0.02)

@@ -56,7 +56,7 @@ def test_a_palette_gives_the_flags_that_bring_it(server, folder, toy_pool):
     (saved,) = (folder / "results/temp").glob("*_palette_*.json")
     answer = json.loads(saved.read_text())["palette"]
     lam = answer["levels"][0]["lam"]
-    assert f"--lam {lam:.4g} --value bees" in done.stdout
+    assert f"--lam bees={lam:.4g}" in done.stdout
     beyond = run_flow(*toy_pool, "--target", "bees=2", env=server, cwd=folder, file=PALETTE)
     assert beyond.returncode == 1
     assert "out of reach: bees" in beyond.stdout

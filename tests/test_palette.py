@@ -1,4 +1,4 @@
-"""Palettes: λ from targets by its closed forms, its optimality, and what cannot be had."""
+"""Palettes: λ from targets by its closed forms, its optimality, and what no λ reaches."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from exptilt.config import targets
 from exptilt.errors import ConfigError
 from exptilt.tilting import target_solver
-from exptilt.tilting.target_solver import AT_LEAST, AT_MOST, EXACTLY, Samples, Wish
+from exptilt.tilting.target_solver import AT_LEAST, AT_MOST, EXACTLY, Samples, TargetLevels
 
 
 def samples(rewards: np.ndarray, counts: list[int] | None = None) -> Samples:
@@ -19,8 +19,8 @@ def samples(rewards: np.ndarray, counts: list[int] | None = None) -> Samples:
     return Samples(rewards.astype(float), (np.cumsum(counts) - counts).astype(np.intp))
 
 
-def at_least(*levels: float) -> Wish:
-    return Wish(np.array(levels), (AT_LEAST,) * len(levels))
+def at_least(*levels: float) -> TargetLevels:
+    return TargetLevels(np.array(levels), (AT_LEAST,) * len(levels))
 
 
 @pytest.mark.parametrize(("p", "target"), [(0.3, 0.5), (0.1, 0.9), (0.5, 0.51)])
@@ -60,21 +60,21 @@ def test_the_normaliser_is_each_prompts_own():
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 6))
 @settings(max_examples=40, deadline=None)
 def test_a_solution_meets_its_targets_at_least_kl(seed, width, prompts):
-    """Levels as wished, complementary slackness, no gap; and no other λ that meets them costs less."""
+    """Levels at the targets, complementary slackness, no gap; and no other λ that meets them costs less."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(5, 30, size=prompts).tolist()
     data = samples(rng.normal(size=(sum(counts), width)), counts)
-    wish = at_least(*(target_solver.levels(data, np.zeros(width))[0] + rng.uniform(-0.3, 0.6, size=width)))
-    if not target_solver.reach(data, wish).feasible:
+    target = at_least(*(target_solver.levels(data, np.zeros(width))[0] + rng.uniform(-0.3, 0.6, size=width)))
+    if not target_solver.reach(data, target).feasible:
         return
-    found = target_solver.solve(data, wish)
+    found = target_solver.solve(data, target)
     assert (found.lam >= 0).all()
     assert (found.gradient >= -1e-5).all()
     assert np.abs(found.lam * found.gradient).max() < 1e-4
     assert abs(found.gap) < 1e-4
     for other in found.lam + rng.uniform(-0.5, 0.5, size=(50, width)):
         weight, log_z = target_solver.weights(data, other)
-        if (target_solver.levels(data, other)[0] >= wish.levels).all():
+        if (target_solver.levels(data, other)[0] >= target.levels).all():
             kl = (weight * (data.rewards @ other)).sum() / prompts - log_z.mean()
             assert kl >= found.kl - 1e-6
 
@@ -88,7 +88,7 @@ def test_feasibility_is_that_of_the_whole_linear_program(seed, width, prompts):
     data = samples(rng.normal(size=(sum(counts), width)), counts)
     base = target_solver.levels(data, np.zeros(width))[0]
     way = rng.uniform(0.1, 1.5, size=width)
-    found = target_solver.reach(data, Wish(base + way, (AT_LEAST,) * width))
+    found = target_solver.reach(data, TargetLevels(base + way, (AT_LEAST,) * width))
     member = np.repeat(np.eye(prompts), counts, axis=0)
     whole = linprog(
         np.append(np.zeros(len(member)), -1.0),
@@ -105,10 +105,10 @@ def test_targets_may_be_two_sided():
     rng = np.random.default_rng(2)
     data = samples(rng.normal(size=(60, 3)), [20, 20, 20])
     base = target_solver.levels(data, np.zeros(3))[0]
-    wish = Wish(base + np.array([0.4, -0.3, 0.1]), (AT_LEAST, AT_MOST, EXACTLY))
-    assert target_solver.reach(data, wish).feasible
-    found = target_solver.solve(data, wish)
-    np.testing.assert_allclose(found.levels, wish.levels, atol=1e-5)
+    target = TargetLevels(base + np.array([0.4, -0.3, 0.1]), (AT_LEAST, AT_MOST, EXACTLY))
+    assert target_solver.reach(data, target).feasible
+    found = target_solver.solve(data, target)
+    np.testing.assert_allclose(found.levels, target.levels, atol=1e-5)
     assert found.lam[0] > 0 > found.lam[1]
 
 
@@ -119,7 +119,7 @@ def test_what_is_met_already_asks_for_nothing():
     assert found.kl == 0.0
 
 
-def test_a_wish_at_the_edge_or_beyond_is_out_of_reach_and_says_how_far():
+def test_targets_at_the_edge_or_beyond_are_out_of_reach_and_say_how_far():
     data = samples(np.array([[0.0], [1.0], [0.0], [1.0]]), [2, 2])
     assert not target_solver.reach(data, at_least(1.0)).feasible
     beyond = target_solver.reach(data, at_least(1.5))
@@ -141,7 +141,7 @@ def test_values_in_conflict_are_named():
     assert found.pull[2] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_the_samples_needed_grow_with_the_wish_and_bring_it_into_reach():
+def test_the_samples_needed_grow_with_the_targets_and_bring_it_into_reach():
     rng = np.random.default_rng(5)
     data = samples(rng.normal(size=(4000, 1)), [8] * 500)
     needed = [target_solver.reach(data, at_least(level)).samples_needed for level in (1.6, 2.0, 2.4)]
@@ -200,10 +200,10 @@ def test_what_is_no_target_is_refused(text):
 def test_the_order_of_prompts_changes_nothing():
     rng = np.random.default_rng(8)
     blocks = [rng.normal(size=(n, 2)) for n in (5, 9, 13)]
-    wish = at_least(0.2, 0.2)
+    target = at_least(0.2, 0.2)
     found = [
         target_solver.solve(
-            samples(np.concatenate([blocks[i] for i in order]), [len(blocks[i]) for i in order]), wish
+            samples(np.concatenate([blocks[i] for i in order]), [len(blocks[i]) for i in order]), target
         ).lam
         for order in itertools.permutations(range(3))
     ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exptilt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from exptilt.tilting.target_solver import Wish
+    from exptilt.tilting.target_solver import TargetLevels
 
 Floats = NDArray[np.float64]
 
@@ -64,9 +64,9 @@ def _is_percent(level: str) -> bool:
     return not level.startswith("q") or 0 <= float(level[1:]) <= 100
 
 
-def wish(targets: Sequence[Target], base: Floats, rewards: Floats) -> "Wish":
+def target_levels(targets: Sequence[Target], base: Floats, rewards: Floats) -> "TargetLevels":
     """The targets in numbers, from base levels [V] and rewards [S, V], V the targets' order."""
-    from exptilt.tilting.target_solver import Wish
+    from exptilt.tilting.target_solver import TargetLevels
 
     levels = [t.of(float(base[v]), rewards[:, v]) for v, t in enumerate(targets)]
-    return Wish(np.array(levels), tuple(t.relation for t in targets))
+    return TargetLevels(np.array(levels), tuple(t.relation for t in targets))

@@ -97,7 +97,7 @@ def _hub(name: str, **options: Any) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"data set {name!r} cannot be had from the Hub or a folder of that name ({reason}); "
+            f"data set {name!r} was not found on the Hub or as a folder ({reason}); "
             "a downloaded file works too: --data FILE.jsonl --prompt-column NAME"
         ) from error
 

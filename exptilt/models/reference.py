@@ -154,7 +154,7 @@ def _hub_revision(source: str, role: str) -> str:
     else:
         _refuse_adapter(source, role, (file.rfilename for file in found.siblings or ()))
         return str(found.sha)
-    raise ModelError(f"{role} {source!r} cannot be had: {reason}")
+    raise ModelError(f"{role} {source!r} was not found: {reason}")
 
 
 def _kept(source: str) -> Path | None:

@@ -20,7 +20,7 @@ from exptilt.stages.references import ScoredRef
 from exptilt.stages.tables import matrix_of
 from exptilt.storage import filesystem, keys
 from exptilt.tilting import target_solver
-from exptilt.tilting.target_solver import Reach, Samples, Solution, Wish
+from exptilt.tilting.target_solver import Reach, Samples, Solution, TargetLevels
 
 HELD_OUT: Final = 4  # one prompt in so many is held out, by its id
 FEWEST_HELD: Final = 8
@@ -36,9 +36,9 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
     prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, AllMissing)])
     grouped = samples.pooled() if config.pooled else samples
     base = target_solver.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
-    wish = targets.wish(config.targets, base, samples.rewards)
+    target = targets.target_levels(config.targets, base, samples.rewards)
     try:
-        found = replace(_answer(plan, prompt_ids, samples, wish), missing=missing_of(scored))
+        found = replace(_answer(plan, prompt_ids, samples, target), missing=missing_of(scored))
     except ValueError as error:
         raise PaletteError(f"no λ found: {error}") from error
     filesystem.write_json(found.json, {**dataset.provenance(plan), "palette": asdict(found)})
@@ -57,15 +57,17 @@ def _gather(plan: Plan, scored: Sequence[ScoredRef]) -> tuple[list[str], Samples
     return [prompt for part in parts for prompt in part[0]], Samples(rewards, starts)
 
 
-def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, wish: Wish) -> Found:
+def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, target: TargetLevels) -> Found:
     config = plan.recipe.config
     assert isinstance(config, Palette)
     grouped = samples.pooled() if config.pooled else samples
-    reach = target_solver.reach(grouped, wish)
-    sought = wish if reach.feasible else _back(grouped, wish, reach)
+    reach = target_solver.reach(grouped, target)
+    sought = target if reach.feasible else _back(grouped, target, reach)
     solution = target_solver.solve(grouped, sought)
     held = np.array([keys.seed_for(0, prompt, "held out") % HELD_OUT == 0 for prompt in prompt_ids])
-    levels = _levels(config, samples, wish, solution, reach, _held_out(samples, sought, held, config.pooled))
+    levels = _levels(
+        config, samples, target, solution, reach, _held_out(samples, sought, held, config.pooled)
+    )
     return Found(
         feasible=reach.feasible,
         share=min(reach.share, 1.0),
@@ -84,27 +86,27 @@ def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, wish: Wish) -> 
 
 
 def _samples_needed(samples: Samples, reach: Reach, pooled: bool) -> float | None:
-    """Samples per prompt that would reach the wish, more than there are."""
+    """Samples per prompt that would reach the targets, more than there are."""
     if reach.samples_needed is None:
         return None
     prompts = len(samples.starts) if pooled else 1
     return max(reach.samples_needed / prompts, float(np.median(samples.counts)) + 1)
 
 
-def _back(samples: Samples, wish: Wish, reach: Reach) -> Wish:
-    """The wish on the line from the base levels, within reach."""
-    base = target_solver.levels(samples, np.zeros(len(wish.levels)))[0]
-    return Wish(base + BACK * reach.share * (wish.levels - base), wish.relations)
+def _back(samples: Samples, target: TargetLevels, reach: Reach) -> TargetLevels:
+    """The targets on the line from the base levels, within reach."""
+    base = target_solver.levels(samples, np.zeros(len(target.levels)))[0]
+    return TargetLevels(base + BACK * reach.share * (target.levels - base), target.relations)
 
 
 def _held_out(
-    samples: Samples, wish: Wish, held: NDArray[np.bool_], pooled: bool
+    samples: Samples, target: TargetLevels, held: NDArray[np.bool_], pooled: bool
 ) -> tuple[target_solver.Floats, target_solver.Floats] | None:
     """Levels and errors on the held-out prompts, None where there are too few to say."""
     if min(held.sum(), (~held).sum()) < FEWEST_HELD:
         return None
     try:
-        return target_solver.checked(samples, wish, held, pooled)
+        return target_solver.checked(samples, target, held, pooled)
     except ValueError:
         return None
 
@@ -112,13 +114,13 @@ def _held_out(
 def _levels(
     config: Palette,
     samples: Samples,
-    wish: Wish,
+    target: TargetLevels,
     solution: Solution,
     reach: Reach,
     held: tuple[target_solver.Floats, target_solver.Floats] | None,
 ) -> tuple[Level, ...]:
     grouped = samples.pooled() if config.pooled else samples
-    base = target_solver.levels(grouped, np.zeros(len(wish.levels)))
+    base = target_solver.levels(grouped, np.zeros(len(target.levels)))
     level, delivered = (
         target_solver.levels(grouped, solution.lam),
         target_solver.levels(samples, solution.lam),
@@ -126,9 +128,9 @@ def _levels(
     pull = reach.pull > target_solver.EDGE * reach.pull.max(initial=0.0)
     return tuple(
         Level(
-            value=target.value,
-            target=target.written,
-            wished=float(wish.levels[v]),
+            value=asked.value,
+            target=asked.written,
+            target_level=float(target.levels[v]),
             lam=float(solution.lam[v]),
             base=_estimate(base, v),
             level=_estimate(level, v),
@@ -136,7 +138,7 @@ def _levels(
             delivered=_estimate(delivered, v),
             in_conflict=not reach.feasible and bool(pull[v]),
         )
-        for v, target in enumerate(config.targets)
+        for v, asked in enumerate(config.targets)
     )
 
 

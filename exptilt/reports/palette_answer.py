@@ -17,7 +17,7 @@ class Level:
 
     value: str
     target: str
-    wished: float
+    target_level: float
     lam: float
     base: Estimate
     level: Estimate
@@ -28,7 +28,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The answer to a palette. Where the wish is out of reach, λ goes BACK of the reachable way instead."""
+    """The answer to a palette. Out of reach, λ goes BACK of the reachable way instead."""
 
     feasible: bool
     share: float
@@ -55,20 +55,19 @@ class Found:
 
     @property
     def exit_code(self) -> int:
-        """0 if the wish can be had, else 1."""
+        """0 if the targets can be reached, else 1."""
         return 0 if self.feasible else 1
 
 
 def sentences(found: Found) -> list[str]:
     """The answer in words."""
-    lam = ",".join(f"{number:.4g}" for number in found.lam)
-    command = f"--lam {lam} --value {','.join(found.values)}"
+    command = "--lam " + ",".join(f"{level.value}={level.lam:.4g}" for level in found.levels)
     if found.feasible:
         return [f"feasible at KL {found.kl:.4f} nats per prompt: {command}"]
     conflict = " and ".join(level.value for level in found.levels if level.in_conflict)
     needed = _needed(found.samples_needed)
     return [
-        f"out of reach: {conflict} cannot be had together; no weights on these samples go more than "
+        f"out of reach: {conflict} cannot be reached together; no weights on these samples go more than "
         f"{found.share:.1%} of the way" + needed,
         f"{BACK:.0%} of the reachable way, at KL {found.kl:.4f} nats per prompt: {command}",
     ]
@@ -98,7 +97,7 @@ def row(level: Level) -> list[str]:
     """One value's row under HEADINGS."""
     return [
         level.value,
-        f"{level.target} ({level.wished:.4f})",
+        f"{level.target} ({level.target_level:.4f})",
         f"{level.lam:.4g}",
         str(level.base),
         str(level.level),

@@ -1,7 +1,7 @@
-"""λ from targets: the tilt of least KL that reaches wished levels, and whether any can. numpy, scipy.
+"""λ from targets: the tilt of least KL that reaches target levels, and whether any can. numpy, scipy.
 
 S samples of P prompts, V values, all of them with a target. Levels are means over prompts of the weighted
-mean reward. The least Σ KL(q_x‖p0)/P under the wished levels c is a tilt, q = p_λ, whose λ minimises the
+mean reward. The least Σ KL(q_x‖p0)/P under the target levels c is a tilt, q = p_λ, whose λ minimises the
 convex dual (1/P) Σ_x log[(1/n_x) Σ_i exp(λᵀ(r_xi − c))], λ_v ≥ 0 for "at least" (maximum-entropy duality:
 Csiszár 1975; MAP, arXiv 2410.19198, section 3, which pools all prompts under one normaliser).
 """
@@ -20,7 +20,7 @@ Ints = NDArray[np.intp]
 AT_LEAST, AT_MOST, EXACTLY = ">=", "<=", "=="
 BOUNDS: Final = {AT_LEAST: (0.0, None), AT_MOST: (None, 0.0), EXACTLY: (None, None)}
 SIGNS: Final = {AT_LEAST: (1.0,), AT_MOST: (-1.0,), EXACTLY: (1.0, -1.0)}
-EDGE: Final = 1e-6  # a wish that can be overshot by less than this share of its way lies at the edge
+EDGE: Final = 1e-6  # targets that can be overshot by less than this share of its way lie at the edge
 SOLVED: Final = 1e-6  # the largest KKT residual of a solution, in standard deviations of the rewards
 COLUMNS: Final = 500  # steps to decide feasibility; a few dozen are usual
 TOLERANCE: Final = 2e-7  # the linear program's own is 1e-7
@@ -55,8 +55,8 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Wished levels [V], each with >= (at least), <= (at most) or == (exactly)."""
+class TargetLevels:
+    """Target levels [V], each with >= (at least), <= (at most) or == (exactly)."""
 
     levels: Floats
     relations: tuple[str, ...]
@@ -64,12 +64,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far from the base levels towards the wished ones any reweighting of the samples can go.
+    """How far from the base levels towards the targets any reweighting of the samples can go.
 
-    `share` is that part of the way, at most 2: above 1 the wish is feasible. `levels` [V] are those at
-    the end of the reachable way, capped at the wish; `pull` [V] ≥ 0 says how much each value's target
+    `share` is that part of the way, at most 2: above 1 the targets are feasible. `levels` [V] are those at
+    the end of the reachable way, capped at the targets; `pull` [V] ≥ 0 says how much each value's target
     holds the others back, 0 for a value without a part in the conflict; `samples_needed` per prompt
-    would bring the wish into reach if rewards were normal (None where it is, or nothing can be said).
+    would bring the targets into reach if rewards were normal (None where it is, or nothing can be said).
     """
 
     share: float
@@ -79,7 +79,7 @@ class Reach:
 
     @property
     def feasible(self) -> bool:
-        """Whether some λ reaches the wish."""
+        """Whether some λ reaches the targets."""
         return self.share > 1 + EDGE
 
 
@@ -122,19 +122,19 @@ def levels(samples: Samples, lam: Floats) -> tuple[Floats, Floats]:
     return level, np.sqrt(np.square(weight[:, None] * (samples.rewards - level)).sum(axis=0))
 
 
-def solve(samples: Samples, wish: Wish) -> Solution:
-    """The λ of least KL whose levels are as wished. The wish must be feasible (see reach).
+def solve(samples: Samples, target: TargetLevels) -> Solution:
+    """The λ of least KL whose levels are the targets. The targets must be feasible (see reach).
 
     Raises ValueError where the optimiser ends away from the optimum.
     """
     scale = _spread(samples)
-    scaled = samples.scaled(wish.levels, scale)
+    scaled = samples.scaled(target.levels, scale)
 
     def dual(lam: Floats) -> tuple[float, Floats]:
         weight, log_z = weights(scaled, lam)
         return float(log_z.mean()), weight @ scaled.rewards / len(scaled.starts)
 
-    bounds = [BOUNDS[relation] for relation in wish.relations]
+    bounds = [BOUNDS[relation] for relation in target.relations]
     found = minimize(
         dual,
         np.zeros(len(scale)),
@@ -148,7 +148,7 @@ def solve(samples: Samples, wish: Wish) -> Solution:
     if residual > SOLVED:
         raise ValueError(f"the optimiser stopped {residual:.1e} standard deviations from the optimum")
     gap = float(found.x @ gradient)
-    level = wish.levels + gradient * scale
+    level = target.levels + gradient * scale
     return Solution(found.x / scale, level, gap - value, gradient * scale, residual, gap)
 
 
@@ -165,18 +165,18 @@ def _projected(lam: Floats, gradient: Floats, bounds: list[tuple[float | None, f
     return np.asarray(lam - np.clip(lam - gradient, lows, highs), dtype=np.float64)
 
 
-def reach(samples: Samples, wish: Wish) -> Reach:
-    """Whether the wish can be had, decided by a linear program over all reweightings of the samples.
+def reach(samples: Samples, target: TargetLevels) -> Reach:
+    """Whether the targets can be reached, decided by a linear program over all reweightings of the samples.
 
-    max s such that some q_x ≥ 0, Σ_i q_xi = 1, has the levels base + s (wish − base). Its columns are
+    max s such that some q_x ≥ 0, Σ_i q_xi = 1, has the levels base + s (target − base). Its columns are
     the best samples of every prompt in one direction, and are made as the program asks for them
-    (Dantzig & Wolfe 1960), so its size is that of the wish, not of the data.
+    (Dantzig & Wolfe 1960), so its size is that of the targets, not of the data.
     """
-    base = levels(samples, np.zeros(len(wish.levels)))[0]
+    base = levels(samples, np.zeros(len(target.levels)))[0]
     scale = _spread(samples)
     scaled = samples.scaled(base, scale)
-    way = (wish.levels - base) / scale
-    rows = [(v, sign) for v, relation in enumerate(wish.relations) for sign in SIGNS[relation]]
+    way = (target.levels - base) / scale
+    rows = [(v, sign) for v, relation in enumerate(target.relations) for sign in SIGNS[relation]]
     chosen, signs = np.array([v for v, _ in rows]), np.array([sign for _, sign in rows])
     share, pull = _farthest(scaled, signs * way[chosen], chosen, signs)
     each = np.bincount(chosen, weights=pull, minlength=len(way)).astype(np.float64)
@@ -185,7 +185,7 @@ def reach(samples: Samples, wish: Wish) -> Reach:
 
 
 def _farthest(samples: Samples, way: Floats, chosen: Ints, signs: Floats) -> tuple[float, Floats]:
-    """The largest share of `way` [K] that can be had, at most 2, and the constraints' multipliers [K]."""
+    """The largest share of `way` [K] that can be reached, at most 2, and the constraints' multipliers [K]."""
     columns = [np.zeros(len(way))]  # the base levels themselves
     for _ in range(COLUMNS):
         table = -np.array(columns).T
@@ -216,7 +216,7 @@ def _best(samples: Samples, chosen: Ints, direction: Floats) -> Floats:
 
 
 def _samples_needed(samples: Samples, chosen: Ints, direction: Floats, share: float) -> float | None:
-    """Samples per prompt whose best ones along `direction` would reach 1, the wish, were they normal.
+    """Samples per prompt whose best ones along `direction` would reach 1, the targets, were they normal.
 
     The largest of n normals lies about Φ⁻¹((n − 3/8)/(n + 1/4)) deviations out (Blom 1958); the deviation
     is taken from how far the best of the samples at hand go, which is `share`.
@@ -231,14 +231,16 @@ def _samples_needed(samples: Samples, chosen: Ints, direction: Floats, share: fl
     return (0.25 * (1 - beyond) + 0.375) / beyond if beyond > 0 else np.inf
 
 
-def checked(samples: Samples, wish: Wish, held: NDArray[np.bool_], pooled: bool) -> tuple[Floats, Floats]:
+def checked(
+    samples: Samples, target: TargetLevels, held: NDArray[np.bool_], pooled: bool
+) -> tuple[Floats, Floats]:
     """Levels and errors [V] on the held-out prompts [P], of the λ that the other prompts ask for.
 
-    Raises ValueError where the other prompts alone cannot reach the wish.
+    Raises ValueError where the other prompts alone cannot reach the targets.
     """
     others, mine = samples.of(~held), samples.of(held)
     if pooled:
         others, mine = others.pooled(), mine.pooled()
-    if not reach(others, wish).feasible:
-        raise ValueError("without the held-out prompts the wish is out of reach")
-    return levels(mine, solve(others, wish).lam)
+    if not reach(others, target).feasible:
+        raise ValueError("without the held-out prompts the targets are out of reach")
+    return levels(mine, solve(others, target).lam)
