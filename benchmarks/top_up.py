@@ -18,7 +18,7 @@ from exptilt.config.settings import MCAligned
 from exptilt.engines.toy import ToyEngine
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
-from exptilt.stages.tables import read
+from exptilt.stages.tables import prompts_of
 
 REWARD = "def bees(prompts, completions):\n    return [float('b' in c) for c in completions]\n"
 
@@ -41,7 +41,7 @@ def exact(settings: MCAligned) -> float:
     plan = prepare(settings)
     assert plan.recipe.p0
     engine, (lam,) = ToyEngine(plan.recipe.p0), settings.lam
-    prompts = [text for shard in plan.shards for text in read(shard.prompts, "prompts")["prompt"].to_list()]
+    prompts = [text for shard in plan.shards for text in prompts_of(shard)["prompt"].to_list()]
     chances = [sum(p for text, p in engine.enumerate(prompt) if "b" in text) for prompt in prompts]
     p = np.array(chances)
     return float(np.mean(p * np.exp(lam) / (p * np.exp(lam) + 1 - p)))

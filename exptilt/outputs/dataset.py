@@ -25,7 +25,7 @@ from exptilt.reports.totals import Totals
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, SamplesRef, flat
-from exptilt.stages.tables import described, draws_of, read, rewards_of, samples_of
+from exptilt.stages.tables import described, draws_of, order_of, prompts_of, rewards_of, samples_of
 from exptilt.storage import cleanup, filesystem, keys, lease, pool, s3
 
 Shard = SamplesRef | DrawsRef | AllMissing  # the last where all its prompts are left out
@@ -111,13 +111,14 @@ class _Books:
     def enter(self, shard: Made) -> list[dict[str, Any]]:
         """Write the shard's tables, one after the other; its records, in order."""
         samples, n = _samples(shard), self.plan.recipe.config.nsamples
-        prompts = self._write("prompts", samples, read(samples.shard.prompts, "prompts"))
-        rows = self._write("samples", samples, samples_of(samples, n))
+        prompts = self._write("prompts", samples, prompts_of(samples.shard))
+        order = order_of(prompts, samples, n)
+        rows = self._write("samples", samples, samples_of(samples, order))
         self.samples += rows.height
         rows = rows.with_columns(perplexity=-pl.col("nll"))
         columns = ["prompt", "generated", "perplexity"]
         if isinstance(shard, DrawsRef):
-            rows = self._tilted(shard, rows, prompts)
+            rows = self._tilted(shard, rows, prompts, order)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         rows = _with_prompts(rows, prompts)
         rows = rows.with_columns(generated=TEXT)
@@ -127,7 +128,9 @@ class _Books:
         self.kept += kept.height
         return kept.drop("prompt_id").to_dicts()
 
-    def _tilted(self, shard: DrawsRef, rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
+    def _tilted(
+        self, shard: DrawsRef, rows: pl.DataFrame, prompts: pl.DataFrame, order: pl.DataFrame
+    ) -> pl.DataFrame:
         """The drawn rows with their rewards, weight and ess."""
         config, samples = self.plan.recipe.config, shard.samples
         assert isinstance(config, MCAligned)
@@ -138,9 +141,7 @@ class _Books:
         if not config.export:
             rows = rows.join(draws, on=SAMPLE, how="semi")
         for scored in shard.rewards:
-            table = self._write(
-                f"rewards/{scored.value}", samples, rewards_of(scored, samples, config.nsamples)
-            )
+            table = self._write(f"rewards/{scored.value}", samples, rewards_of(scored, order))
             numbers = table.select(*SAMPLE, pl.col("reward").alias(scored.value))
             rows = rows.drop(scored.value, strict=False).join(numbers, on=SAMPLE, maintain_order="left")
         drawn = draws.join(rows, on=SAMPLE, maintain_order="left")

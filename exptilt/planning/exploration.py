@@ -24,7 +24,7 @@ from exptilt.stages.blocks import blocks_of
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, ScoredRef
-from exptilt.stages.tables import read
+from exptilt.stages.tables import prompts_of
 from exptilt.storage import filesystem, schemas
 
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
@@ -65,7 +65,7 @@ def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
     """The file's shards, their rewards in the pool, an entry per value; and the most samples of a prompt."""
     tables = _with_numbers(config)
     for samples, rows in import_file.shards(tables, config.file, config.shard_size, config.save_directory):
-        refs, blocks = [], blocks_of(read(samples.shard.prompts, "prompts"))
+        refs, blocks = [], blocks_of(prompts_of(samples.shard))
         for value in config.columns:
             table = rows.select(
                 "prompt_id", "sample_index", value=pl.lit(value), reward=pl.col(NUMBER + value)

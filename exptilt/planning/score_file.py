@@ -18,7 +18,7 @@ from exptilt.planning import import_file, plan, trial
 from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
 from exptilt.stages.references import SamplesRef, flat
-from exptilt.stages.tables import read
+from exptilt.stages.tables import prompts_of, read
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import filesystem
 
@@ -76,7 +76,7 @@ def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:
     firsts = {
         place: read(flat(shards[place].parts)[0], "samples")["completion"][0] for place in _places(shards)
     }
-    prompts = {place: read(shards[place].shard.prompts, "prompts").row(0, named=True) for place in firsts}
+    prompts = {place: prompts_of(shards[place].shard).row(0, named=True) for place in firsts}
     return [trial.Case(prompts[i]["prompt_index"], prompts[i]["prompt"], text) for i, text in firsts.items()]
 
 

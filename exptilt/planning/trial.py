@@ -14,7 +14,7 @@ from exptilt.errors import ExptiltError, ModelError, PromptRefused, RewardError
 from exptilt.models.devices import is_the_devices
 from exptilt.rewards import RewardSpec
 from exptilt.stages.references import ShardRef
-from exptilt.stages.tables import read
+from exptilt.stages.tables import prompts_of
 from exptilt.storage import keys
 
 TOKENS: Final = 2  # of a trial draw
@@ -40,7 +40,7 @@ def spread(shards: Sequence[ShardRef]) -> list[ShardRef]:
 
 def cases(shards: Sequence[ShardRef]) -> list[Case]:
     """Some of a run's prompts: the first of the first shard, one from the middle, the last of the last."""
-    tables = [read(shard.prompts, "prompts") for shard in spread(shards)]
+    tables = [prompts_of(shard) for shard in spread(shards)]
     rows = [t.row(place, named=True) for t, place in zip(tables, (0, tables[1].height // 2, -1), strict=True)]
     return list(dict.fromkeys(Case(row["prompt_index"], row["prompt"]) for row in rows))
 

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from exptilt.stages.references import RewardsRef, SamplesRef
-from exptilt.stages.tables import Made, digests, matrix, order_of, read
+from exptilt.stages.tables import Made, digests, matrix, order_of, prompts_of
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool
 
@@ -71,8 +71,9 @@ def compute_each(
         settings: what the entries depend on beside samples and rewards.
         compute: gives an entry from a block's prompt ids, samples per prompt and rewards (see matrix_of).
     """
-    order, done = order_of(samples, n), []
-    for block in blocks_of(read(samples.shard.prompts, "prompts")):
+    prompts, done = prompts_of(samples.shard), []
+    order = order_of(prompts, samples, n)
+    for block in blocks_of(prompts):
         rewards = [ref.parts[block.number] for ref in scored]
         parts = [*samples.parts[block.number], *(part for ref in rewards for part in ref)]
         said = {"of": digests(parts), "shard": block.key, **settings, **_counts(samples, block, order)}

@@ -16,7 +16,7 @@ from exptilt.stages.failures import MissingPrompt, PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import Parts, SamplesRef, ShardRef
 from exptilt.stages.shards import without
-from exptilt.stages.tables import read
+from exptilt.stages.tables import prompts_of, read
 from exptilt.storage import filesystem, pool
 
 SEQUENCES: Final = 4_096  # drawn together where there are so many; what a crash can lose of a task
@@ -54,7 +54,7 @@ def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None =
 
 def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> SamplesRef:
     n, parts, lacking = last or recipe.config.nsamples, Parts(), list[Lacking]()
-    for block in blocks_of(read(shard.prompts, "prompts")):
+    for block in blocks_of(prompts_of(shard)):
         parts[block.number], more = _look_up(recipe, block, first, n)
         lacking += more
     spent = _Spent()
@@ -120,13 +120,13 @@ def _draw_round(recipe: Recipe, group: Sequence[Lacking], n: int, parts: Parts, 
 def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
     """Whether the pool says that it holds the n samples of every prompt, so that p0 need not be at hand."""
     n = recipe.config.nsamples
-    blocks = (block for shard in shards for block in blocks_of(read(shard.prompts, "prompts")))
+    blocks = (block for shard in shards for block in blocks_of(prompts_of(shard)))
     return all(_parts(draw.folder(recipe, block), 0, n, pool.described)[1] >= n for block in blocks)
 
 
 def drawn_first(recipe: Recipe, shard: ShardRef) -> pl.DataFrame:
     """The first samples of a shard's first block, with its prompts; empty where the entry is damaged."""
-    block = blocks_of(read(shard.prompts, "prompts"))[0]
+    block = blocks_of(prompts_of(shard))[0]
     parts, _ = _parts(draw.folder(recipe, block), 0, 1)
     if not parts:
         return block.prompts.clear()

@@ -20,7 +20,7 @@ from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef, flat
 from exptilt.stages.shards import samples_without
-from exptilt.stages.tables import Made, described, read, samples_of
+from exptilt.stages.tables import Made, described, order_of, prompts_of, read, samples_of
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
 
@@ -58,7 +58,7 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     lacking = [(part, path) for part, path in both if pool.find(path) is None]
     if not lacking:
         return paths, True
-    prompts = read(samples.shard.prompts, "prompts").select("prompt_id", "prompt", "prompt_index")
+    prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index")
     for part, path in lacking:
         pool.compute_once(path, partial(_reward, workspace, prompts, part, spec))
     return paths, False
@@ -131,9 +131,10 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     if not missing:
         return ScoredRef(samples=samples, rewards=tuple(scored))
     only = samples_without(recipe, samples, missing)
-    table = samples_of(only, recipe.config.nsamples)
+    prompts = prompts_of(only.shard)
+    table = samples_of(only, order_of(prompts, only, recipe.config.nsamples))
     hit = {number_of(prompt.prompt_index) for prompt in missing}
-    kept = {b.number: (_kept(recipe, b, table),) for b in blocks_of(read(only.shard.prompts, "prompts"))}
+    kept = {b.number: (_kept(recipe, b, table),) for b in blocks_of(prompts)}
     only = replace(only, parts={**only.parts, **{number: kept[number] for number in hit & kept.keys()}})
     return ScoredRef(
         samples=only, rewards=tuple(score(recipe.workspace, only, spec) for spec in recipe.rewards)

@@ -11,7 +11,7 @@ from exptilt.stages.blocks import BLOCK, blocks_of
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
-from exptilt.stages.tables import read
+from exptilt.stages.tables import prompts_of
 from exptilt.storage import pool
 
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
@@ -23,7 +23,7 @@ SHARDS_PER_DEVICE = 4  # where there are several, so that the last ones to end w
 def without(recipe: Recipe, whole: ShardRef, missing: Sequence[MissingPrompt]) -> ShardRef:
     """The shard without the prompts `missing`. Raises AllMissing where these are all."""
     indices = [prompt.prompt_index for prompt in missing]
-    rows = read(whole.prompts, "prompts").filter(~pl.col("prompt_index").is_in(indices))
+    rows = prompts_of(whole).filter(~pl.col("prompt_index").is_in(indices))
     if rows.is_empty():
         raise AllMissing(missing)
     return some(recipe, whole, rows["prompt_id"].to_list())
@@ -33,14 +33,14 @@ def samples_without(recipe: Recipe, samples: SamplesRef, missing: Sequence[Missi
     """The samples of the prompts that are not `missing`, which is noted. Raises AllMissing where none is."""
     both = (*samples.missing, *missing)
     shard = without(recipe, samples.shard, both)
-    left = {block.number for block in blocks_of(read(shard.prompts, "prompts"))}
+    left = {block.number for block in blocks_of(prompts_of(shard))}
     parts = {number: parts for number, parts in samples.parts.items() if number in left}
     return dataclasses.replace(samples, shard=shard, parts=parts, missing=both)
 
 
 def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef:
     """The prompts `prompt_ids` of a shard, in its order."""
-    table = read(whole.prompts, "prompts").filter(pl.col("prompt_id").is_in(list(prompt_ids)))
+    table = prompts_of(whole).filter(pl.col("prompt_id").is_in(list(prompt_ids)))
     config = recipe.config
     path = pool.keep(config.save_directory, "prompts", "prompts", table, {"data": config.data})
     return dataclasses.replace(whole, prompts=path, n_prompts=table.height)

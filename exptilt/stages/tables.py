@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from exptilt.errors import StorageError
-from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef, flat
+from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef, ShardRef, flat
 from exptilt.storage import pool
 
 Made = pool.Made
@@ -26,20 +26,27 @@ def described(path: str) -> pool.Entry:
     return entry
 
 
-def samples_of(ref: SamplesRef, n: int) -> pl.DataFrame:
-    """The first n samples of each prompt, prompts in the shard's order, samples by index; as many as
-    ref.counts says where prompts differ."""
-    return _in_order([read(part, "samples") for part in flat(ref.parts)], order_of(ref, n))
+def prompts_of(shard: ShardRef) -> pl.DataFrame:
+    """A shard's prompts, in order."""
+    return read(shard.prompts, "prompts")
 
 
-def rewards_of(ref: RewardsRef, samples: SamplesRef, n: int) -> pl.DataFrame:
+def samples_of(ref: SamplesRef, order: pl.DataFrame) -> pl.DataFrame:
+    """The samples of a shard: prompts in `order`, samples by index (see order_of)."""
+    return _in_order([read(part, "samples") for part in flat(ref.parts)], order)
+
+
+def rewards_of(ref: RewardsRef, order: pl.DataFrame) -> pl.DataFrame:
     """One value's rewards of the samples, in the order of samples_of."""
-    return _in_order([read(part, "rewards") for part in flat(ref.parts)], order_of(samples, n))
+    return _in_order([read(part, "rewards") for part in flat(ref.parts)], order)
 
 
-def order_of(samples: SamplesRef, n: int) -> pl.DataFrame:
-    """A shard's prompts, prompt_id and place, and how many samples each has, n."""
-    order = read(samples.shard.prompts, "prompts").select("prompt_id").with_row_index("place")
+def order_of(prompts: pl.DataFrame, samples: SamplesRef, n: int) -> pl.DataFrame:
+    """The order of a shard's tables: prompt_id, place, and n, how many samples the prompt has.
+
+    It is n for every prompt, or what samples.counts says where prompts differ.
+    """
+    order = prompts.select("prompt_id").with_row_index("place")
     if not samples.counts:
         return order.with_columns(n=pl.lit(n))
     return order.join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
@@ -66,7 +73,7 @@ def matrix_of(
     samples: SamplesRef, scored: Sequence[RewardsRef], n: int
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
     """Prompt ids [P], samples per prompt [P] and rewards [S, V] of a shard, in the order of samples_of."""
-    return matrix([flat(ref.parts) for ref in scored], order_of(samples, n))
+    return matrix([flat(ref.parts) for ref in scored], order_of(prompts_of(samples.shard), samples, n))
 
 
 def matrix(

@@ -12,7 +12,7 @@ from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, SamplesRef, ScoredRef, merged
 from exptilt.stages.score import score
 from exptilt.stages.shards import samples_without, some
-from exptilt.stages.tables import by_count, matrix_of, read
+from exptilt.stages.tables import by_count, matrix_of, prompts_of
 from exptilt.storage import pool, schemas
 from exptilt.tilting import diagnostics, weights
 
@@ -26,7 +26,7 @@ def top_up(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     config = recipe.config
     assert isinstance(config, MCAligned)
     have = ScoredRef(samples=samples, rewards=tuple(scored))
-    counts = dict.fromkeys(read(samples.shard.prompts, "prompts")["prompt_id"].to_list(), config.nsamples)
+    counts = dict.fromkeys(prompts_of(samples.shard)["prompt_id"].to_list(), config.nsamples)
     n = config.nsamples
     while n < config.max_nsamples and (needy := _needy(recipe, have, config.min_ess, n)):
         last = min(2 * n, config.max_nsamples)
@@ -61,7 +61,7 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
     unscored = tuple({m.prompt_index: m for ref in scored for m in ref.missing}.values())
     if unscored:
         have = _without(recipe, have, unscored)
-        names = set(read(have.samples.shard.prompts, "prompts")["prompt_id"])
+        names = set(prompts_of(have.samples.shard)["prompt_id"])
         rest = [name for name in needy if name in names]
         return _more(recipe, have, rest, first, last) if rest else have
     samples = dataclasses.replace(
