@@ -17,6 +17,7 @@ from exptilt.data import in_memory
 from exptilt.outputs.result import Result
 from exptilt.reports.progress import watched
 from exptilt.rewards import column_of
+from exptilt.run import Run
 from exptilt.storage import s3
 
 F = TypeVar("F", bound=Callable[..., Result])
@@ -81,7 +82,8 @@ def palette(**settings: Any) -> Result:
 
 def run(config: BaseModel) -> Result:
     """Do all that `config` asks for; standard error shows how far it is."""
-    return Result(local_run.run(local_run.prepare(config), watched))
+    plan = local_run.prepare(config)
+    return Result(local_run.run(plan, watched), plan.run)
 
 
 def _done(model: type[C], settings: dict[str, Any]) -> Result:
@@ -92,9 +94,9 @@ def _written(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with paths as texts, prompts and records that came as objects now in files."""
     given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     root, column = given.get("save_directory", "results"), given.get("prompt_column", "prompt")
-    s3.use_endpoint(s3.check_endpoint(given.get("endpoint_url", "")))
-    if "data" in given:
-        given["data"] = in_memory.prompt_file(given["data"], column, root)
-    if "file" in given:
-        given["file"] = in_memory.record_file(given["file"], root)
+    with Run(s3.check_endpoint(given.get("endpoint_url", ""))).entered():
+        if "data" in given:
+            given["data"] = in_memory.prompt_file(given["data"], column, root)
+        if "file" in given:
+            given["file"] = in_memory.record_file(given["file"], root)
     return given

@@ -8,11 +8,12 @@ import traceback
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from exptilt import __version__, cancellation
+from exptilt import __version__
 from exptilt.config.command_line import BAD_INPUT, command_line, fail
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.settings import MCAligned, Original, Scoring
 from exptilt.errors import ExptiltError
+from exptilt.run import current
 
 RUNS: Final = {
     "original": Original,
@@ -82,7 +83,7 @@ def _fail(error: Exception) -> NoReturn:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """End the run with one line; a step that does not notice, such as a user's function, is cut off."""
-    cancellation.ask()
+    current().stop()
     late = threading.Timer(GRACE_SECONDS, os._exit, [128 + number])
     late.daemon = True
     late.start()

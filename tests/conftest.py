@@ -9,7 +9,6 @@ os.environ.pop("PREFECT_API_URL", None)
 import pytest
 from processes import environment, prefect_server
 
-from exptilt import cancellation
 from exptilt.config.settings import MCAligned, Original
 
 REWARDS = """
@@ -31,11 +30,6 @@ def short(prompts, completions):
 def words(prompts, completions):
     return ["many" for _ in completions]
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_stop():
-    cancellation.clear()
 
 
 @pytest.fixture(scope="session")

@@ -215,7 +215,6 @@ def test_an_s3_place_out_of_reach_is_named_with_what_to_do(refused, servers, mon
     assert line.startswith("error: cannot write s3://bucket/run/")
     assert said in line
     assert "secret-" not in line
-    s3.use_endpoint("")
 
 
 def test_a_missing_bucket_is_named(refused, servers, monkeypatch):
@@ -224,7 +223,6 @@ def test_a_missing_bucket_is_named(refused, servers, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
     line = refused("--save-directory", "s3://no-bucket/run", "--endpoint-url", servers["real"])
     assert line.endswith("does not exist; create the bucket, or check the path and --endpoint-url")
-    s3.use_endpoint("")
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,8 @@ from exptilt.config.settings import Original, build, check_device
 from exptilt.engines import registry
 from exptilt.errors import ConfigError, DeviceError
 from exptilt.models import devices
-from exptilt.models.devices import on_one_of
+from exptilt.models.devices import Devices, on_one_of
 from exptilt.planning import plan
-
-
-@pytest.fixture(autouse=True)
-def all_well():
-    yield
-    devices._failed.clear()
 
 
 def test_devices_work_at_once_each_on_one_draw():
@@ -31,9 +25,8 @@ def test_devices_work_at_once_each_on_one_draw():
             used.append(device)
         together.wait()
 
-    threads = [
-        threading.Thread(target=on_one_of, args=(("cpu:0", "cpu:1"), "draw", 1, draw)) for _ in range(6)
-    ]
+    both = Devices(["cpu:0", "cpu:1"])
+    threads = [threading.Thread(target=on_one_of, args=(both, "draw", 1, draw)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -47,7 +40,7 @@ def test_a_mistake_in_the_work_costs_no_device():
 
     for _ in range(2):
         with pytest.raises(ValueError, match="a wrong prompt"):
-            on_one_of(("cpu:0",), "draw", 1, work)
+            on_one_of(Devices(["cpu:0"]), "draw", 1, work)
 
 
 def settings(tmp_path, **changes) -> Original:

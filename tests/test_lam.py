@@ -10,7 +10,9 @@ from exptilt.config.command_line import command_line
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.settings import MCAligned, build
 from exptilt.errors import ConfigError
+from exptilt.models.devices import Devices
 from exptilt.rewards import column_of
+from exptilt.run import Run
 from exptilt.stages.recipe import Recipe
 
 LETTERS = st.text("abcdefghij", min_size=1, max_size=6)
@@ -86,7 +88,7 @@ def test_the_settings_stay_two_lists_in_the_values_order():
     settings = config.model_dump()
     assert (settings["value"], settings["lam"]) == (("all",), (-0.5, 2.0))
     assert build(MCAligned, settings) == config
-    recipe = Recipe(config=config, p0=None, rewards=(), devices=("cpu",), name="x")
+    recipe = Recipe(config=config, p0=None, rewards=(), devices=Devices(["cpu"]), name="x", run=Run())
     assert recipe.lam == {"humor": -0.5, "positive": 2.0}
 
 

@@ -19,7 +19,6 @@ from processes import ROOT, free_port, run_flow
 from scipy import stats
 from test_engine import LEVEL, law_of
 
-from exptilt import cancellation
 from exptilt.config.command_line import command_line
 from exptilt.config.settings import MCAligned, Original
 from exptilt.engines import openai, registry
@@ -30,6 +29,7 @@ from exptilt.errors import ModelError, ServerError, Stopped
 from exptilt.local_run import run
 from exptilt.models import openai_client, reference
 from exptilt.planning.plan import prepare
+from exptilt.run import Run
 from exptilt.stages.failures import PromptsFailed
 from exptilt.storage import keys
 from tasks.runtime.launch import launch
@@ -305,8 +305,9 @@ def test_a_stop_leaves_what_is_not_yet_asked():
         engine = OpenAIEngine(p0(f"{root}#m"))
         engine.draw(["a"], np.arange(1)[None], 1)
         before = fault.asked
-        cancellation.ask()
-        with pytest.raises(Stopped):
+        run = Run()
+        run.stop()
+        with run.entered(), pytest.raises(Stopped):
             engine.draw(["a"], np.arange(500)[None], 2)
     assert fault.asked == before
 

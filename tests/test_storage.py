@@ -20,6 +20,7 @@ from test_pipeline import DAMAGE, hurt
 from exptilt.data import prompts, records
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
+from exptilt.run import Run, current
 from exptilt.stages.blocks import BLOCK
 from exptilt.storage import filesystem, lease, pool, process_identity, s3
 
@@ -48,13 +49,8 @@ def away(bucket, monkeypatch):
 
     @contextlib.contextmanager
     def through(**how):
-        s3.take_retries()
-        with proxy(Faults(upstream=bucket[1], **how)) as faults:
-            s3.use_endpoint(faults.url)
-            try:
-                yield faults
-            finally:
-                s3.use_endpoint("")
+        with proxy(Faults(upstream=bucket[1], **how)) as faults, Run(faults.url).entered():
+            yield faults
 
     yield through
     s3fs.S3FileSystem.clear_instance_cache()
@@ -77,7 +73,6 @@ def unfinished() -> list[str]:
 
 
 def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, toy, tmp_path):
-    s3.take_retries()  # what came before
     clean = run(prepare(toy(**SMALL)))
     with away(seed=SEED, rate=0.2) as faults:
         config = toy(**SMALL, save_directory="s3://bucket/faults", endpoint_url=faults.url)
@@ -145,8 +140,7 @@ def test_what_cannot_pass_is_asked_once(away, monkeypatch):
             with pytest.raises(filesystem.StorageError, match="cannot read"):
                 filesystem.read_bytes(path)
         assert pool.find("s3://bucket/none") is None
-    assert faults.requests == 3
-    assert s3.take_retries() == 0
+        assert (faults.requests, current().retries) == (3, 0)
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_pool(away, monkeypatch):
@@ -255,9 +249,9 @@ def gendata(rewards: str, folder: str, lam: float = 1.0, end: int = END) -> list
     return [*command, "generate_from_MC_aligned_model", *tilt]
 
 
-def at_once(commands: list[list[str]]) -> None:
-    """Run processes at the same time; each ends well."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+def at_once(commands: list[list[str]], **more: str) -> None:
+    """Run processes at the same time, with these variables; each ends well."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     running = [
         subprocess.Popen(c, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for c in commands
@@ -279,7 +273,8 @@ def test_two_processes_at_once_on_s3_give_the_rows_of_one(away, bucket, toy, rew
     """Where the store can lock, a shard is generated once; where it cannot, twice, and the same."""
     place = f"two {how} {lams}"
     with away(create=how) as faults:
-        at_once([gendata(rewards_file, f"s3://bucket/{place}", lam) for lam in lams])
+        runs = [gendata(rewards_file, f"s3://bucket/{place}", lam) for lam in lams]
+        at_once(runs, AWS_ENDPOINT_URL=faults.url)
     for lam in set(lams):
         alone = run(prepare(toy(end=END, nsamples=8, lam=lam)))
         assert digests(bucket[0] / place / "temp" / Path(alone.folder).name) == digests(Path(alone.folder))

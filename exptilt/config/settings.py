@@ -321,16 +321,11 @@ def _plain(items: Sequence[Any]) -> str:
 
 
 def build(model: type[C], settings: dict[str, Any]) -> C:
-    """The checked configuration, or a ConfigError of one line that names the flag.
-
-    Every way into a run comes through here, so its endpoint is this process's from now on.
-    """
+    """The checked configuration, or a ConfigError of one line that names the flag."""
     try:
-        config = model(**settings)
+        return model(**settings)
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
-    s3.use_endpoint(getattr(config, "endpoint_url", ""))
-    return config
 
 
 def explain(error: ValidationError) -> str:

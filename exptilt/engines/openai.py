@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt import cancellation
 from exptilt.engines.base import FINISH_REASONS, P0, Capabilities, EngineSpec, Sample
 from exptilt.errors import ModelError, PromptRefused
 from exptilt.models.reference import SERVED, ModelRef, full_name, is_url
+from exptilt.run import carried, current
 
 IN_FLIGHT: Final = 8
 RETRIES: Final = 5  # 15 s in all, or as long as the server asks for
@@ -87,7 +87,7 @@ class OpenAIEngine:
     def _draw_all(self, asked: list[tuple[int, str, int]], p0: P0, at_once: int) -> list[Sample]:
         """A sample of every (place, prompt, seed); the first that fails ends the rest."""
         with ThreadPoolExecutor(at_once, thread_name_prefix="request") as pool:
-            futures = [pool.submit(self._sample, *each, p0) for each in asked]
+            futures = [pool.submit(carried(self._sample), *each, p0) for each in asked]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -97,7 +97,7 @@ class OpenAIEngine:
     def _sample(self, place: int, prompt: str, seed: int, p0: P0) -> Sample:
         from exptilt.models.openai_client import explained
 
-        cancellation.check()
+        current().check()
         what = f"the prompt that begins {prompt[:60]!r}"
         refused = functools.partial(PromptRefused, place=place)
         with explained(self.name, what, refused):

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import torch
 
-from exptilt import cancellation
 from exptilt.models.device_queue import in_turn
 from exptilt.models.memory import is_exhausted
+from exptilt.run import current
 
 R = TypeVar("R")
 
@@ -57,7 +57,7 @@ def halving(lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]
 
 
 def _forward(batch: list[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]) -> dict[int, R]:
-    cancellation.check()
+    current().check()
     try:
         return dict(zip(batch, forward(batch), strict=True))
     except Exception as error:

@@ -5,15 +5,17 @@ orders the work of several threads by itself.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 
 from exptilt.once import once
+from exptilt.run import carried, current
 
 R = TypeVar("R")
+LOOK_SECONDS: Final = 0.5  # between looks at whether to stop
 
 
 @once
@@ -24,14 +26,22 @@ def _thread(device: str) -> ThreadPoolExecutor:
 def in_turn(device: str, work: Callable[[], R]) -> R:
     """What `work` gives, without gradients: on a CPU in the device's one computing thread, else here.
 
-    `work` must not call in_turn itself, nor load a model.
+    `work` must not call in_turn itself, nor load a model. Raises Stopped where the run is asked to stop
+    before its turn comes.
     """
 
     def run() -> R:
         with torch.inference_mode():
             return work()
 
-    return _thread(device).submit(run).result() if device.startswith("cpu") else run()
+    return _awaited(_thread(device).submit(carried(run))) if device.startswith("cpu") else run()
+
+
+def _awaited(work: Future[R]) -> R:
+    while not wait([work], LOOK_SECONDS).done:
+        if current().is_stopping and work.cancel():
+            current().check()
+    return work.result()
 
 
 @once

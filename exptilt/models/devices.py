@@ -7,31 +7,82 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Condition
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from exptilt.errors import ConfigError, DeviceError
 from exptilt.models.reference import ModelRef
+from exptilt.run import current
 
 R = TypeVar("R")
 NARROW: Final = 512  # a CPU gains nothing by bfloat16 on hidden states of fewer numbers
-_changed = Condition()
-_at_work: Counter[tuple[str, str]] = Counter()
-_failed: dict[str, str] = {}
+LOOK_SECONDS: Final = 0.5  # between looks at whether to stop
 
 
-def resolve(asked: str) -> tuple[str, ...]:
+class Devices(Sequence[str]):
+    """The devices of a run, in order: how much it does on each, and which of them have failed it."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names, self.failed = tuple(names), dict[str, str]()
+        self._changed, self._at_work = Condition(), Counter[tuple[str, str]]()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.names[place]
+
+    def __reduce__(self) -> tuple[type["Devices"], tuple[tuple[str, ...]]]:
+        """In another process they are the devices of that machine."""
+        return type(self), (self.names,)
+
+    def take(self, kind: str, at_once: int) -> str:
+        """The device that does least of this kind, once that is less than `at_once`.
+
+        Raises DeviceError when none is left, Stopped where the run is asked to stop.
+        """
+        with self._changed:
+            while True:
+                device = min(self._alive(), key=lambda name: self._at_work[name, kind])
+                if self._at_work[device, kind] < at_once:
+                    self._at_work[device, kind] += 1
+                    return device
+                self._changed.wait(LOOK_SECONDS)
+                current().check()
+
+    def _alive(self) -> list[str]:
+        alive = [device for device in self.names if device not in self.failed]
+        if not alive:
+            why = "; ".join(f"{device}: {self.failed[device]}" for device in self.names)
+            raise DeviceError(f"no device is left: {why}")
+        return alive
+
+    def give_back(self, device: str, kind: str) -> None:
+        """Say that a piece of work is done."""
+        with self._changed:
+            self._at_work[device, kind] -= 1
+            self._changed.notify_all()
+
+    def lose(self, device: str, error: BaseException) -> None:
+        """Give no more work to a device that failed."""
+        with self._changed:
+            self.failed[device] = str(error).strip().split("\n", 1)[0]
+        said = f"warning: {device} failed ({self.failed[device]}); others do its work"
+        print(said, file=sys.stderr, flush=True)
+
+
+def resolve(asked: str) -> Devices:
     """The devices that `asked` means here; ConfigError where this machine has no such device."""
     import torch
 
     count = torch.cuda.device_count()
     if asked == "auto":
-        several = tuple(f"cuda:{i}" for i in range(count))
-        return several if count > 1 else ("cuda",) if count else ("cpu",)
-    devices = tuple(asked.split(","))
+        several = [f"cuda:{i}" for i in range(count)]
+        return Devices(several if count > 1 else ["cuda"] if count else ["cpu"])
+    devices = asked.split(",")
     for device in devices:
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
             raise ConfigError(f"--device {device}: this machine has {count} CUDA devices")
-    return devices
+    return Devices(devices)
 
 
 def fast_dtype(device: str) -> str:
@@ -53,47 +104,19 @@ def base_dtype(model: ModelRef, device: str, asked: str) -> str:
     return "float32" if small else fast_dtype(device)
 
 
-def on_one_of(devices: Sequence[str], kind: str, at_once: int, work: Callable[[str], R]) -> R:
+def on_one_of(devices: Devices, kind: str, at_once: int, work: Callable[[str], R]) -> R:
     """What `work` gives on the device that does least of this kind, at most `at_once` on each; another
     device takes it over from one that fails, which gets no work any more. DeviceError when none is left."""
     while True:
-        device = _take(devices, kind, at_once)
+        device = devices.take(kind, at_once)
         try:
             return work(device)
         except Exception as error:
             if not is_the_devices(error):
                 raise
-            _lose(device, error)
+            devices.lose(device, error)
         finally:
-            _give_back(device, kind)
-
-
-def _take(devices: Sequence[str], kind: str, at_once: int) -> str:
-    with _changed:
-        while True:
-            alive = [device for device in devices if device not in _failed]
-            if not alive:
-                raise DeviceError(
-                    "no device is left: " + "; ".join(f"{device}: {_failed[device]}" for device in devices)
-                )
-            device = min(alive, key=lambda name: _at_work[name, kind])
-            if _at_work[device, kind] < at_once:
-                _at_work[device, kind] += 1
-                return device
-            _changed.wait()
-
-
-def _give_back(device: str, kind: str) -> None:
-    with _changed:
-        _at_work[device, kind] -= 1
-        _changed.notify_all()
-
-
-def _lose(device: str, error: BaseException) -> None:
-    with _changed:
-        _failed[device] = str(error).strip().split("\n", 1)[0]
-    said = f"warning: {device} failed ({_failed[device]}); others do its work"
-    print(said, file=sys.stderr, flush=True)
+            devices.give_back(device, kind)
 
 
 def is_the_devices(error: BaseException) -> bool:

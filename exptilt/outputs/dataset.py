@@ -22,11 +22,12 @@ from exptilt.reports import dataset_card, figures, web_page
 from exptilt.reports.provenance import made_with
 from exptilt.reports.summary import Summary
 from exptilt.reports.totals import Totals
+from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, SamplesRef, flat
 from exptilt.stages.tables import described, draws_of, order_of, prompts_of, rewards_of, samples_of
-from exptilt.storage import cleanup, filesystem, keys, lease, pool, s3
+from exptilt.storage import cleanup, filesystem, keys, lease, pool
 
 Shard = SamplesRef | DrawsRef | AllMissing  # the last where all its prompts are left out
 Made = SamplesRef | DrawsRef
@@ -51,6 +52,7 @@ def named(plan: Plan, what: str) -> str:
     return name
 
 
+@in_its_run
 def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
     """Write records and data set of all shards, in order, one shard in memory at a time.
 
@@ -196,7 +198,7 @@ class _Books:
             truncated=len(plan.truncated),
             rescored=self._noted("rescored"),
             cut={"nll": self._noted("cut")},
-            retries=s3.take_retries(),
+            retries=plan.run.retries,
             json=path,
             folder=self.folder,
         )

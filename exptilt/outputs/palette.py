@@ -15,6 +15,7 @@ from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
 from exptilt.reports.palette_answer import BACK, Found, Level
 from exptilt.reports.summary import Estimate
+from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.references import ScoredRef
 from exptilt.stages.tables import matrix_of
@@ -26,6 +27,7 @@ HELD_OUT: Final = 4  # one prompt in so many is held out, by its id
 FEWEST_HELD: Final = 8
 
 
+@in_its_run
 def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
     """Answer the palette of `plan` from the rewards of its shards, and save the answer.
 

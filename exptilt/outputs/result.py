@@ -1,7 +1,7 @@
 """What a run wrote, as Python sees it: its summary, its paths, and its tables as polars frames."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,14 +15,17 @@ from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import Summary
 from exptilt.reports.terminal import Outcome, show
+from exptilt.run import Run
 from exptilt.storage import filesystem, pool
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: `summary` has its numbers, and print shows it; frames are read at their first use."""
+    """A finished run: `summary` has its numbers, and print shows it; frames are read at their first use, from
+    where `run` has its S3."""
 
     summary: Outcome
+    run: Run = field(repr=False, compare=False)
 
     @property
     def paths(self) -> dict[str, str]:
@@ -44,14 +47,15 @@ class Result:
         """One row per completion kept (prompt_id, prompt, generated, …) or record scored; per λ of a sweep;
         per value of a palette."""
         match self.summary:
-            case Scores(file=file):
-                return _frame(list(files.records(file)))
-            case Frontier(json=json):
-                return _frame(filesystem.read_json(json))
-            case Found(json=json):
-                return _frame(filesystem.read_json(json)["palette"]["levels"])
-            case _:
+            case Summary():
                 return self.table("records")
+            case Scores(file=file):
+                with self.run.entered():
+                    return _frame(list(files.records(file)))
+            case Found(json=json):
+                return _frame(self._json(json)["palette"]["levels"])
+            case Frontier(json=json):
+                return _frame(self._json(json))
 
     @cached_property
     def samples(self) -> pl.DataFrame:
@@ -75,11 +79,16 @@ class Result:
             MissingError: the run wrote no such table.
         """
         folder = self.summary.folder if isinstance(self.summary, Summary) else ""
-        listed = filesystem.read_json(filesystem.join(folder, pool.MANIFEST))["files"] if folder else {}
+        listed = self._json(filesystem.join(folder, pool.MANIFEST))["files"] if folder else {}
         paths = [filesystem.join(folder, path) for path in listed if path.startswith(f"{name}/")]
         if not paths:
             raise MissingError(f"this run wrote no table {name!r}")
-        return pl.concat(pl.read_parquet(filesystem.read_bytes(path)) for path in paths)
+        with self.run.entered():
+            return pl.concat(pl.read_parquet(filesystem.read_bytes(path)) for path in paths)
+
+    def _json(self, path: str) -> Any:
+        with self.run.entered():
+            return filesystem.read_json(path)
 
     def __str__(self) -> str:
         text = io.StringIO()

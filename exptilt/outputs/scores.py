@@ -13,11 +13,13 @@ from exptilt.errors import RefusedError
 from exptilt.planning.score_file import ScorePlan, target_of
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import estimate_of
+from exptilt.run import in_its_run
 from exptilt.stages.references import RewardsRef, SamplesRef, flat
 from exptilt.stages.tables import described, read
 from exptilt.storage import filesystem
 
 
+@in_its_run
 def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     """Write the records with their new values; the old file stays until the new one is whole."""
     config = scored_plan.config

@@ -14,6 +14,7 @@ from exptilt.planning.plan import Plan
 from exptilt.reports import figures, web_page
 from exptilt.reports.frontier import Frontier, Point, record
 from exptilt.reports.summary import estimate
+from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.references import ExploredRef
 from exptilt.stages.tables import read
@@ -67,6 +68,7 @@ def _points(explored: Sequence[ExploredRef], lams: Sequence[Lam]) -> list[Point]
     return [each.point(i, lam) for i, (each, lam) in enumerate(zip(sums, lams, strict=True))]
 
 
+@in_its_run
 def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Frontier:
     """Gather what every shard says of every λ, and save it: JSON, a picture, a page."""
     missing = missing_of(ref if isinstance(ref, AllMissing) else ref.scored for ref in explored)

@@ -16,10 +16,12 @@ from exptilt.config.settings import MCAligned
 from exptilt.data import records
 from exptilt.data.json_records import Record
 from exptilt.errors import ConfigError
+from exptilt.models.devices import Devices
 from exptilt.models.reference import ModelRef
 from exptilt.planning import import_file, plan
 from exptilt.planning.plan import Plan
 from exptilt.rewards import RewardSpec
+from exptilt.run import current, in_a_new_run
 from exptilt.stages.blocks import blocks_of
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
@@ -30,6 +32,7 @@ from exptilt.storage import filesystem, schemas
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
 
 
+@in_a_new_run
 def prepare(config: Sweep | Palette) -> Plan:
     """The plan of `config`: shards to draw and score, or those of its file, which are done.
 
@@ -44,8 +47,9 @@ def prepare(config: Sweep | Palette) -> Plan:
             config=_as_of_file(config, max(n for _, n in scored)),
             p0=None,
             rewards=_specs(config.columns, config.file),
-            devices=("cpu",),
+            devices=Devices(["cpu"]),
             name=Path(config.file).stem,
+            run=current(),
         ),
         shards=tuple(ref.samples.shard for ref, _ in scored),
         skipped=(),

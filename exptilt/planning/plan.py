@@ -21,6 +21,7 @@ from exptilt.models.reference import ModelRef
 from exptilt.planning.base_model import is_opened, other_sampler, p0_of
 from exptilt.planning.prompt_length import fit
 from exptilt.rewards import RewardSpec
+from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages.blocks import number_of
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
@@ -41,6 +42,11 @@ class Plan:
     skipped: tuple[int, ...]
     truncated: tuple[int, ...]
     scored: tuple[ScoredRef, ...] = ()
+
+    @property
+    def run(self) -> Run:
+        """The run that the plan is of."""
+        return self.recipe.run
 
     @property
     def n_prompts(self) -> int:
@@ -67,6 +73,7 @@ class Plan:
         return f"\nnote: {asks}, which this run does not use"
 
 
+@in_a_new_run
 def prepare(config: Config) -> Plan:
     """The plan of `config`, its prompts written to the pool.
 
@@ -85,6 +92,7 @@ def prepare(config: Config) -> Plan:
         rewards=specs,
         devices=names,
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
+        run=current(),
     )
     in_each = blocks_per_shard(chosen.height, config.nsamples, len(names), config.shard_size)
     shards = tuple(_shards(chosen, rows_of(blocks, in_each), config))

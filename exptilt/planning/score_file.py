@@ -17,6 +17,7 @@ from exptilt.models import devices
 from exptilt.planning import import_file, plan, trial
 from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
+from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages.references import SamplesRef, flat
 from exptilt.stages.tables import prompts_of, read
 from exptilt.stages.workspace import Workspace
@@ -35,12 +36,18 @@ class ScorePlan:
     digest: str
 
     @property
+    def run(self) -> Run:
+        """The run that the plan is of."""
+        return self.workspace.run
+
+    @property
     def opening(self) -> str:
         """The run in one line, printed before it starts."""
         values = ", ".join(spec.value for spec in self.rewards)
         return f"{self.records:,} records of {self.config.file} in {len(self.shards)} shards: adding {values}"
 
 
+@in_a_new_run
 def prepare(config: Scoring) -> ScorePlan:
     """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
 
@@ -63,7 +70,7 @@ def prepare(config: Scoring) -> ScorePlan:
     trial.try_rewards(specs, at[0], _cases(shards))
     return ScorePlan(
         config=config,
-        workspace=Workspace(devices=at, save_directory=config.save_directory),
+        workspace=Workspace(devices=at, save_directory=config.save_directory, run=current()),
         rewards=specs,
         shards=tuple(shards),
         records=count,

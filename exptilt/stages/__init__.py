@@ -1,11 +1,20 @@
 """The stages of a run: each reads references, computes once under a content key, returns a reference.
 
-They know nothing of who calls them: the flows and the research API run the same ones.
+They know nothing of who calls them: the flows and the research API run the same ones. Each works in the run
+of its recipe or workspace.
 """
 
-from exptilt.stages.explore import explore
-from exptilt.stages.generate import generate
-from exptilt.stages.resample import resample
-from exptilt.stages.score import agreed, score
+from exptilt.run import in_its_run
+from exptilt.stages.explore import explore as _explore
+from exptilt.stages.generate import generate as _generate
+from exptilt.stages.resample import resample as _resample
+from exptilt.stages.score import agreed as _agreed
+from exptilt.stages.score import score as _score
+
+agreed = in_its_run(_agreed)
+explore = in_its_run(_explore)
+generate = in_its_run(_generate)
+resample = in_its_run(_resample)
+score = in_its_run(_score)
 
 __all__ = ["agreed", "explore", "generate", "resample", "score"]

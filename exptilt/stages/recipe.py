@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from exptilt.config.settings import Config, MCAligned
 from exptilt.engines import registry
 from exptilt.engines.base import P0
+from exptilt.models.devices import Devices
 from exptilt.rewards import RewardSpec
+from exptilt.run import Run
 from exptilt.stages.workspace import Workspace
 
 
@@ -22,8 +24,9 @@ class Recipe:
     config: Config
     p0: P0 | None
     rewards: tuple[RewardSpec, ...]
-    devices: tuple[str, ...]
+    devices: Devices
     name: str
+    run: Run
 
     @property
     def lam(self) -> dict[str, float]:
@@ -56,4 +59,5 @@ class Recipe:
             devices=self.devices,
             save_directory=self.config.save_directory,
             allow_missing=self.config.allow_missing,
+            run=self.run,
         )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from exptilt.models.devices import Devices
+from exptilt.run import Run
 from exptilt.storage import pool
 
 
@@ -12,11 +14,13 @@ class Workspace:
     Attributes:
         devices: what models run on.
         save_directory: the folder that holds the pool.
+        run: whose step it is.
         allow_missing: whether prompts that fail may be left out.
     """
 
-    devices: tuple[str, ...]
+    devices: Devices
     save_directory: str
+    run: Run
     allow_missing: bool = False
 
     def path(self, stage: str, *parts: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from exptilt.errors import StorageError
+from exptilt.run import carried
 from exptilt.storage import filesystem, process_identity, s3
 
 AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
@@ -20,7 +21,7 @@ def sweep(folders: Iterable[str]) -> None:
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
         with suppress(StorageError):
-            list(pool.map(_sweep, sorted(set(folders))))
+            list(pool.map(carried(_sweep), sorted(set(folders))))
     finally:
         pool.shutdown(cancel_futures=True)
 

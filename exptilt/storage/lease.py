@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from exptilt.errors import MissingError, StorageError
+from exptilt.errors import MissingError, Stopped, StorageError
+from exptilt.run import carried, current
 from exptilt.storage import filesystem, process_identity, s3
 
 BEAT = 5.0
@@ -26,10 +27,11 @@ POLL = 0.5
 def held(*paths: str) -> Iterator[None]:
     """Hold the leases at `paths` for the length of the block; wait for those that others hold.
 
-    They are taken in one order, whoever asks, so that no two wait for each other.
+    They are taken in one order, whoever asks, so that no two wait for each other. Raises Stopped where the
+    run is asked to stop while it waits.
     """
     token, mine, done = uuid.uuid4().hex, list[str](), threading.Event()
-    heart = threading.Thread(target=_beat, args=(mine, token, done), daemon=True)
+    heart = threading.Thread(target=carried(_beat), args=(mine, token, done), daemon=True)
     heart.start()
     try:
         for path in sorted(paths):
@@ -40,7 +42,7 @@ def held(*paths: str) -> Iterator[None]:
         done.set()
         heart.join()
         for path in mine:
-            with suppress(StorageError), s3.hasty(BEAT):
+            with suppress(StorageError, Stopped), s3.hasty(BEAT):
                 filesystem.remove(path)
 
 
@@ -58,7 +60,7 @@ def _acquire(path: str, token: str) -> None:
         if _is_dead(now) or time.monotonic() - since > TTL:
             filesystem.write_bytes(path, _body(token, 0))
             return
-        time.sleep(POLL)
+        current().pause(POLL)
 
 
 def _body(token: str, beat: int) -> bytes:
@@ -70,7 +72,7 @@ def _beat(paths: Sequence[str], token: str, done: threading.Event) -> None:
     while not done.wait(BEAT):
         beat += 1
         for path in tuple(paths):
-            with suppress(StorageError), s3.hasty(BEAT):  # a missed beat costs the lease at most
+            with suppress(StorageError, Stopped), s3.hasty(BEAT):  # a missed beat costs the lease at most
                 filesystem.write_bytes(path, _body(token, beat))
 
 

@@ -7,7 +7,6 @@ that is written are reached by a private name, S3File._call_s3: that of s3fs 202
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +15,9 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from exptilt.errors import ConfigError
+from exptilt.run import current
 
-ENDPOINT: Final = "AWS_ENDPOINT_URL_S3"  # botocore's own name, so that child processes have it, too
+ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore's own names
 CONNECT_SECONDS, READ_SECONDS = 5.0, 10.0
 SEND_SECONDS = 60.0  # for a part; aiohttp waits without end for a server that stops reading
 TRIES, PAUSE = 6, 0.2  # pauses of 0.2, 0.4, … 3.2 s, each cut by a random part of its half
@@ -46,9 +46,6 @@ ADVICE: Final = {
 
 R = TypeVar("R")
 _patience: ContextVar[float] = ContextVar("patience", default=90.0)
-_counting = threading.Lock()
-_retries = 0
-_outside = os.environ.get(ENDPOINT, "")
 
 
 def is_s3(path: str) -> bool:
@@ -78,11 +75,10 @@ def check_path(path: str) -> str:
     return path
 
 
-def use_endpoint(url: str) -> None:
-    """Reach S3 at `url` from now on, in this process and those it starts; "" for as it was outside."""
-    os.environ[ENDPOINT] = url or _outside
-    if not os.environ[ENDPOINT]:
-        del os.environ[ENDPOINT]
+def endpoint() -> str:
+    """Where the current run reaches S3: its own endpoint, else the environment's; "" for AWS."""
+    found = [current().endpoint, *(os.environ.get(name, "") for name in ENDPOINTS)]
+    return check_endpoint(next(filter(None, found), ""))
 
 
 def options() -> dict[str, Any]:
@@ -90,9 +86,8 @@ def options() -> dict[str, Any]:
 
     Parts of one size are what R2 asks for; one transfer at a time keeps memory to a part.
     """
-    endpoint = os.environ.get(ENDPOINT) or os.environ.get("AWS_ENDPOINT_URL", "")
     return {
-        "endpoint_url": check_endpoint(endpoint) or None,
+        "endpoint_url": endpoint() or None,
         "use_listings_cache": False,
         "fixed_upload_size": True,
         "max_concurrency": 1,
@@ -114,7 +109,10 @@ def prepared(fs: Any) -> Any:
 
 
 def patiently(operation: Callable[[], R]) -> R:
-    """What `operation` gives, tried again after an error that can pass, with growing pauses."""
+    """What `operation` gives, tried again after an error that can pass, with growing pauses.
+
+    Each further try is counted by the current run; Stopped where that is asked to stop meanwhile.
+    """
     began = time.monotonic()
     for tried in range(TRIES):
         try:
@@ -123,8 +121,8 @@ def patiently(operation: Callable[[], R]) -> R:
             late = time.monotonic() - began > _patience.get()
             if late or tried == TRIES - 1 or not can_pass(error):
                 raise
-        _count()
-        time.sleep(PAUSE * 2**tried * random.uniform(0.5, 1.0))
+        current().count_retry()
+        current().pause(PAUSE * 2**tried * random.uniform(0.5, 1.0))
     raise AssertionError("a last try returns or raises")
 
 
@@ -193,20 +191,6 @@ def hasty(seconds: float) -> Iterator[None]:
         yield
     finally:
         _patience.reset(token)
-
-
-def _count() -> None:
-    global _retries  # noqa: PLW0603 - one number per process
-    with _counting:
-        _retries += 1
-
-
-def take_retries() -> int:
-    """How often something was tried again since this was last asked."""
-    global _retries
-    with _counting:
-        taken, _retries = _retries, 0
-    return taken
 
 
 def answer(error: BaseException | None) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, WithJsonSchema
 
 from exptilt.config.settings import C, build
 from exptilt.errors import ShardsFailed
+from exptilt.run import Run
 from exptilt.stages.failures import AllMissing
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs
 from tasks.runtime.progress import Progress
@@ -35,9 +36,11 @@ def gen(model: type[C]) -> Callable[[Callable[[C, Any], Any]], Flow[..., Any]]:
     def decorate(body: Callable[[C, Any], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
         def run(ready: tuple[C, Any] | None = None, /, **settings: Any) -> Any:
-            with TagsContext(current_tags=set()), stopping_at_once():  # a task's tag asks for a slot
+            config, plan = ready or (build(model, settings), None)
+            own = plan.run if plan else Run()  # the plan that the body makes begins in it
+            with TagsContext(current_tags=set()), stopping_at_once(own):  # a task's tag asks for a slot
                 sign_and_end_dead_runs(TAG)
-                return body(*(ready or (build(model, settings), None)))
+                return body(config, plan)
 
         run.__signature__ = _signature(model)  # type: ignore[attr-defined]
         run.__doc__ = _document(body, model)

@@ -10,8 +10,8 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
-from exptilt import cancellation
 from exptilt.errors import ConfigError
+from exptilt.run import carried, current
 
 ASK_SECONDS = 10.0
 EVERY = 5.0  # seconds between looks
@@ -39,8 +39,11 @@ def check_server() -> None:
 
 
 def watch_server() -> None:
-    """From now on, end this process with 1 and one line once the server is gone for LOST seconds."""
-    threading.Thread(target=_watch, daemon=True).start()
+    """From now on, end this process with 1 and one line once the server is gone for LOST seconds.
+
+    The steps of the current run are asked to stop before.
+    """
+    threading.Thread(target=carried(_watch), daemon=True).start()
 
 
 def _watch() -> None:
@@ -49,7 +52,7 @@ def _watch() -> None:
         time.sleep(min(EVERY, LOST / 3))
         if server_is_there():
             last = time.monotonic()
-    cancellation.ask()
+    current().stop()
     time.sleep(GRACE)  # steps put away what they hold
     print(f"error: {lost()}", file=sys.stderr, flush=True)
     os._exit(1)

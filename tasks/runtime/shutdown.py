@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from prefect.exceptions import TerminationSignal
 
-from exptilt import cancellation
+from exptilt.run import Run, current
 
 SAVED = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE = 4.0  # seconds that a step has to notice
@@ -22,20 +22,16 @@ _printed = threading.Event()
 
 
 @contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """Where a signal ends a flow's body, ask its steps to stop before Prefect waits for them.
+def stopping_at_once(run: Run) -> Iterator[None]:
+    """Where a signal ends a flow's body, ask the steps of `run` to stop before Prefect waits for them.
 
     A flow of the command line takes SIGTERM itself; elsewhere it stays with Prefect, which tells an eviction
     from a cancellation by it.
     """
-    cancellation.clear()
     if _alone.is_set():
         signal.signal(signal.SIGTERM, _end)
-    try:
+    with run.entered():
         yield
-    except (KeyboardInterrupt, TerminationSignal):
-        cancellation.ask()
-        raise
 
 
 @contextlib.contextmanager
@@ -47,7 +43,8 @@ def ending_soon() -> Iterator[None]:
     _alone.set()
     before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with Run().entered():  # the runs that begin in it stop with it
+            yield
     except (KeyboardInterrupt, TerminationSignal):
         pass
     finally:
@@ -61,7 +58,7 @@ def ending_soon() -> Iterator[None]:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """Ask the steps to stop, raise, and end the process later where the exception is swallowed."""
-    cancellation.ask()
+    current().stop()
     _signals.append(number)
     threading.Thread(target=_end_late, daemon=True).start()
     raise KeyboardInterrupt if number == signal.SIGINT else TerminationSignal(signal=number)

@@ -12,8 +12,8 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from exptilt import cancellation
 from exptilt.errors import RefusedError
+from exptilt.run import current
 
 RETRIES = 3
 R = TypeVar("R")
@@ -36,7 +36,7 @@ def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        cancellation.check()
+        current().check()
         context = TaskRunContext.get()
         if context:
             started.add(context.task_run.id)

@@ -11,12 +11,12 @@ from typing import Any, Final
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from exptilt import cancellation
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.incremental import Stepper
 from exptilt.models.batching import left_pad
 from exptilt.models.forward import log_norms, logits_of
 from exptilt.rng import uniform
+from exptilt.run import current
 
 Tensor = torch.Tensor
 Stopped = Callable[[Tensor], Tensor]
@@ -175,7 +175,7 @@ def _take(
     rows: Rows, live: Tensor, logits: Tensor, seeds: Tensor, step: int, p0: P0, stopped: Stopped | None
 ) -> Tensor:
     """Choose the token of every row in `live` at `step`, and book it on those that had not ended."""
-    cancellation.check()
+    current().check()
     token, logp, raw = choose(logits, seeds[live], step, p0)
     before = rows.ended[live]
     ended = before | torch.isin(token, token.new_tensor(p0.ends))

@@ -1,0 +1,135 @@
+"""What a run owns beside its recipe: where its S3 answers, how often it tried again, its request to stop.
+
+A plan is made in a new run (`in_a_new_run`), a step enters the run that it is given (`in_its_run`), and a
+thread that a step starts gets its work by `carried`. Below a step nothing is handed down: `current` is the
+run of that step. The process keeps none: outside of every step `current` is a new run, reached as the
+environment says.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from threading import Event, Lock
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from exptilt.errors import Stopped
+
+
+class Run:
+    """The state of one run; runs that are at work at once in a process share none of it."""
+
+    def __init__(self, endpoint: str = "") -> None:
+        """A run that begins within another one stops with it.
+
+        Args:
+            endpoint: the address of its S3, if not the environment's.
+        """
+        outer = _entered.get()
+        self.endpoint, self.retries = endpoint, 0
+        self._stop: Event = outer._stop if outer else Event()
+        self._counting = Lock()
+
+    def __reduce__(self) -> tuple[type["Run"], tuple[str]]:
+        """In another process it is a run of its own."""
+        return type(self), (self.endpoint,)
+
+    @contextmanager
+    def entered(self) -> Iterator["Run"]:
+        """Make this the current run of the block; what is no Exception (Ctrl-C, a signal) stops the run."""
+        before = _entered.set(self)
+        try:
+            yield self
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.stop()
+            raise
+        finally:
+            _entered.reset(before)
+
+    def stop(self) -> None:
+        """Ask the run's steps, in whichever thread, to stop at their next check. Another go is a new run."""
+        self._stop.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
+
+    def check(self) -> None:
+        """Raise Stopped if the run was asked to stop."""
+        if self.is_stopping:
+            raise Stopped("stopped by the user; finished shards are saved, run again to go on")
+
+    def pause(self, seconds: float) -> None:
+        """Wait for `seconds`; raise Stopped as soon as the run is asked to stop."""
+        self._stop.wait(seconds)
+        self.check()
+
+    def count_retry(self) -> None:
+        """Note that something is tried again."""
+        with self._counting:
+            self.retries += 1
+
+
+_entered: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
+class _Owner(Protocol):
+    """A plan, a recipe or a workspace."""
+
+    @property
+    def run(self) -> Run: ...
+
+
+class _Reaching(Protocol):
+    """A configuration."""
+
+    @property
+    def endpoint_url(self) -> str: ...
+
+
+O = TypeVar("O", bound=_Owner)  # noqa: E741 - one letter, as its neighbours
+C = TypeVar("C", bound=_Reaching)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def current() -> Run:
+    """The run of this thread's step."""
+    return _entered.get() or Run()
+
+
+def in_its_run(step: Callable[Concatenate[O, P], R]) -> Callable[Concatenate[O, P], R]:
+    """`step`, in the run of its first argument. Raises Stopped where that was asked to stop."""
+
+    @wraps(step)
+    def stepped(owner: O, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        owner.run.check()
+        with owner.run.entered():
+            return step(owner, *args, **kwargs)
+
+    return stepped
+
+
+def in_a_new_run(prepare: Callable[[C], R]) -> Callable[[C], R]:
+    """`prepare`, in a run that begins with it; its S3 is that of the configuration."""
+
+    @wraps(prepare)
+    def prepared(config: C) -> R:
+        with Run(config.endpoint_url).entered():
+            return prepare(config)
+
+    return prepared
+
+
+def carried(work: Callable[P, R]) -> Callable[P, R]:
+    """`work` for other threads, which do it in the run of this one."""
+    run = current()
+
+    @wraps(work)
+    def working(*args: P.args, **kwargs: P.kwargs) -> R:
+        with run.entered():
+            return work(*args, **kwargs)
+
+    return working
