@@ -1,12 +1,16 @@
 """Threads share models: each is loaded once, and one that draws is run by nobody else meanwhile."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from checkpoints import causal, classifier
+from tokenizers import Tokenizer
 
-from exptilt import rewards
+from exptilt import local_run, rewards
+from exptilt.config.settings import MCAligned
 from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
@@ -14,7 +18,9 @@ from exptilt.engines.huggingface.ways import way_of
 from exptilt.models import loading, reference
 from exptilt.models.causality import words_of
 from exptilt.models.likelihood import text_nll
+from exptilt.models.tokenization import encode
 from exptilt.once import once
+from exptilt.planning.plan import prepare
 from exptilt.rewards import classifier as classifiers
 from exptilt.rewards.base import RewardSpec
 from exptilt.storage import keys
@@ -112,6 +118,37 @@ def test_what_fails_is_tried_again_by_who_asks_next():
         make(1)
     assert at_once(*[lambda: make(1)] * THREADS) == [1] * THREADS
     assert tried == [1, 1]
+
+
+def test_nobody_changes_the_tokenizer_that_all_share(tmp_path):
+    """Neither who draws, renders chats, looks for stop texts or scores, though its file asks for cutting."""
+    folder = causal(tmp_path / "letters", "gpt2")
+    named = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    named.enable_truncation(2)
+    named.enable_padding(length=9, pad_token="<e>")
+    named.save(f"{folder}/tokenizer.json")
+    Path(folder, "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    judge = classifier(tmp_path / "judge")  # of the same kind of tokenizer, which is its own
+    shared = loading.load_tokenizer(reference.checkpoint(folder))
+
+    def state():
+        sides = shared.padding_side, shared.truncation_side, shared.pad_token, shared.chat_template
+        return sides, shared.special_tokens_map, shared.backend_tokenizer.to_str()
+
+    before = state()
+    settings = {
+        "basemodel": folder,
+        "dtype": "float32",
+        "data": str(tmp_path / "p.json"),
+        "max_new_tokens": 8,
+    }
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt": text} for text in TEXTS]))
+    values = {"value": (f"tone={judge}#1", "perplexity"), "lam": (1.0, 1.0)}
+    for more in ({"stop": ("a",)}, {"chat": True}, {"on_long_prompt": "truncate"}):
+        given = {**settings, **values, **more, "save_directory": str(tmp_path / "results")}
+        local_run.run(prepare(MCAligned(**given)))
+    assert state() == before
+    assert [len(row) for row in encode(shared, TEXTS)] == [len(text) for text in TEXTS]
 
 
 def test_drawing_and_likelihoods_at_once_give_what_they_give_alone(tmp_path):

