@@ -3,7 +3,6 @@
 Remote code is never trusted; a checkpoint whose weights are not all there is refused.
 """
 
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,7 +20,6 @@ from exptilt.once import once
 
 hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 _loading = Lock()  # two threads that load at once leave weights without memory ("meta tensors") behind
 
 
