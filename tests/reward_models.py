@@ -1,4 +1,8 @@
-"""Small random reward models of the catalogue's very classes, each with a tokenizer of its kind."""
+"""Small random reward models of the catalogue's very classes, each with a tokenizer of its kind.
+
+Vocabularies of words and of scored pieces are written out: the trainers number what is equally frequent in
+another order in every process, and so would give every process another model.
+"""
 
 from pathlib import Path
 
@@ -26,6 +30,9 @@ CORPUS = [
     "Ärger im Café: 100 % naïve!",
     "\n\nHuman: why?",
 ]
+SIGNS = "!%01:?acdefghilmnoprstuvwy"
+WORDS = "the room was fine and goose paid for towels arger im cafe 100 naive human why".split()
+PIECES = ["▁t", "▁f", "▁w", "oo", "an", *"▁\n!%01:?CHacdefghilmnoprstuvwyÄéï"]
 KINDS = ["distilbert", "bert", "roberta", "deberta", "gpt2", "gpt2 without pad", "llama"]
 POSITIONS = 64
 
@@ -33,10 +40,10 @@ POSITIONS = 64
 def wordpiece() -> PreTrainedTokenizerFast:
     """BERT's kind: lower case, [CLS] … [SEP]."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    pieces = [*special, *SIGNS, *(f"##{sign}" for sign in SIGNS), *WORDS]
+    inner = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer()
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
     inner.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=POSITIONS, **names)
@@ -62,12 +69,12 @@ def byte_level(roberta: bool, pad: bool = True) -> PreTrainedTokenizerFast:
 def unigram(deberta: bool) -> PreTrainedTokenizerFast:
     """SentencePiece's kind: DeBERTa's with [CLS] … [SEP], or Llama's with a leading <s>."""
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"] if deberta else ["<unk>", "<s>", "</s>"]
-    unknown = "[UNK]" if deberta else "<unk>"
-    inner = Tokenizer(models.Unigram())
+    unknown = special.index("[UNK]" if deberta else "<unk>")
+    scores = [(name, 0.0) for name in special] + [(piece, -3.0) for piece in PIECES]
+    inner = Tokenizer(models.Unigram(scores, unk_id=unknown))
+    inner.add_special_tokens(special)
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token=unknown)
-    inner.train_from_iterator(CORPUS, trainer)
     if deberta:
         inner.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
         names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
