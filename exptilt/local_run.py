@@ -19,6 +19,7 @@ from exptilt.reports.terminal import Outcome
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, ScoredRef, ShardRef
+from exptilt.wording import counted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,7 +93,7 @@ def _each(shards: Iterable[T], work: Callable[[T], R]) -> list[R | AllMissing]:
         except Exception as error:
             failed.append(error)
     if failed:
-        count = f"{len(failed)} of {len(failed) + len(made)} shards failed"
+        count = f"{len(failed)} of {counted(len(failed) + len(made), 'shard')} failed"
         failed[0].add_note(f"{count}; the others are saved, and a re-run does only what is missing")
         raise failed[0]
     left_out = [error for error in made if isinstance(error, AllMissing)]

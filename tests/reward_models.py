@@ -95,7 +95,7 @@ def build(kind: str, folder: Path, labels: int = 2) -> str:
     tokenizer, model = MAKERS[kind](labels)
     for name, weight in model.named_parameters():  # far from zero, so that mistakes show
         if weight.dim() > 1 and "orm" not in name:
-            weight.data.mul_(15 if kind != "distilbert" else 40)
+            weight.data.mul_(15 if kind != "distilbert" else 60)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -231,7 +231,7 @@ def test_what_is_no_vector_is_refused(spec):
     ("given", "said"),
     [
         ({"lam": ("1",), "save": ("2",)}, "--save 2: name λ by number, 1 to 1, or all"),
-        ({"lam": ("1,2",)}, "2 numbers for 1 values"),
+        ({"lam": ("1,2",)}, "2 numbers for 1 value"),
         ({"lam": ("humour=0:1:1",)}, "'humour' is not one of the values"),
     ],
 )

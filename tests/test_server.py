@@ -411,7 +411,7 @@ def test_a_whole_run_on_transformers_serve(hugging, server, config, tmp_path):
     env = {**server, "OPENAI_API_KEY": "sk-very-secret"}
     done = run_flow(*arguments, env=env, cwd=tmp_path, file=ROOT / "flows" / "original.py")
     assert done.returncode == 0, done.stderr
-    assert f"{hugging}: 4 prompts of p.json × 1 samples" in done.stderr
+    assert f"{hugging}: 4 prompts of p.json × 1 sample" in done.stderr
     assert "warning" not in done.stderr
     assert [r["prompt"] for r in json.loads((tmp_path / "results/letters-p.json").read_text())] == PROMPTS
     kept = [

@@ -59,8 +59,8 @@ def drawn(config) -> list[Path]:
 
 SAID = {
     "broken": r"^value 'broken' \(.*own.py:broken\) fails at prompt 0 \('.*'\): KeyError: '.*' \(own.py:3\)$",
-    "single": r"^value 'single' gave shape \(\) for 1 samples$",
-    "square": r"^value 'square' gave shape \(1, 1\) for 1 samples$",
+    "single": r"^value 'single' gave shape \(\) for 1 sample$",
+    "square": r"^value 'square' gave shape \(1, 1\) for 1 sample$",
     "words": r"^value 'words' gave what is not numbers: text$",
 }
 

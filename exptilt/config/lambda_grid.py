@@ -15,6 +15,7 @@ import numpy as np
 from exptilt import rewards
 from exptilt.config import lam as lams
 from exptilt.errors import ConfigError
+from exptilt.wording import counted
 
 Lam = dict[str, float]  # λ by the column of its value, in the values' order
 Numbers = tuple[float, ...]
@@ -61,7 +62,8 @@ def _read(spec: str, values: Sequence[str], seed: int) -> list[Numbers]:
 def _vector(spec: str, values: Sequence[str]) -> Numbers:
     lam = tuple(_finite(part) for part in spec.strip("[]() ").split(","))
     if len(lam) != len(values):
-        raise ValueError(f"{len(lam)} numbers for {len(values)} values ({','.join(values)})")
+        numbers, names = counted(len(lam), "number"), counted(len(values), "value")
+        raise ValueError(f"{numbers} for {names} ({','.join(values)})")
     return lam
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from exptilt.errors import ConfigError, DeviceError
 from exptilt.models.reference import ModelRef
 from exptilt.run import current
+from exptilt.wording import counted
 
 R = TypeVar("R")
 NARROW: Final = 512  # a CPU gains nothing by bfloat16 on hidden states of fewer numbers
@@ -81,7 +82,7 @@ def resolve(asked: str) -> Devices:
     devices = asked.split(",")
     for device in devices:
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
-            raise ConfigError(f"--device {device}: this machine has {count} CUDA devices")
+            raise ConfigError(f"--device {device}: this machine has {counted(count, 'CUDA device')}")
     return Devices(devices)
 
 

@@ -28,6 +28,7 @@ from exptilt.stages.references import ScoredRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard, rows_of
 from exptilt.storage import filesystem, pool
 from exptilt.storage.spooled_tables import Spool
+from exptilt.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +59,12 @@ class Plan:
         """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
         tilt = " + ".join(f"{number:g} × {value}" for value, number in recipe.lam.items())
+        prompts, samples = counted(self.n_prompts, "prompt"), counted(config.nsamples, "sample")
+        shards = counted(len(self.shards), "shard")
         return (
-            f"{recipe.drawn_by}: {self.n_prompts:,} prompts of {config.data} × {config.nsamples} samples "
-            f"in {len(self.shards)} shards" + (f", tilted by {tilt}" if tilt else "") + self._other_sampler
+            f"{recipe.drawn_by}: {prompts} of {config.data} × {samples} in {shards}"
+            + (f", tilted by {tilt}" if tilt else "")
+            + self._other_sampler
         )
 
     @property
@@ -178,7 +182,8 @@ def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFr
             break
     if total <= config.start:
         raise ConfigError(
-            f"the range --start {config.start} --end {config.end} is empty: {config.data} has {total} prompts"
+            f"the range --start {config.start} --end {config.end} is empty: "
+            f"{config.data} has {counted(total, 'prompt')}"
         )
 
 

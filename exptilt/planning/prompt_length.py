@@ -12,6 +12,7 @@ from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError, ModelError, PromptError
 from exptilt.storage import keys
+from exptilt.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def _room(p0: P0) -> int | None:
     if length <= p0.max_new_tokens:
         raise ModelError(
             f"--max-new-tokens {p0.max_new_tokens} leaves no room for a prompt: "
-            f"{p0.model.name} takes {length} tokens"
+            f"{p0.model.name} takes {counted(length, 'token')}"
         )
     return length - p0.max_new_tokens
 
@@ -92,8 +93,8 @@ def _room(p0: P0) -> int | None:
 def _too_long(refused: dict[int, int], room: int, p0: P0) -> str:
     index, tokens = next(iter(refused.items()))
     return (
-        f"prompt {index} has {tokens} tokens, {p0.model.name} has room for {room} beside "
-        f"{p0.max_new_tokens} new ones; {len(refused)} such in all: "
+        f"prompt {index} has {counted(tokens, 'token')}, {p0.model.name} has room for {room} beside "
+        f"{counted(p0.max_new_tokens, 'new one')}; {len(refused)} such in all: "
         "use --on-long-prompt skip or truncate"
     )
 

@@ -22,6 +22,7 @@ from exptilt.stages.references import SamplesRef, flat
 from exptilt.stages.tables import prompts_of, read
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import filesystem
+from exptilt.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,8 @@ class ScorePlan:
     def opening(self) -> str:
         """The run in one line, printed before it starts."""
         values = ", ".join(spec.value for spec in self.rewards)
-        return f"{self.records:,} records of {self.config.file} in {len(self.shards)} shards: adding {values}"
+        records, shards = counted(self.records, "record"), counted(len(self.shards), "shard")
+        return f"{records} of {self.config.file} in {shards}: adding {values}"
 
 
 @in_a_new_run

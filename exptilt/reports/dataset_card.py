@@ -4,6 +4,7 @@ from typing import Any
 
 from exptilt.models import reference
 from exptilt.reports.summary import Summary, markdown
+from exptilt.wording import counted
 
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
 ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
@@ -73,7 +74,7 @@ def _sentence(manifest: dict[str, Any]) -> str:
         return f"Completions y ~ p0(y|x) of {config['data']} prompts by {base}."
     return (
         f"Completions of {config['data']} prompts from p0(y|x) · exp(Σ λ r(x, y)), p0 being {base}, "
-        f"resampled from {config['nsamples']} samples per prompt."
+        f"resampled from {counted(config['nsamples'], 'sample')} per prompt."
     )
 
 

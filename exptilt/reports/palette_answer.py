@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from exptilt.reports.summary import Estimate
 from exptilt.stages.failures import MissingPrompt
+from exptilt.wording import counted
 
 BACK: Final = 0.95  # how much of the reachable way the answer to an infeasible palette goes
 
@@ -84,7 +85,7 @@ def facts(found: Found) -> list[tuple[str, Any]]:
     """The proof and where the answer is."""
     return [
         ("optimality", f"KKT residual {found.residual:.1e}, duality gap {found.gap:.1e} nats"),
-        ("held out", f"{found.held_out} of {found.prompts} prompts, chosen by their ids"),
+        ("held out", f"{found.held_out} of {counted(found.prompts, 'prompt')}, chosen by their ids"),
         *(("left out", str(prompt)) for prompt in found.missing),
         ("saved", found.json),
     ]

@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from exptilt.wording import counted
+
 LINE_SECONDS: Final = 10.0
 T = TypeVar("T")
 
@@ -29,5 +31,9 @@ def _with_lines(shards: Sequence[T]) -> Iterator[T]:
         now = time.monotonic()
         if done and now - told > LINE_SECONDS:
             told, seconds = now, (now - began) / done * (len(shards) - done)
-            print(f"{done}/{len(shards)} shards, about {seconds:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{done}/{counted(len(shards), 'shard')}, about {seconds:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
         yield shard

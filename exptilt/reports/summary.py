@@ -8,6 +8,7 @@ import numpy as np
 
 from exptilt.stages.failures import MissingPrompt
 from exptilt.tilting import verdict
+from exptilt.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +137,10 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
     rows += [("left out", str(prompt)) for prompt in summary.missing]
     left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
-    rows += [("too long", f"{count} prompts {what}") for count, what in left if count]
-    rows += [("too long", f"{n:,} texts cut for {value}") for value, n in summary.cut.items() if n]
+    rows += [("too long", f"{counted(count, 'prompt')} {what}") for count, what in left if count]
+    rows += [("too long", f"{counted(n, 'text')} cut for {value}") for value, n in summary.cut.items() if n]
     if summary.retries:
-        rows.append(("storage", f"{summary.retries:,} retries"))
+        rows.append(("storage", counted(summary.retries, "retry", "retries")))
     rows += [("records", summary.json), ("data set", summary.folder)]
     return [*rows, ("page", f"{summary.folder}/index.html")] if summary.quality else rows
 
@@ -152,7 +153,11 @@ def _kept(summary: Summary) -> str:
 
 def _pairs(pairs: int, prompts: int) -> str:
     left = prompts - pairs
-    return f"{pairs:,}; {left:,} prompts tie or are under the margin" if left else f"{pairs:,}"
+    return (
+        f"{pairs:,}; {counted(left, 'prompt')} without a margin that is large enough"
+        if left
+        else f"{pairs:,}"
+    )
 
 
 def _sizes(summary: Summary) -> str:
@@ -180,7 +185,7 @@ def _tails(q: Quality) -> str:
 def _generated(summary: Summary) -> str:
     if not summary.tokens_per_second:
         return "nothing: every sample was in the pool"
-    return f"{summary.tokens:,} tokens at {summary.tokens_per_second:,.0f} tokens/s"
+    return f"{counted(summary.tokens, 'token')} at {summary.tokens_per_second:,.0f} tokens/s"
 
 
 def _reused(summary: Summary) -> str:

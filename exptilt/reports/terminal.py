@@ -11,6 +11,7 @@ from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import HEADINGS, Summary, change_row
 from exptilt.reports.summary import facts as summary_facts
+from exptilt.wording import counted
 
 Outcome = Summary | Scores | Frontier | Found
 
@@ -63,7 +64,11 @@ def _show_scores(scores: Scores, console: Console) -> None:
     _print_table(["value", "mean"], [[value, str(mean)] for value, mean in scores.means.items()], console)
     reused = ", ".join(f"{value} {count}/{scores.shards}" for value, count in scores.reused.items())
     records = f"{scores.records:,} in {scores.file}"
-    cut = [("too long", f"{count:,} texts cut for {value}") for value, count in scores.cut.items() if count]
+    cut = [
+        ("too long", f"{counted(count, 'text')} cut for {value}")
+        for value, count in scores.cut.items()
+        if count
+    ]
     _print_facts([("reused", f"shards of {reused}"), *cut, ("records", records)], console)
 
 

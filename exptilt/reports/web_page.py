@@ -7,6 +7,7 @@ from typing import Final
 from exptilt.reports.frontier import Frontier, headings, rows
 from exptilt.reports.summary import HEADINGS, Summary, change_row, facts
 from exptilt.tilting import verdict
+from exptilt.wording import counted
 
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
@@ -75,7 +76,8 @@ def frontier(found: Frontier, picture: str) -> bytes:
     """A sweep: the picture, and one row per λ."""
     return _page(
         f"sweep of {', '.join(found.values)}: {len(found.points)} λ",
-        f"<p>{found.prompts:,} prompts × {found.n} samples. A dot is a λ, numbered as in the table; bars are "
+        f"<p>{counted(found.prompts, 'prompt')} × {counted(found.n, 'sample')}. A dot is a λ, numbered as in "
+        "the table; bars are "
         "standard errors over prompts; the dashed line and the cross are p0.</p>",
         picture,
         _table(headings(found), rows(found)),

@@ -13,6 +13,7 @@ import numpy as np
 
 from exptilt.errors import RewardError
 from exptilt.rewards.base import RewardSpec, Scored
+from exptilt.wording import counted
 
 Function = Callable[[list[str], list[str]], Any]
 
@@ -37,7 +38,7 @@ class FunctionReward:
             raise RewardError(f"value {self.spec.value!r} gave what is not numbers: {kind}") from error
         if numbers.shape != (len(prompts),):
             raise RewardError(
-                f"value {self.spec.value!r} gave shape {numbers.shape} for {len(prompts)} samples"
+                f"value {self.spec.value!r} gave shape {numbers.shape} for {counted(len(prompts), 'sample')}"
             )
         return Scored(numbers)
 

@@ -16,6 +16,7 @@ from exptilt.config.settings import C, build
 from exptilt.errors import ShardsFailed
 from exptilt.run import Run
 from exptilt.stages.failures import AllMissing
+from exptilt.wording import counted
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs
 from tasks.runtime.progress import Progress
 from tasks.runtime.shutdown import stopping_at_once
@@ -148,7 +149,7 @@ def _listed(failures: dict[int, BaseException], total: int) -> str:
         shards.setdefault(first, []).append(f"{index + 1:03d}")
     return "\n".join(
         [
-            f"{len(failures)} of {total} shards failed; the others are saved, and a re-run "
+            f"{len(failures)} of {counted(total, 'shard')} failed; the others are saved, and a re-run "
             "does only what is missing:",
             *(f"  shard {', '.join(hit)}: {error}" for error, hit in shards.items()),
         ]

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from exptilt.wording import counted
+
 EVERY = 10.0  # seconds between lines; artifacts are written five times as often
 
 
@@ -53,7 +55,7 @@ class Progress:
             self._tell((now - self.began) / self.count * (self.total - self.count))
 
     def _tell(self, left: float) -> None:
-        line = f"{self.count}/{self.total} shards, about {left:.0f} s left"
+        line = f"{self.count}/{counted(self.total, 'shard')}, about {left:.0f} s left"
         get_run_logger().info(line)
         if not sys.stderr.isatty():
             print(line, file=sys.stderr, flush=True)
