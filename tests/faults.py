@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 import threading
@@ -34,21 +35,25 @@ class Faults:
     port: int = 0
     injected: Counter[str] = field(default_factory=Counter)
     asked: list[str] = field(default_factory=list)
+    _times: Counter[str] = field(default_factory=Counter)
     _row: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _there: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._draw = random.Random(self.seed)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def next(self, line: str) -> str:
-        """The fault of the next request, "" for none."""
+        """The fault of the next request, "" for none.
+
+        It is drawn from what is asked for and how often it was: the order of requests changes nothing.
+        """
         self.requests += 1
         self.asked.append(line)
-        chance, kind = self._draw.random(), self._draw.choice(self.kinds)
+        request = re.sub(r"uploadId=[^&]*", "", line)
+        self._times[request] += 1
+        draw = random.Random(f"{self.seed} {request} {self._times[request]}")
+        chance, kind = draw.random(), draw.choice(self.kinds)
         if chance >= self.rate or self._row[line] >= MOST_IN_A_ROW:
             self._row[line] = 0
             return ""

@@ -219,8 +219,8 @@ HEADS += [(2, "multi_label_classification"), (3, None), (3, "multi_label_classif
 
 
 def head(folder: Path, labels: int, scale: float = 1.0, **config) -> str:
-    """A random classifier of labels NAMES, the second the first's opposite, with a head of `scale` and changes
-    to its configuration."""
+    """A random classifier of labels NAMES, the second the first's opposite, with a head of `scale` and
+    changes to its configuration."""
     build("bert", folder, labels)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     model.classifier.weight.data.mul_(scale)
