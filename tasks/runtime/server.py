@@ -22,7 +22,6 @@ from exptilt.errors import StorageError
 from tasks.runtime.server_health import check_server
 
 START_SECONDS = 120.0
-ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 @lru_cache(maxsize=1)
@@ -37,8 +36,8 @@ def start_server() -> Callable[[], None]:
         return lambda: None
     port = _free_port()
     command = [sys.executable, "-m", "tasks.runtime.server", str(port)]
-    env = {**os.environ, **ENVIRONMENT}  # a session of its own: Ctrl-C is for the run alone
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, env=env, start_new_session=True)
+    # a session of its own: Ctrl-C is for the run alone
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
     return lambda: _wait(port, server)
@@ -67,13 +66,14 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve on the port that is given."""
+    """Serve on the port that is given, without the UI."""
     import uvicorn
+    from prefect.server.api.server import create_app
 
     os.nice(10)  # it answers while the models leave a core free
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app = "prefect.server.api.server:create_app"
-    uvicorn.run(app, factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
+    app = create_app(ephemeral=True, final=True)
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
 
 
 if __name__ == "__main__":
