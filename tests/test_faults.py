@@ -18,7 +18,7 @@ from exptilt.storage import process_identity
 def whole(server, tmp_path_factory):
     """A run that was left alone: its arguments, and its tables."""
     folder = tmp_path_factory.mktemp("whole")
-    arguments = toy(slow_reward(folder, 0.1))
+    arguments = toy(slow_reward(folder, 1.5))
     assert run_flow(*arguments, env=server, cwd=folder).returncode == 0
     return arguments, tables(folder)
 
@@ -29,16 +29,16 @@ def states_of_last(server: dict[str, str], count: int) -> list[str]:
 
 def test_a_run_that_is_killed_then_evicted_then_interrupted_ends_as_if_it_had_not(server, tmp_path, whole):
     arguments, expected = whole
-    assert hit(arguments, server, tmp_path, signal.SIGKILL, 4)[0] == -signal.SIGKILL
+    assert hit(arguments, server, tmp_path, signal.SIGKILL, 2)[0] == -signal.SIGKILL
     assert states_of_last(server, 1) == ["Running"]
-    for number, shards, code in ((signal.SIGTERM, 8, 143), (signal.SIGINT, 12, 130)):
+    for number, shards, code in ((signal.SIGTERM, 4, 143), (signal.SIGINT, 6, 130)):
         ended, seconds, said = hit(arguments, server, tmp_path, number, shards)
         assert (ended, seconds < 5) == (code, True)
         assert said.splitlines()[1:] == [
             "error: stopped; finished shards are saved, run the same command to go on"
         ]
     done = again(arguments, server, tmp_path)
-    assert "shards of samples 1" in done.stdout
+    assert int(done.stdout.partition("shards of samples ")[2][0]) >= 6
     assert tables(tmp_path) == expected
     assert states_of_last(server, 4) == ["Completed", "Crashed", "Crashed", "Crashed"]
 
@@ -75,7 +75,7 @@ def test_a_server_lost_in_the_middle_ends_the_run_with_one_line(server, tmp_path
     with contextlib.ExitStack() as lost, contextlib.ExitStack() as stack:
         env = lost.enter_context(prefect_server(tmp_path / "home"))
         running = stack.enter_context(process(hurried(arguments), env, tmp_path / "log", cwd=tmp_path))
-        wait_until(lambda: scored(tmp_path) >= 4)
+        wait_until(lambda: scored(tmp_path) >= 2)
         lost.close()
         assert running.wait(timeout=20) == 1
     said = (tmp_path / "log").read_text()

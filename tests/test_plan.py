@@ -43,7 +43,8 @@ def test_a_model_folder_that_was_trained_on_gets_a_new_plan(tmp_path):
 def test_the_body_of_a_flow_gets_the_plan_that_was_prepared(toy):
     given = []
     flow = gen(MCAligned)(lambda config, plan: given.append((config, plan)))
-    config, plan = toy(), object()
+    config = toy()
+    plan = prepare(config)
     handed = prepared(flow, config, plan)
     handed.fn(**config.model_dump())
     flow.fn(**config.model_dump())
