@@ -179,7 +179,7 @@ def _tails(q: Quality) -> str:
     said = f"Pareto k-hat over 0.7 at {q.khat_share:.1%} of the prompts"
     if q.n_by_tail is None or q.n_by_tail > verdict.MOST_SAMPLES:
         return said
-    return f"{said}; they ask for {q.n_by_tail:,.0f} samples at nine prompts in ten"
+    return f"{said}; they ask for {counted(round(q.n_by_tail), 'sample')} at nine prompts in ten"
 
 
 def _generated(summary: Summary) -> str:
