@@ -197,7 +197,7 @@ def spec(name: str, folder: Path, device: str) -> RewardSpec:
         kind=kind,  # type: ignore[arg-type]
         model=sample.model,
         dtype=sample.dtype,
-        pair=name in ("helpful", "harmless"),
+        form="pair" if name in ("helpful", "harmless") else "text",
     )
 
 

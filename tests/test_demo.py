@@ -73,7 +73,12 @@ def test_the_model_writes_reviews_at_the_grammars_rates(samples):
 
 @pytest.mark.parametrize(("value", "bit"), [("humor", 0), ("positive", 1)])
 def test_rewards_are_two_valued(samples, value, bit):
-    reward = rewards.load(rewards.resolve(value, reference.checkpoint("demo"), "bfloat16", "float32"), "cpu")
+    reward = rewards.load(
+        rewards.resolve(
+            value, rewards.Beside(base=reference.checkpoint("demo"), dtype="bfloat16", base_dtype="float32")
+        ),
+        "cpu",
+    )
     known = [(x, s.completion, labels(x + s.completion)[bit]) for x, s in samples]
     known = [row for row in known if row[2] is not None]
     x, y, bits = zip(*known, strict=True)

@@ -14,7 +14,7 @@ from exptilt.errors import ModelError
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.rewards.base import RewardSpec
-from exptilt.rewards.catalogue import CATALOGUE, Entry, resolve
+from exptilt.rewards.catalogue import CATALOGUE, Beside, Entry, resolve
 from exptilt.rewards.registry import KINDS
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -49,7 +49,9 @@ class TestReward(RewardContract):
     @pytest.fixture
     def reward(self):
         kind = module("reward").KIND
-        model = resolve("diversity", registry.base_model("toy"), "float32", "float32").model
+        model = resolve(
+            "diversity", Beside(base=registry.base_model("toy"), dtype="float32", base_dtype="float32")
+        ).model
         return kind.load(RewardSpec(value="calm", kind="calm", model=model), "cpu")
 
 

@@ -143,7 +143,7 @@ def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_wei
         reference.checkpoint(folder)
     toy = registry.base_model("toy")
     with pytest.raises(ModelError, match=f"^value 'tone': model '{said}"):
-        rewards.resolve(f"tone={folder}", toy, "float32", "float32")
+        rewards.resolve(f"tone={folder}", rewards.Beside(base=toy, dtype="float32", base_dtype="float32"))
 
 
 ASK = """
@@ -152,10 +152,11 @@ from exptilt import rewards
 from exptilt.engines import registry
 from exptilt.models import reference
 from exptilt.errors import ModelError
+beside = rewards.Beside(base=registry.base_model("toy"), dtype="float32", base_dtype="float32")
 for ask in (
     lambda: reference.checkpoint("org/tuned"),
-    lambda: rewards.resolve("tone=org/tuned", registry.base_model("toy"), "float32", "float32"),
-    lambda: rewards.resolve("coherence", registry.base_model("toy"), "float32", "float32"),
+    lambda: rewards.resolve("tone=org/tuned", beside),
+    lambda: rewards.resolve("coherence", beside),
 ):
     try:
         print(ask().revision)

@@ -72,7 +72,7 @@ def alone(folder: str, pair: bool, prompts=PROMPTS, completions=COMPLETIONS) -> 
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("tokens", [1, 130, 10_000])
 def test_scores_are_those_of_each_text_alone(folder, pair, tokens):
-    reward = ClassifierReward(spec(folder, pair=pair), "cpu")
+    reward = ClassifierReward(spec(folder, form="pair" if pair else "text"), "cpu")
     reward.classifier.kept.clear()
     reward.classifier.budget = Budget(tokens)
     expected = alone(folder, pair)
@@ -103,7 +103,7 @@ def test_what_texts_share_changes_no_score(folder, pair, tokens):
         "a",
         "b" * 90,
     ]
-    reward = ClassifierReward(spec(folder, pair=pair), "cpu")
+    reward = ClassifierReward(spec(folder, form="pair" if pair else "text"), "cpu")
     reward.classifier.kept.clear()
     reward.classifier.budget = Budget(tokens)
     scored = reward.score(prompts, completions, [None] * 12)
@@ -184,7 +184,7 @@ def test_bfloat16_stays_within_its_bound(folder):
 
 def test_a_cut_text_keeps_its_completion(folder):
     """Two long prompts that differ only at their beginning score alike: it is the beginning that goes."""
-    reward = ClassifierReward(spec(folder, pair=True), "cpu")
+    reward = ClassifierReward(spec(folder, form="pair"), "cpu")
     long = "the room was fine " * 200
     scored = reward.score([long, "goose " + long, long], [" paid", " paid", " towels"], [None] * 3)
     assert scored.cut == 3
@@ -234,7 +234,10 @@ def head(folder: Path, labels: int, scale: float = 1.0, **config) -> str:
 
 
 def resolved(folder: str, how: str) -> RewardSpec:
-    return rewards.resolve(f"tone={folder}{how}", registry.base_model("toy"), "float32", "float32")
+    return rewards.resolve(
+        f"tone={folder}{how}",
+        rewards.Beside(base=registry.base_model("toy"), dtype="float32", base_dtype="float32"),
+    )
 
 
 def scored(folder: str, how: str) -> np.ndarray:
@@ -417,14 +420,19 @@ def test_a_package_may_bring_values(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[exptilt.rewards]\ncalm = lab_rewards:calm\n")
     monkeypatch.syspath_prepend(tmp_path)
     check_name("calm")
-    found = rewards.resolve("calm", registry.base_model("toy"), "float32", "float32")
+    found = rewards.resolve(
+        "calm", rewards.Beside(base=registry.base_model("toy"), dtype="float32", base_dtype="float32")
+    )
     assert found.model.revision == "lab-rewards-1.2"
     assert rewards.load(found, "cpu").score(["a", "b"], ["", ""], [None, None]).rewards.tolist() == [1, 1]
 
 
 def test_a_user_function_that_does_not_load_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("import nowhere_to_be_found\n")
-    found = rewards.resolve(f"{tmp_path}/bad.py:f", registry.base_model("toy"), "float32", "float32")
+    found = rewards.resolve(
+        f"{tmp_path}/bad.py:f",
+        rewards.Beside(base=registry.base_model("toy"), dtype="float32", base_dtype="float32"),
+    )
     with pytest.raises(RewardError, match=r"value 'f'.*nowhere_to_be_found"):
         rewards.load(found, "cpu")
 

@@ -5,8 +5,8 @@ from typing import Final
 
 GROUPS: Final = {
     "what": "target file value lam save",
-    "model": "basemodel chat dtype",
-    "prompts": "data prompt_column generated_column start end on_long_prompt",
+    "model": "basemodel chat chat_template template_options dtype",
+    "prompts": "data prompt_column system generated_column start end on_long_prompt",
     "drawing": "nsamples temperature top_k top_p max_new_tokens stop seed",
     "tilting": "resampler ndraws min_ess max_nsamples pooled",
     "output": "output export min_margin save_directory endpoint_url",

@@ -3,6 +3,7 @@
 What the checks need is imported in them, so that --help does not wait for polars.
 """
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -60,6 +61,29 @@ def _is_unicode(text: str) -> bool:
     return text.encode(errors="replace").decode() == text
 
 
+def _options(given: Any) -> Any:
+    """NAME=VALUE, a comma list or a mapping of them: as a list of NAME=VALUE, each value as JSON."""
+    items = (
+        [f"{name}={json.dumps(value)}" for name, value in given.items()]
+        if isinstance(given, dict)
+        else _split(given)
+    )
+    for item in items:
+        _option(item)
+    return items
+
+
+def _option(item: str) -> tuple[str, Any]:
+    name, equals, value = item.partition("=")
+    if not (equals and name.isidentifier()):
+        raise ConfigError(f"--template-options {item}: write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+Options = Annotated[tuple[str, ...], BeforeValidator(_options), _schema("string", {"type": "object"})]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]
 Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
 Specs = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string", {"type": "object"})]
@@ -153,7 +177,15 @@ class _Base(BaseModel):
     )
     prompt_column: str = Field(default="prompt", description="the column that holds the prompts")
     chat: bool = Field(
-        default=False, description="put each prompt as a user's turn, by the model's chat template"
+        default=False,
+        description="put each prompt as a user's turn, by the chat template; conversations always are",
+    )
+    system: str = Field(default="", description="a system turn for every prompt")
+    chat_template: Place = Field(
+        default="", description="a file with the chat template to use in place of the model's own"
+    )
+    template_options: Options = Field(
+        default=(), description="what the template is given, as enable_thinking=false (a comma list)"
     )
     start: int = Field(default=0, ge=0, description="first prompt of the range")
     end: int | None = Field(default=None, ge=1, description="end of the range, exclusive")
@@ -181,11 +213,18 @@ class _Base(BaseModel):
     )
     endpoint_url: Endpoint = Field(default="", description=S3_HOST)
     on_long_prompt: Literal["error", "skip", "truncate"] = Field(
-        default="error", description="a prompt beyond the model's context: stop, skip it, or cut it"
+        default="error",
+        description="a prompt beyond the model's context: stop, skip it, or cut it; "
+        "skip leaves out what is no prompt, too (empty, not text)",
     )
     allow_missing: bool = Field(
         default=False, description="leave out and record prompts that the model or a value fails at"
     )
+
+    @property
+    def options(self) -> tuple[tuple[str, Any], ...]:
+        """The names and values of the template's options."""
+        return tuple(sorted(_option(item) for item in self.template_options))
 
     @field_validator("data")
     @classmethod

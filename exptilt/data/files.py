@@ -13,6 +13,8 @@ from exptilt.errors import ConfigError
 from exptilt.storage import filesystem
 
 T = TypeVar("T")
+PROMPT: Final = "prompt"
+CONVERSATIONS: Final = ("messages", "conversations", "conversation", "chosen")
 ReadRecords = Callable[[str, list[str] | None], Iterator[Record]]
 
 
@@ -66,12 +68,18 @@ def _some(file: str, read: Callable[[str], Iterator[T]]) -> Iterator[T]:
         raise ConfigError(f"--file {file}: it holds no records")
 
 
-def check_column(names: Iterable[str], column: str) -> None:
-    """Raise ConfigError unless `column` is one of `names`."""
+def find_column(names: Iterable[str], column: str) -> str:
+    """The column of the prompts: `column`, or where there is none of the usual name, that of conversations.
+
+    Raises ConfigError where there is neither.
+    """
     names = list(names)
-    if column not in names:
+    usual = [column, *(CONVERSATIONS if column == PROMPT else ())]
+    chosen = next((name for name in usual if name in names), None)
+    if chosen is None:
         found = ", ".join(name if name.isprintable() else repr(name) for name in names)
         raise ConfigError(f"no column {column!r}; its columns are {found} (--prompt-column)")
+    return chosen
 
 
 def _ending(file: str) -> str:
@@ -118,8 +126,7 @@ def _csv(path: str, column: str) -> Iterator[Any]:
     if names is None:
         raise ValueError("empty CSV")
     names = names or [""]
-    check_column(names, column)
-    at = names.index(column)
+    at = names.index(find_column(names, column))
     for row in rows:
         if not row and len(names) > 1:
             continue  # an empty line; of a single column it is an empty prompt
@@ -129,8 +136,8 @@ def _csv(path: str, column: str) -> Iterator[Any]:
 
 
 def _parquet(path: str, column: str) -> Iterator[Any]:
-    check_column(parsing.parquet_columns(path), column)
-    return (row[column] for row in parsing.parquet_rows(path, [column]))
+    chosen = find_column(parsing.parquet_columns(path), column)
+    return (row[chosen] for row in parsing.parquet_rows(path, [chosen]))
 
 
 def _batches(path: str) -> Iterator[Any]:
@@ -140,10 +147,10 @@ def _batches(path: str) -> Iterator[Any]:
 
 def _column_of(read: Callable[[str], Iterator[tuple[Record, str]]]) -> Callable[[str, str], Iterator[Any]]:
     def column_of(path: str, column: str) -> Iterator[Any]:
-        for number, (record, _) in enumerate(read(path)):
-            if number == 0:
-                check_column(record, column)
-            yield record.get(column)
+        chosen = ""
+        for record, _ in read(path):
+            chosen = chosen or find_column(record, column)
+            yield record.get(chosen)
 
     return column_of
 

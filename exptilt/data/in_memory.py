@@ -53,8 +53,7 @@ def _rows(given: Any, name: str) -> Iterable[Any]:
 def _prompt(row: Any, column: str) -> dict[str, Any]:
     if not isinstance(row, Mapping):
         return {column: row}
-    files.check_column(row, column)
-    return {column: row[column]}
+    return {column: row[files.find_column(row, column)]}
 
 
 def _written(rows: list[Any], what: str, root: str) -> str:

@@ -1,8 +1,9 @@
 """The prompt sources: demo, Anthropic-harmless, Imdb, a local file, a Hub data set."""
 
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,9 @@ import numpy as np
 import polars as pl
 
 from exptilt import demo
-from exptilt.data import files, parsing
+from exptilt.conversation import as_dicts, text_of
+from exptilt.data import conversations, files
+from exptilt.data.conversations import Asked, Unusable
 from exptilt.errors import ConfigError, PromptError
 from exptilt.storage import filesystem, keys, schemas
 
@@ -23,6 +26,7 @@ SUPPORTED: Final = (
 HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+(:[\w.\[\]%-]+)?")
 IMDB_REVIEWS: Final = 1000
 IMDB_SHORTEST, IMDB_LONGEST = 20, 30
+Row = tuple[int, Asked]  # a prompt's index in its source, and the prompt
 
 
 def check_name(data: str) -> None:
@@ -41,43 +45,80 @@ def short_name(data: str) -> str:
     return Path(data).stem if files.is_file(data) else re.split(r"[/:]", data)[1 if "/" in data else 0]
 
 
-def tables(data: str, column: str) -> Iterator[pl.DataFrame]:
+def tables(
+    data: str, column: str, system: str = "", in_chat: bool = False, unusable: dict[int, str] | None = None
+) -> Iterator[pl.DataFrame]:
     """The prompts of `data` in the source's order, some thousands to a table.
 
-    Raises ConfigError where the source cannot be read, PromptError that names a bad prompt.
+    Args:
+        data: as --data names it.
+        column: the column of the prompts; where there is none called "prompt", that of conversations.
+        system: a system turn for every prompt.
+        in_chat: whether transcripts that lack a last answer are conversations, too.
+        unusable: where given, rows that are no prompt are left out and entered here: why, by index.
+
+    Raises ConfigError where the source cannot be read or holds none, PromptError that names a bad prompt.
     """
-    texts = (_checked(text, index, data) for index, text in enumerate(_texts(data, column)))
-    blocks = iter(lambda: list(islice(texts, keys.BLOCK)), [])
-    first = 0
-    for block, names in keys.with_ids(blocks):
-        yield _table(names, first, block, short_name(data))
-        first += len(block)
-    if not first:
-        raise ConfigError(f"--data {data}: it holds no prompts")
+    rows = _usable(data, column, system, in_chat, unusable)
+    blocks, same = tee(iter(lambda: list(islice(rows, keys.BLOCK)), []))
+    names = keys.with_ids([asked.prompt for _, asked in block] for block in same)
+    none = True
+    for block, (_, ids) in zip(blocks, names, strict=True):
+        none = False
+        yield _table(ids, block, short_name(data))
+    if none:
+        why = f"every prompt is left out: {by_kind(unusable.values())}" if unusable else "it holds no prompts"
+        raise ConfigError(f"--data {data}: {why}")
 
 
-def _table(names: list[str], first: int, texts: list[str], source: str) -> pl.DataFrame:
+def by_kind(kinds: Iterable[str]) -> str:
+    """How many there are of each kind, the most frequent first."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in Counter(kinds).most_common())
+
+
+def _usable(
+    data: str, column: str, system: str, in_chat: bool, unusable: dict[int, str] | None
+) -> Iterator[Row]:
+    """The prompts with their indices; all are texts, or all conversations, as the first one is."""
+    first: Row | None = None
+    for index, value in enumerate(_values(data, column)):
+        try:
+            asked = conversations.asked(value, system, in_chat or _is_conversation(first))
+            first = first or (index, asked)
+            _check_alike(asked, first)
+        except Unusable as error:
+            if unusable is None:
+                raise PromptError(f"--data {data}: prompt {index} {error}") from None
+            unusable[index] = error.kind
+            continue
+        yield index, asked
+
+
+def _is_conversation(row: Row | None) -> bool:
+    return row is not None and not isinstance(row[1].prompt, str)
+
+
+def _check_alike(asked: Asked, first: Row) -> None:
+    kinds = ["a text" if isinstance(each.prompt, str) else "a conversation" for each in (asked, first[1])]
+    if kinds[0] != kinds[1]:
+        raise Unusable(f"{kinds[0]} among others", f"is {kinds[0]}, but prompt {first[0]} is {kinds[1]}")
+
+
+def _table(names: list[str], rows: Sequence[Row], source: str) -> pl.DataFrame:
+    prompts = [asked.prompt for _, asked in rows]
+    messages = [None if isinstance(prompt, str) else as_dicts(prompt) for prompt in prompts]
     table = pl.select(
         prompt_id=pl.Series(names),
-        prompt_index=pl.int_range(first, first + len(texts)),
-        prompt=pl.Series(texts),
+        prompt_index=pl.Series([index for index, _ in rows]),
+        prompt=pl.Series([text_of(prompt) for prompt in prompts]),
         source=pl.lit(source),
+        messages=pl.Series(messages, dtype=schemas.MESSAGES),
+        reference=pl.Series([asked.reference for _, asked in rows], dtype=pl.String),
     )
     return schemas.validate("prompts", table.cast(schemas.PROMPTS))
 
 
-def _checked(text: Any, index: int, data: str) -> str:
-    if not isinstance(text, str):
-        kind = "missing" if text is None else f"not text but {type(text).__name__}"
-        raise PromptError(f"--data {data}: prompt {index} is {kind}")
-    if not parsing.is_text(text):
-        raise PromptError(f"--data {data}: prompt {index} holds half a character (a lone surrogate)")
-    if not text.strip():
-        raise PromptError(f"--data {data}: prompt {index} is empty")
-    return text
-
-
-def _texts(data: str, column: str) -> Iterator[Any]:
+def _values(data: str, column: str) -> Iterator[Any]:
     if data == "demo":
         return iter(demo.PROMPTS.read_text(encoding="utf-8").splitlines())
     if data == HARMLESS:
@@ -106,10 +147,10 @@ def _from_hub(data: str, column: str) -> Iterator[Any]:
     name, _, split = data.partition(":")
     table = _hub(name, split=split or "train")
     try:
-        files.check_column(table.column_names, column)
+        chosen = files.find_column(table.column_names, column)
     except ConfigError as error:
         raise ConfigError(f"--data {data}: {error}") from error
-    return iter(table[column])
+    return iter(table[chosen])
 
 
 def _harmless() -> Iterator[Any]:

@@ -5,11 +5,15 @@ from typing import Final
 
 import polars as pl
 
+from exptilt.conversation import Prompt, joined
+
 TEXT: Final = pl.col("prompt") + pl.col("completion")
 
 
-def texts_of(prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
-    """The texts [S] of S samples; nothing is put between prompt and completion.
+def texts_of(prompts: Sequence[Prompt], completions: Sequence[str]) -> list[str]:
+    """The texts [S] of S samples; nothing is put between a text and its completion.
+
+    A conversation is read as a transcript, in which the completion is the assistant's turn.
 
     Args:
         prompts: of the samples, [S].
@@ -18,4 +22,4 @@ def texts_of(prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
     Raises:
         ValueError: where these are not equally many.
     """
-    return [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    return [joined(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]

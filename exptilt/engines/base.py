@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exptilt.conversation import PLAIN, Prompt, Template
 from exptilt.models.reference import ModelRef
 
 FINISH_REASONS: Final = ("stop", "length")
@@ -20,7 +21,8 @@ FINISH_REASONS: Final = ("stop", "length")
 class P0:
     """What defines p0: the weights, their type, how a token is drawn from their logits, and what ends a text.
 
-    `chat` is the digest of the chat template that prompts are rendered by, "" where they go in as they are.
+    `chat` is the digest of the chat template that prompts are rendered by, "" where they go in as they are;
+    `template` is how the run fills it in, which the digest knows.
     `ends` are the end tokens, `named_ends` those of them that the model's generation configuration names;
     `stop` are texts before which a completion ends. `opened` says that of the tokenizer's special tokens
     only those that open a text are put, once.
@@ -33,6 +35,7 @@ class P0:
     top_p: float
     max_new_tokens: int
     chat: str = ""
+    template: Template = PLAIN
     ends: tuple[int, ...] = ()
     named_ends: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()
@@ -86,8 +89,10 @@ class Engine(Protocol):
 
     notes: dict[str, Any]
 
-    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
-        """Samples [P][N] for `prompts` [P] and `seeds` [P, N].
+    def draw(
+        self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
+    ) -> list[list[Sample]]:
+        """Samples [P][N] for `prompts` [P] and `seeds` [P, N]; conversations where p0 has a chat template.
 
         At most `batch_size` sequences are decoded at once; 0 lets the engine choose.
         """

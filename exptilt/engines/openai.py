@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exptilt.conversation import Prompt, Template, as_dicts, text_of, turns
 from exptilt.engines.base import FINISH_REASONS, P0, Capabilities, EngineSpec, Sample
 from exptilt.errors import ModelError, PromptRefused
 from exptilt.models.reference import SERVED, ModelRef, full_name, is_url
@@ -67,7 +68,9 @@ class OpenAIEngine:
         self._check_top_k()
         self.client = self.client.with_options(max_retries=RETRIES)
 
-    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
+    def draw(
+        self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
+    ) -> list[list[Sample]]:
         """See base.Engine; `batch_size` requests are in flight at once.
 
         Raises PromptRefused where the server gives no text for a prompt, though for another.
@@ -84,7 +87,7 @@ class OpenAIEngine:
             raise
         return [flat[i : i + n] for i in range(0, len(flat), n)]
 
-    def _draw_all(self, asked: list[tuple[int, str, int]], p0: P0, at_once: int) -> list[Sample]:
+    def _draw_all(self, asked: list[tuple[int, Prompt, int]], p0: P0, at_once: int) -> list[Sample]:
         """A sample of every (place, prompt, seed); the first that fails ends the rest."""
         with ThreadPoolExecutor(at_once, thread_name_prefix="request") as pool:
             futures = [pool.submit(carried(self._sample), *each, p0) for each in asked]
@@ -94,11 +97,11 @@ class OpenAIEngine:
                 pool.shutdown(cancel_futures=True)
         return [future.result() for future in futures]
 
-    def _sample(self, place: int, prompt: str, seed: int, p0: P0) -> Sample:
+    def _sample(self, place: int, prompt: Prompt, seed: int, p0: P0) -> Sample:
         from exptilt.models.openai_client import explained
 
         current().check()
-        what = f"the prompt that begins {prompt[:60]!r}"
+        what = f"the prompt that begins {text_of(prompt)[:60]!r}"
         refused = functools.partial(PromptRefused, place=place)
         with explained(self.name, what, refused):
             choice, usage = self._ask(prompt, seed, p0, self.law)
@@ -111,7 +114,7 @@ class OpenAIEngine:
         count = max(usage.completion_tokens - ended, 0)
         return Sample(text, count, choice.finish_reason, logprob=None, nll=None)
 
-    def _ask(self, prompt: str, seed: int, p0: P0, law: Law) -> tuple[Any, Any]:
+    def _ask(self, prompt: Prompt, seed: int, p0: P0, law: Law) -> tuple[Any, Any]:
         """The server's choice and usage; of the seed its last 31 bits, which every server takes."""
         settings = {
             "model": self.model,
@@ -120,13 +123,13 @@ class OpenAIEngine:
             "max_tokens": p0.max_new_tokens,
             "seed": seed & 0x7FFFFFFF,
             **({"stop": list(p0.stop)} if p0.stop else {}),
-            "extra_body": law(p0),
+            "extra_body": {**law(p0), **_filled(p0.template)},
         }
         if p0.chat:
-            turn = {"role": "user", "content": prompt}
-            answer = self.client.chat.completions.create(messages=[turn], **settings)
+            messages: Any = as_dicts(turns(prompt))
+            answer = self.client.chat.completions.create(messages=messages, **settings)
         else:
-            answer = self.client.completions.create(prompt=prompt, **settings)
+            answer = self.client.completions.create(prompt=text_of(prompt), **settings)
         if not getattr(answer, "choices", None) or not getattr(answer, "usage", None):
             raise ValueError(" ".join(str(answer).split())[:60])
         return answer.choices[0], answer.usage
@@ -178,6 +181,12 @@ class OpenAIEngine:
             return self._draw_all([(0, TRIED, seed) for seed in seeds], p0, at_once)
         except PromptRefused as error:
             raise ModelError(str(error)) from None
+
+
+def _filled(template: Template) -> dict[str, Any]:
+    """What vLLM and SGLang take to fill a chat template in otherwise."""
+    text = {"chat_template": template.text} if template.text else {}
+    return {**text, **({"chat_template_kwargs": dict(template.options)} if template.options else {})}
 
 
 def _distinct(samples: Sequence[Sample]) -> int:

@@ -4,12 +4,14 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from exptilt.conversation import PLAIN, Template
 from exptilt.engines import huggingface, openai, toy
 from exptilt.engines.base import P0, Capabilities, Engine, EngineSpec
 from exptilt.errors import ModelError
 from exptilt.models import chat_template, devices
 from exptilt.models.reference import SERVED, ModelRef
 from exptilt.once import once
+from exptilt.storage.keys import content_key
 
 GROUP: Final = "exptilt.engines"
 
@@ -58,15 +60,21 @@ def dtype_of(model: ModelRef, device: str, asked: str) -> str:
     return "float32" if asked == "auto" else asked
 
 
-def chat_digest(model: ModelRef) -> str:
+def chat_digest(model: ModelRef, template: Template) -> str:
     """What stands for the chat template of `model` in a key; "server" where it is the server's own.
+
+    Args:
+        model: the base model.
+        template: how the run fills it in.
 
     Raises ModelError where the model has no template.
     """
     chat = capabilities(model).chat
     if not chat:
         raise chat_template.no_template(model)
-    return chat_template.digest(model) if chat == "checkpoint" else chat
+    if chat == "checkpoint":
+        return chat_template.digest(model, template)
+    return chat if template == PLAIN else content_key([chat, template.text, dict(template.options)])
 
 
 @once

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exptilt.conversation import Prompt, text_of
 from exptilt.engines.base import P0, Capabilities, EngineSpec, Sample
 from exptilt.engines.stop_texts import before_stop
 from exptilt.models.reference import ModelRef
@@ -40,9 +41,11 @@ class ToyEngine:
         logits = rng.normal(size=(len(LETTERS), len(LETTERS)))
         return np.array([truncate(row, self.p0) for row in logits]), np.log(normalise(logits))
 
-    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
+    def draw(
+        self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
+    ) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
-        return [self._draw(prompt, row) for prompt, row in zip(prompts, seeds, strict=True)]
+        return [self._draw(text_of(prompt), row) for prompt, row in zip(prompts, seeds, strict=True)]
 
     def _draw(self, prompt: str, seeds: NDArray[np.int64]) -> list[Sample]:
         sampled, raw = self.tables(prompt)

@@ -1,44 +1,64 @@
-"""Chat templates: a prompt as one user's turn, in the text that the model was taught to answer to."""
+"""Chat templates: a conversation, or a text as one user's turn, as what the model was taught to answer."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from exptilt.errors import ModelError
+from exptilt.conversation import PLAIN, Prompt, Template, as_dicts, turns
+from exptilt.errors import ModelError, PromptRefused
 from exptilt.models.reference import ModelRef
 from exptilt.storage.keys import content_key
 
 
-def digest(ref: ModelRef) -> str:
-    """What stands for the chat template of a checkpoint in a key: its text and what it makes of one prompt
-    (which holds the date where the template writes it), as a digest.
+def digest(ref: ModelRef, template: Template = PLAIN) -> str:
+    """What stands for the chat template of a checkpoint in a key.
 
-    Raises ModelError where the tokenizer has no template.
+    It is of the template's text, of its options where there are some, and of what it makes of one prompt
+    (which holds the date where the template writes it).
+
+    Raises ModelError where neither the tokenizer nor the run has a template, or it cannot be filled in.
     """
     from exptilt.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(ref)
-    if not tokenizer.chat_template:
+    if not (template.text or tokenizer.chat_template):
         raise no_template(ref)
-    example = rendered(tokenizer, ["prompt"])
-    return content_key([tokenizer.get_chat_template(), example])
+    try:
+        example = rendered(tokenizer, ["prompt"], template)
+    except PromptRefused as error:
+        raise ModelError(str(error)) from error
+    text = template.text or tokenizer.get_chat_template()
+    return content_key([text, example, *([dict(template.options)] if template.options else [])])
 
 
 def no_template(ref: ModelRef) -> ModelError:
     """The error for a base model that has no chat template."""
-    return ModelError(f"--chat: the tokenizer of {ref.name!r} has no chat template; run without --chat")
+    return ModelError(
+        f"--chat: the tokenizer of {ref.name!r} has no chat template; give one by "
+        "--chat-template FILE, or run without --chat on prompts that are texts"
+    )
 
 
-def rendered(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """Each prompt as one user's turn, with what opens the answer; special tokens are in the text.
+def rendered(tokenizer: Any, prompts: Sequence[Prompt], template: Template = PLAIN) -> list[str]:
+    """Each prompt with what opens the answer; special tokens are in the text.
 
-    Raises ModelError where the template cannot be filled in so.
+    Raises PromptRefused, which knows the prompt's place, where the template cannot be filled in so.
     """
-    turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return [_rendered(tokenizer, prompt, place, template) for place, prompt in enumerate(prompts)]
+
+
+def _rendered(tokenizer: Any, prompt: Prompt, place: int, template: Template) -> str:
     try:
-        texts: list[str] = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return str(
+            tokenizer.apply_chat_template(
+                as_dicts(turns(prompt)),
+                chat_template=template.text or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **dict(template.options),
+            )
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"--chat: the chat template of {tokenizer.name_or_path!r} fails: {reason}"
+        raise PromptRefused(
+            f"--chat: the chat template of {tokenizer.name_or_path!r} fails: {reason}", place
         ) from error
-    return texts

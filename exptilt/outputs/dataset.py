@@ -4,6 +4,7 @@ The folder's manifest.json is written last: while it is missing, the folder is n
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -118,12 +119,12 @@ class _Books:
         rows = self._write("samples", samples, samples_of(samples, order))
         self.samples += rows.height
         rows = rows.with_columns(perplexity=-pl.col("nll"))
-        columns = ["prompt", "generated", "perplexity"]
+        columns = [*_shown(prompts), "perplexity"]
         if isinstance(shard, DrawsRef):
             rows = self._tilted(shard, rows, prompts, order)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         rows = _with_prompts(rows, prompts)
-        rows = rows.with_columns(generated=TEXT)
+        rows = rows.with_columns(generated=TEXT, messages=training_tables.answered("completion"))
         kept = self._write("records", samples, rows.select("prompt_id", *dict.fromkeys(columns)))
         self.shards.append(shard)
         self.missing += samples.missing
@@ -159,11 +160,11 @@ class _Books:
         if not recipe.config.export:
             return {}
         values = [spec.value for spec in recipe.rewards]
-        columns = ["prompt_id", "sample_index", "prompt", "completion", *values]
+        columns = ["prompt_id", "sample_index", "prompt", "messages", "completion", *values]
         weighted = training_tables.with_weights(_with_prompts(rows, prompts).select(columns), recipe.lam)
         kept = _with_prompts(drawn, prompts)
         made = training_tables.tables(recipe.config.export, weighted, kept, recipe.config.min_margin)
-        self.pairs += made["pairs"].height if "pairs" in made else 0
+        self.pairs += made["pairs-chat"].height if "pairs-chat" in made else 0
         return made
 
     def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> pl.DataFrame:
@@ -194,7 +195,7 @@ class _Books:
             generate_seconds=sum(s.seconds for s in drawn),
             shards=len(drawn),
             reused={"samples": sum(s.cached for s in drawn)},
-            skipped=len(plan.skipped),
+            skipped=dict(Counter(plan.skipped.values())),
             truncated=len(plan.truncated),
             rescored=self._noted("rescored"),
             cut={"nll": self._noted("cut")},
@@ -223,6 +224,13 @@ class _Books:
             )
 
 
+def _shown(prompts: pl.DataFrame) -> list[str]:
+    """The columns of a record that hold its texts."""
+    in_chat = prompts["messages"].is_not_null().any()
+    reference = [] if prompts["reference"].is_null().all() else ["reference"]
+    return ["prompt", "completion", "messages" if in_chat else "generated", *reference]
+
+
 def _with_prompts(rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
     return rows.join(prompts, on="prompt_id", maintain_order="left")
 
@@ -232,7 +240,7 @@ def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
     manifest = {
         **provenance(plan),
         **_noted(books.shards),
-        "skipped_prompts": list(plan.skipped),
+        "skipped_prompts": {str(index): why for index, why in plan.skipped.items()},
         "truncated_prompts": list(plan.truncated),
         "summary": {**asdict(summary), "verdict": summary.sentence},
         "files": books.files,

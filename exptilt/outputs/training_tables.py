@@ -3,10 +3,12 @@
 weighted: every sample with log_weight = Σ λ r and its weight, normalised per prompt.
 pairs: per prompt the sample of largest log weight as chosen, of smallest as rejected (the first of equals),
 margin = their difference; a prompt gives no pair where its margin is 0 or under the least margin asked for.
-sft: the completions kept. pairs-chat and sft-chat hold the same as messages, as TRL's trainers take them.
+sft: the completions kept. pairs-chat and sft-chat hold the same as messages, as TRL's trainers take them;
+where prompts are conversations there are these alone.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import polars as pl
 
@@ -17,15 +19,34 @@ def tables(names: Sequence[str], samples: pl.DataFrame, kept: pl.DataFrame, leas
     """The tables of the exports `names`; `samples` and `kept` have prompt, completion and log_weight."""
     made: Tables = {}
     if "weighted" in names:
-        made["weighted"] = samples
+        made["weighted"] = samples if _in_chat(samples) else samples.drop("messages")
     if "pairs" in names:
-        made["pairs"] = pairs(samples, least)
-        made["pairs-chat"] = _as_messages(made["pairs"], chosen="assistant", rejected="assistant")
+        found = pairs(samples, least)
+        answers = {name: pl.concat_list(_message("assistant", name)) for name in ("chosen", "rejected")}
+        made["pairs"] = found.drop("messages")
+        made["pairs-chat"] = found.with_columns(prompt=ASKED, **answers).drop("messages")
     if "sft" in names:
         made["sft"] = kept.select("prompt", "completion")
-        chat = pl.concat_list(_message("user", "prompt"), _message("assistant", "completion"))
-        made["sft-chat"] = kept.select(messages=chat)
-    return made
+        made["sft-chat"] = kept.select(messages=answered("completion"))
+    plain = ("pairs", "sft") if _in_chat(samples) else ()
+    return {name: table for name, table in made.items() if name not in plain}
+
+
+def _in_chat(samples: pl.DataFrame) -> bool:
+    """Whether the prompts are conversations."""
+    return bool(samples["messages"].is_not_null().any())
+
+
+def _message(role: str, column: str) -> pl.Expr:
+    return pl.struct(role=pl.lit(role), content=pl.col(column))
+
+
+ASKED: Final = pl.coalesce("messages", pl.concat_list(_message("user", "prompt")))
+
+
+def answered(column: str) -> pl.Expr:
+    """The prompt as messages, with `column` as the assistant's turn behind them."""
+    return pl.concat_list(ASKED, pl.concat_list(_message("assistant", column)))
 
 
 def with_weights(samples: pl.DataFrame, lam: Mapping[str, float]) -> pl.DataFrame:
@@ -40,7 +61,7 @@ def pairs(samples: pl.DataFrame, least: float) -> pl.DataFrame:
     """One preference pair per prompt: prompt, chosen, rejected, their log weights and the margin."""
     score = pl.col("log_weight")
     found = samples.group_by("prompt_id", maintain_order=True).agg(
-        pl.col("prompt").first(),
+        pl.col("prompt", "messages").first(),
         chosen=pl.col("completion").get(score.arg_max()),
         rejected=pl.col("completion").get(score.arg_min()),
         score_chosen=score.max(),
@@ -48,15 +69,3 @@ def pairs(samples: pl.DataFrame, least: float) -> pl.DataFrame:
     )
     found = found.with_columns(margin=pl.col("score_chosen") - pl.col("score_rejected")).drop("prompt_id")
     return found.filter((pl.col("margin") > 0) & (pl.col("margin") >= least))
-
-
-def _message(role: str, column: str) -> pl.Expr:
-    return pl.struct(role=pl.lit(role), content=pl.col(column))
-
-
-def _as_messages(table: pl.DataFrame, **roles: str) -> pl.DataFrame:
-    """`table` with prompt and the columns `roles` as lists of one message each."""
-    columns = {"prompt": "user", **roles}
-    return table.with_columns(
-        pl.concat_list(_message(role, name)).alias(name) for name, role in columns.items()
-    )

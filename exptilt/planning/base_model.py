@@ -1,15 +1,19 @@
 """p0 of a run: the base model, its dtype, end tokens and chat template; and a sampler it asks for instead."""
 
 from exptilt.config.settings import Config
+from exptilt.conversation import Template
 from exptilt.engines import registry
 from exptilt.engines.base import P0
+from exptilt.errors import ConfigError, StorageError
 from exptilt.models.reference import ModelRef
+from exptilt.storage import filesystem
 
 
 def p0_of(config: Config, device: str) -> P0:
     """What defines p0 in a run of `config` on `device`; ModelError where the base model cannot draw so."""
     model = registry.base_model(config.basemodel)
     ends, named = _end_tokens(model)
+    template = _template(config)
     return P0(
         model=model,
         dtype=registry.dtype_of(model, device, config.dtype),
@@ -17,11 +21,22 @@ def p0_of(config: Config, device: str) -> P0:
         top_k=config.top_k,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
-        chat=registry.chat_digest(model) if config.chat else "",
+        chat=registry.chat_digest(model, template) if config.chat else "",
+        template=template,
         ends=ends,
         named_ends=named,
         stop=config.stop,
     )
+
+
+def _template(config: Config) -> Template:
+    """How the run fills a chat template in; ConfigError where its file cannot be read."""
+    if not config.chat_template:
+        return Template("", config.options)
+    try:
+        return Template(filesystem.read_bytes(config.chat_template).decode(), config.options)
+    except (StorageError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--chat-template {config.chat_template}: {error}") from error
 
 
 def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -52,7 +52,7 @@ def prepare(config: Sweep | Palette) -> Plan:
             run=current(),
         ),
         shards=tuple(ref.samples.shard for ref, _ in scored),
-        skipped=(),
+        skipped={},
         truncated=(),
         scored=tuple(ref for ref, _ in scored),
     )

@@ -4,25 +4,24 @@ Checked in this order: storage, models' names, prompts, their lengths, and that 
 """
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from exptilt import rewards
 from exptilt.config.settings import Config, Valued
+from exptilt.conversation import Template
 from exptilt.data import prompts
 from exptilt.engines import registry
 from exptilt.engines.base import P0
-from exptilt.errors import ConfigError, ModelError
+from exptilt.errors import ModelError
 from exptilt.models import devices, reference
 from exptilt.models.reference import ModelRef
-from exptilt.planning.base_model import is_opened, other_sampler, p0_of
-from exptilt.planning.prompt_length import fit
+from exptilt.planning.base_model import other_sampler, p0_of
+from exptilt.planning.prompts import Chosen, choose, source
 from exptilt.rewards import RewardSpec
 from exptilt.run import Run, current, in_a_new_run
-from exptilt.stages.blocks import number_of
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard, rows_of
@@ -35,12 +34,13 @@ from exptilt.wording import counted
 class Plan:
     """A checked run: the recipe, its prompts in shards, and the prompts left out or cut.
 
-    `scored` holds the shards' samples and rewards where they came from a file.
+    `skipped` says why, by a prompt's index; `scored` holds the shards' samples and rewards where they came
+    from a file.
     """
 
     recipe: Recipe
     shards: tuple[ShardRef, ...]
-    skipped: tuple[int, ...]
+    skipped: dict[int, str]
     truncated: tuple[int, ...]
     scored: tuple[ScoredRef, ...] = ()
 
@@ -58,23 +58,33 @@ class Plan:
     def opening(self) -> str:
         """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
-        tilt = " + ".join(f"{number:g} × {value}" for value, number in recipe.lam.items())
+        forms = {spec.value: f" ({spec.form})" for spec in recipe.rewards if rewards.has_form(spec)}
+        terms = [f"{lam:g} × {value}{forms.get(value, '')}" for value, lam in recipe.lam.items()]
+        chat = " by the chat template" if recipe.p0 and recipe.p0.chat else ""
         prompts, samples = counted(self.n_prompts, "prompt"), counted(config.nsamples, "sample")
         shards = counted(len(self.shards), "shard")
         return (
-            f"{recipe.drawn_by}: {prompts} of {config.data} × {samples} in {shards}"
-            + (f", tilted by {tilt}" if tilt else "")
-            + self._other_sampler
+            f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
+            + (f", tilted by {' + '.join(terms)}" if terms else "")
+            + "".join(f"\nnote: {note}" for note in [*self._other_sampler, *self._templates])
         )
 
     @property
-    def _other_sampler(self) -> str:
+    def _templates(self) -> Iterator[str]:
+        """Classifiers that are given text, though their tokenizer has a chat template."""
+        for spec in self.recipe.rewards:
+            if rewards.has_form(spec) and spec.form == "text" and rewards.has_template(spec):
+                yield (
+                    f"{spec.model.name} has a chat template, and value {spec.value!r} is given text: "
+                    ":chat behind it gives it conversations"
+                )
+
+    @property
+    def _other_sampler(self) -> Iterator[str]:
         p0 = self.recipe.p0
         asked = other_sampler(p0) if p0 else ""
-        if not (p0 and asked):
-            return ""
-        asks = f"{p0.model.name} asks for {asked} (generation_config.json)"
-        return f"\nnote: {asks}, which this run does not use"
+        if p0 and asked:
+            yield f"{p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
 
 
 @in_a_new_run
@@ -85,28 +95,31 @@ def prepare(config: Config) -> Plan:
     """
     filesystem.check_writable(config.save_directory)
     names = devices.resolve(config.device)
-    p0 = p0_of(config, names[0])
+    chosen, p0 = Chosen(), p0_of(config, names[0])
+    tables, in_chat = source(config, chosen)
+    if in_chat and not p0.chat:
+        p0 = dataclasses.replace(p0, chat=registry.chat_digest(p0.model, p0.template))
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0.chat)
-    chosen, blocks, skipped, truncated, opened = _chosen(config, p0)
+        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0)
+    choose(tables, config, p0, chosen)
     recipe = Recipe(
         config=config,
-        p0=dataclasses.replace(p0, opened=opened),
+        p0=dataclasses.replace(p0, opened=chosen.opened),
         rewards=specs,
         devices=names,
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
         run=current(),
     )
-    in_each = blocks_per_shard(chosen.height, config.nsamples, len(names), config.shard_size)
-    shards = tuple(_shards(chosen, rows_of(blocks, in_each), config))
+    in_each = blocks_per_shard(chosen.rows.height, config.nsamples, len(names), config.shard_size)
+    shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
     load_rewards(specs, names[0])
     _try_out(recipe, shards)
     return Plan(
         recipe=recipe,
         shards=shards,
-        skipped=tuple(skipped),
-        truncated=tuple(truncated),
+        skipped=chosen.skipped,
+        truncated=tuple(chosen.truncated),
     )
 
 
@@ -130,7 +143,12 @@ def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
 
 
 def resolve_values(
-    values: Sequence[str], base: ModelRef, device: str, dtype: str, chat: str = ""
+    values: Sequence[str],
+    base: ModelRef,
+    device: str,
+    dtype: str,
+    p0: P0 | None = None,
+    in_chat: bool = False,
 ) -> tuple[RewardSpec, ...]:
     """The rewards of `values`.
 
@@ -139,52 +157,28 @@ def resolve_values(
         base: the base model, for perplexity and the demo's values.
         device: where they are computed.
         dtype: auto is what is fast on `device`, and float32 for small base models on a CPU.
-        chat: the digest of p0's chat template, empty without one.
+        p0: that of the run, None where texts are scored that are there.
+        in_chat: whether these are conversations.
 
     Raises:
         ModelError: a reward model is not found, or the base model's engine gives no likelihood that a value
             needs.
     """
-    own = devices.fast_dtype(device) if dtype == "auto" else dtype
-    theirs = registry.dtype_of(base, device, dtype)
-    specs = tuple(rewards.resolve(value, base, own, theirs, chat) for value in values)
+    beside = rewards.Beside(
+        base=base,
+        base_dtype=registry.dtype_of(base, device, dtype),
+        dtype=devices.fast_dtype(device) if dtype == "auto" else dtype,
+        chat=p0.chat if p0 else "",
+        template=p0.template if p0 else Template(),
+        in_chat=bool(p0.chat) if p0 else in_chat,
+    )
+    specs = tuple(rewards.resolve(value, beside) for value in values)
     for value, spec in zip(values, specs, strict=True):
         if rewards.needs_of(spec) == "base model" and not registry.capabilities(base).gives_likelihood:
             raise ModelError(
                 f"--value {value}: {spec.kind} needs the model's logits, which {base.name} does not give"
             )
     return specs
-
-
-def _chosen(config: Config, p0: P0) -> tuple[Spool, Counter[int], list[int], list[int], bool]:
-    """The prompts of a run and how many are in each block; the indices of those left out and of those cut;
-    whether p0 is `opened`."""
-    chosen, blocks, skipped, truncated, opened = Spool(), Counter[int](), list[int](), list[int](), False
-    tables = _slice(prompts.tables(config.data, config.prompt_column), config)
-    for fitted in fit(tables, p0, config.on_long_prompt):
-        chosen.append(fitted.table)
-        blocks.update(map(number_of, fitted.table["prompt_index"].to_list()))
-        skipped += fitted.skipped
-        truncated += fitted.truncated
-        opened = opened or (not p0.chat and is_opened(p0.model, fitted.table["prompt"].to_list()))
-    return chosen, blocks, skipped, truncated, opened
-
-
-def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:
-    """The prompts start..end-1."""
-    total = 0
-    for table in tables:
-        part = table[max(config.start - total, 0) : config.end and config.end - total]
-        total += table.height
-        if part.height:
-            yield part
-        if config.end is not None and total >= config.end:
-            break
-    if total <= config.start:
-        raise ConfigError(
-            f"the range --start {config.start} --end {config.end} is empty: "
-            f"{config.data} has {counted(total, 'prompt')}"
-        )
 
 
 def _shards(chosen: Spool, rows: Sequence[int], config: Config) -> Iterator[ShardRef]:

@@ -1,26 +1,29 @@
 """Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from exptilt.conversation import Prompt, prompt_of, text_of
 from exptilt.engines import registry
 from exptilt.engines.base import P0
-from exptilt.errors import ConfigError, ModelError, PromptError
+from exptilt.errors import ConfigError, ModelError, PromptError, PromptRefused
 from exptilt.storage import keys
 from exptilt.wording import counted
+
+TOO_LONG: Final = "too long"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """Prompts that fit, and the indices of those that were left out or cut."""
+    """Prompts that can be drawn from; why others were left out, by index; and the indices of those cut."""
 
     table: pl.DataFrame
-    skipped: list[int]
+    skipped: dict[int, str]
     truncated: list[int]
 
 
@@ -29,47 +32,66 @@ def fit(
 ) -> Iterator[Fitted]:
     """The prompts that leave room for max_new_tokens in the context of p0's model, table by table.
 
-    Raises PromptError for a prompt that has no tokens, and at the end for too long ones, the first named and
-    all counted, where the policy is "error", or where none is left; ModelError where no prompt could ever
-    fit. A server's prompts are not measured: it refuses a long one itself, and other policies are a
-    ConfigError.
+    Raises PromptError for a prompt that has no tokens or that the chat template refuses, and at the end for
+    too long ones, the first named and all counted, where the policy is "error", or where none is left;
+    ModelError where no prompt could ever fit. A server's prompts are not measured: it refuses a long one
+    itself, and other policies are a ConfigError.
     """
     if not registry.capabilities(p0.model).measures_prompts and policy != "error":
         raise ConfigError(f"--on-long-prompt {policy}: only the server can say how long a prompt is")
     room = _room(p0)
     if room is None:
-        yield from (Fitted(table=table, skipped=[], truncated=[]) for table in tables)
+        yield from (Fitted(table=table, skipped={}, truncated=[]) for table in tables)
         return
-    refused, kept = dict[int, int](), 0
-    for table in tables:
+    too_long, kept = dict[int, int](), 0
+    for given in tables:
+        table, refused = _templated(given, p0, policy)
         lengths = _lengths(p0, table)
         fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
         if policy == "error":
-            refused |= zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
+            too_long |= zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
         kept += fitted.table.height
-        yield fitted
-    if refused:
-        raise PromptError(_too_long(refused, room, p0))
+        yield replace(fitted, skipped={**refused, **fitted.skipped})
+    if too_long:
+        raise PromptError(_too_long(too_long, room, p0))
     if not kept:
-        raise PromptError("every prompt is too long for the model: none is left to run")
+        raise PromptError("every prompt is too long for the model, or refused by its template: none is left")
+
+
+def _templated(table: pl.DataFrame, p0: P0, policy: str) -> tuple[pl.DataFrame, dict[int, str]]:
+    """The prompts that p0's chat template takes, and why not the others: an error unless skipped."""
+    if not p0.chat:
+        return table, {}
+    refused: dict[int, str] = {}
+    for row in table.to_dicts():
+        try:
+            _tokens(p0, [prompt_of(row)])
+        except PromptRefused as error:
+            if policy != "skip":
+                raise PromptError(
+                    f"prompt {row['prompt_index']} ({row['prompt'][:60]!r}): {error}"
+                ) from error
+            refused[row["prompt_index"]] = "refused by the chat template"
+    return table.filter(~pl.col("prompt_index").is_in(list(refused))), refused
 
 
 def _lengths(p0: P0, table: pl.DataFrame) -> NDArray[np.int64]:
     """How many tokens each prompt has; PromptError for one without."""
-    lengths = np.array([len(row) for row in _tokens(p0, table["prompt"].to_list())], dtype=np.int64)
+    prompts = [prompt_of(row) for row in table.to_dicts()]
+    lengths = np.array([len(row) for row in _tokens(p0, prompts)], dtype=np.int64)
     if not lengths.all():
         raise PromptError(f"prompt {table['prompt_index'][int(lengths.argmin())]} has no tokens")
     return lengths
 
 
-def _tokens(p0: P0, texts: list[str]) -> list[list[int]]:
+def _tokens(p0: P0, prompts: list[Prompt]) -> list[list[int]]:
     """The tokens that p0's model would see of each prompt."""
     from exptilt.models.chat_template import rendered
     from exptilt.models.loading import load_tokenizer
     from exptilt.models.tokenization import encode
 
     tokenizer = load_tokenizer(p0.model)
-    seen = rendered(tokenizer, texts) if p0.chat else texts
+    seen = rendered(tokenizer, prompts, p0.template) if p0.chat else [text_of(prompt) for prompt in prompts]
     return encode(tokenizer, seen, special=not p0.chat)
 
 
@@ -102,7 +124,9 @@ def _too_long(refused: dict[int, int], room: int, p0: P0) -> str:
 def _without(table: pl.DataFrame, lengths: NDArray[np.int64], room: int) -> Fitted:
     long = pl.Series(lengths > room)
     return Fitted(
-        table=table.filter(~long), skipped=table["prompt_index"].filter(long).to_list(), truncated=[]
+        table=table.filter(~long),
+        skipped=dict.fromkeys(table["prompt_index"].filter(long).to_list(), TOO_LONG),
+        truncated=[],
     )
 
 
@@ -111,12 +135,17 @@ def _cut(table: pl.DataFrame, lengths: NDArray[np.int64], p0: P0, room: int) -> 
     texts, names = table["prompt"].to_list(), table["prompt_id"].to_list()
     long = np.flatnonzero(lengths > room).tolist()
     for i in long:
+        if table["messages"][i] is not None:
+            raise PromptError(
+                f"prompt {table['prompt_index'][i]} is a conversation, which --on-long-prompt truncate does "
+                "not cut: use skip"
+            )
         texts[i] = _tail(p0, texts[i], room)
         names[i] = keys.content_key([texts[i], names[i]])
         if not texts[i]:
             raise PromptError(f"prompt {table['prompt_index'][i]} fits into {p0.model.name} by no part of it")
     cut = table.with_columns(prompt=pl.Series(texts), prompt_id=pl.Series(names))
-    return Fitted(table=cut, skipped=[], truncated=table["prompt_index"][long].to_list())
+    return Fitted(table=cut, skipped={}, truncated=table["prompt_index"][long].to_list())
 
 
 def _tail(p0: P0, text: str, room: int) -> str:

@@ -3,11 +3,12 @@
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import polars as pl
 
 from exptilt import rewards
+from exptilt.conversation import Message, Prompt, of_dicts
 from exptilt.engines import registry
 from exptilt.engines.base import P0, Sample
 from exptilt.errors import ExptiltError, ModelError, PromptRefused, RewardError
@@ -28,6 +29,12 @@ class Case(NamedTuple):
     prompt: str
     completion: str = ""
     nll: float | None = None
+    messages: tuple[Message, ...] | None = None
+
+    @property
+    def asked(self) -> Prompt:
+        """The prompt as engines and rewards take it."""
+        return self.prompt if self.messages is None else self.messages
 
     def __str__(self) -> str:
         return f"prompt {self.prompt_index} ({self.prompt[:60]!r})"
@@ -42,13 +49,20 @@ def cases(shards: Sequence[ShardRef]) -> list[Case]:
     """Some of a run's prompts: the first of the first shard, one from the middle, the last of the last."""
     tables = [prompts_of(shard) for shard in spread(shards)]
     rows = [t.row(place, named=True) for t, place in zip(tables, (0, tables[1].height // 2, -1), strict=True)]
-    return list(dict.fromkeys(Case(row["prompt_index"], row["prompt"]) for row in rows))
+    return list(dict.fromkeys(_case(row) for row in rows))
 
 
 def drawn_cases(drawn: Sequence[pl.DataFrame]) -> list[Case]:
     """The first and the last of samples that are there, table by table, as cases."""
-    there = [table.select(Case._fields) for table in drawn if table.height]
-    return list(dict.fromkeys(Case(*table.row(place)) for table in there for place in (0, -1)))
+    rows = [table.row(place, named=True) for table in drawn if table.height for place in (0, -1)]
+    return list(
+        dict.fromkeys(_case(row)._replace(completion=row["completion"], nll=row["nll"]) for row in rows)
+    )
+
+
+def _case(row: dict[str, Any]) -> Case:
+    messages = row["messages"] if row["messages"] is None else of_dicts(row["messages"])
+    return Case(row["prompt_index"], row["prompt"], messages=messages)
 
 
 def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> list[Case]:
@@ -61,7 +75,7 @@ def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> lis
 
     def draw(case: Case) -> Sample:
         seeds = keys.seeds_for(0, [case.prompt], 0, 1)
-        return registry.load(short, device).draw([case.prompt], seeds, batch_size)[0][0]
+        return registry.load(short, device).draw([case.asked], seeds, batch_size)[0][0]
 
     sample = _first(tried, draw, f"base model {p0.model.name!r}", ModelError)
     return [case._replace(completion=sample.completion, nll=sample.nll) for case in tried] if sample else []
@@ -72,7 +86,7 @@ def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case])
     for spec in specs:
 
         def score(case: Case, spec: RewardSpec = spec) -> rewards.Scored:
-            return rewards.load(spec, device).score([case.prompt], [case.completion], [case.nll])
+            return rewards.load(spec, device).score([case.asked], [case.completion], [case.nll])
 
         _first(tried, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
 

@@ -9,7 +9,7 @@ from exptilt.wording import counted
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
 ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
 WHAT = {
-    "records": "what was kept: prompt, generated, and the numbers of each",
+    "records": "what was kept: prompt, completion, both as one text or as messages, and the numbers of each",
     "weighted": "every sample with log_weight = Σ λ r and its weight, normalised per prompt",
     "pairs": "per prompt the samples of largest and smallest log weight, margin = their difference",
     "pairs-chat": "the same as messages",

@@ -90,7 +90,7 @@ class Summary:
     score_seconds: float = 0.0
     shards: int = 0
     reused: dict[str, int] = field(default_factory=dict)
-    skipped: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
     truncated: int = 0
     missing: list[MissingPrompt] = field(default_factory=list)
     rescored: int = 0
@@ -136,8 +136,9 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         rows += _quality(summary.quality, summary.n)
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
     rows += [("left out", str(prompt)) for prompt in summary.missing]
-    left = [(summary.skipped, "skipped"), (summary.truncated, "cut")]
-    rows += [("too long", f"{counted(count, 'prompt')} {what}") for count, what in left if count]
+    rows += [("left out", f"{counted(count, 'prompt')}: {why}") for why, count in summary.skipped.items()]
+    if summary.truncated:
+        rows.append(("too long", f"{counted(summary.truncated, 'prompt')} cut"))
     rows += [("too long", f"{counted(n, 'text')} cut for {value}") for value, n in summary.cut.items() if n]
     if summary.retries:
         rows.append(("storage", counted(summary.retries, "retry", "retries")))

@@ -1,16 +1,19 @@
 """How completions are scored: one file per kind of reward, all with the contract of base."""
 
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
-from exptilt.rewards.catalogue import check_name, column_of, expand, resolve
-from exptilt.rewards.registry import load, needs_of
+from exptilt.rewards.catalogue import Beside, check_name, column_of, expand, has_template, resolve
+from exptilt.rewards.registry import has_form, load, needs_of
 
 __all__ = [
+    "Beside",
     "RewardSpec",
     "Rewards",
     "Scored",
     "check_name",
     "column_of",
     "expand",
+    "has_form",
+    "has_template",
     "load",
     "needs_of",
     "resolve",

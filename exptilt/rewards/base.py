@@ -10,33 +10,39 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exptilt.conversation import PLAIN, Prompt, Template
 from exptilt.models.reference import ModelRef
 
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
 Needs = Literal["checkpoint", "base model", "rules", "code", "file"]
 Transform = Literal["logit", "prob", "logprob"]
+Form = Literal["text", "pair", "chat", "completion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardSpec:
     """What defines a reward.
 
-    `value` is its column, `kind` a name in registry.KINDS; `pair` puts the text as a conversation; `label` is
-    the number or name of a classifier's label ("" for the usual one), or a function's name; `transform` turns
-    its logit into a probability or the log of one, that of a label by itself where the model is
-    `multi_label`; `dtype` is the type that the model computes in; `chat` is p0's, for perplexity.
+    `value` is its column, `kind` a name in registry.KINDS; `form` is how a classifier sees a sample:
+    `text`, prompt + completion; `pair`, two segments; `chat`, the conversation by the classifier's own
+    template, whose digest is `form_template`; `completion` alone; `label` is the number or name of a
+    classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
+    probability or the log of one, that of a label by itself where the model is `multi_label`; `dtype` is the
+    type that the model computes in; `chat` and `template` are p0's, for perplexity.
     """
 
     value: str
     kind: str
     model: ModelRef
-    pair: bool = False
+    form: Form = "text"
+    form_template: str = ""
     label: str = ""
     transform: Transform = "logit"
     multi_label: bool = False
     dtype: str = "float32"
     chat: str = ""
+    template: Template = PLAIN
     opened: bool = False
 
     @property
@@ -45,7 +51,9 @@ class RewardSpec:
         return {
             **self.model.identity,
             "kind": self.kind,
-            "pair": self.pair,
+            "pair": self.form == "pair",
+            **({"form": self.form} if self.form in ("chat", "completion") else {}),
+            **({"form_template": self.form_template} if self.form_template else {}),
             "label": self.label,
             "transform": self.transform,
             "dtype": self.dtype,
@@ -74,9 +82,12 @@ class Reward(Protocol):
     """Scores samples of one value."""
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
+        self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
-        """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known."""
+        """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known.
+
+        What takes texts sees a conversation as a transcript (see exptilt.conversation).
+        """
         ...
 
 

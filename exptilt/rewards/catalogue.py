@@ -1,6 +1,7 @@
 """Which reward a value's name means: the catalogue, the user's own models, files and packages.
 
-A value is written [NAME=]SOURCE[#LABEL][:prob|:logprob]. SOURCE is a name of the catalogue, a
+A value is written [NAME=]SOURCE[#LABEL][:prob|:logprob][:text|:pair|:chat|:completion], the last how the
+model sees a sample. SOURCE is a name of the catalogue, a
 FILE.py:function, a name that an installed package registers in the entry point group
 exptilt.rewards, or, with NAME=, a sequence classifier as a Hub id or a local folder.
 """
@@ -8,22 +9,24 @@ exptilt.rewards, or, with NAME=, a sequence classifier as a Hub id or a local fo
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, cast
 
 from exptilt import demo
-from exptilt.errors import ConfigError
+from exptilt.conversation import PLAIN, Template
+from exptilt.errors import ConfigError, ModelError
 from exptilt.models import reference
 from exptilt.models.reference import ModelRef
 from exptilt.rewards import labels
-from exptilt.rewards.base import RewardSpec, Transform
+from exptilt.rewards.base import Form, RewardSpec, Transform
 from exptilt.rewards.registry import KINDS
 
 GROUP: Final = "exptilt.rewards"
 VALUE: Final = re.compile(
     r"(?:(?P<name>[\w.-]+)=)?(?P<source>[^=#]+?)(?:#(?P<label>[^:#]+))?(?::(?P<transform>prob|logprob))?"
+    r"(?::(?P<form>text|pair|chat|completion))?"
 )
 FUNCTION: Final = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)")
 COLUMNS: Final = frozenset(
@@ -38,15 +41,15 @@ class Entry:
 
     kind: str
     source: str = ""
-    pair: bool = False
+    form: Form = "text"
     label: str = ""
 
 
 CATALOGUE: Final[dict[str, Entry]] = {
     "humor": Entry(kind="classifier", source="mohameddhiab/humor-no-humor", label="1"),
     "positive": Entry(kind="classifier", source="lvwerra/distilbert-imdb", label="1"),
-    "gpt2-helpful": Entry(kind="classifier", source="Ray2333/gpt2-large-helpful-reward_model", pair=True),
-    "gpt2-harmless": Entry(kind="classifier", source="Ray2333/gpt2-large-harmless-reward_model", pair=True),
+    "gpt2-helpful": Entry(kind="classifier", source="Ray2333/gpt2-large-helpful-reward_model", form="pair"),
+    "gpt2-harmless": Entry(kind="classifier", source="Ray2333/gpt2-large-harmless-reward_model", form="pair"),
     "harmless": Entry(kind="classifier", source="OpenAssistant/reward-model-deberta-v3-large-v2"),
     "coherence": Entry(kind="coherence", source="princeton-nlp/sup-simcse-bert-base-uncased"),
     **{name: Entry(kind=name) for name, kind in KINDS.items() if kind.needs in ("rules", "base model")},
@@ -54,7 +57,8 @@ CATALOGUE: Final[dict[str, Entry]] = {
 ALL: Final = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence", "perplexity")
 KNOWN: Final = (
     f"{', '.join(CATALOGUE)}, FILE.py:function, NAME=MODEL (a Hub id or a local folder), "
-    f"and all; each classifier also with #LABEL, :prob or :logprob behind it"
+    "and all; each classifier also with #LABEL, :prob or :logprob, "
+    "and :text, :pair, :chat or :completion behind it"
 )
 
 
@@ -66,6 +70,7 @@ class Asked:
     source: str
     label: str
     transform: Transform
+    form: Form | None = None
 
     @property
     def column(self) -> str:
@@ -73,7 +78,8 @@ class Asked:
         function = FUNCTION.fullmatch(self.source)
         plain = self.name or (function["function"] if function else self.source)
         shown = "" if self.name or not self.label else f"#{self.label}"
-        return plain + shown + ("" if self.transform == "logit" else f":{self.transform}")
+        transform = "" if self.transform == "logit" else f":{self.transform}"
+        return plain + shown + transform + (f":{self.form}" if self.form and not self.name else "")
 
 
 def parse(value: str) -> Asked:
@@ -83,7 +89,11 @@ def parse(value: str) -> Asked:
         raise ConfigError(f"unknown value {value!r}: known are {KNOWN}")
     transform = cast(Transform, found["transform"] or "logit")
     return Asked(
-        name=found["name"] or "", source=found["source"], label=found["label"] or "", transform=transform
+        name=found["name"] or "",
+        source=found["source"],
+        label=found["label"] or "",
+        transform=transform,
+        form=cast(Form | None, found["form"]),
     )
 
 
@@ -99,8 +109,10 @@ def check_name(value: str) -> None:
     has_labels = KINDS[entry.kind].has_labels if entry else _is_model(asked)
     if not has_labels:
         _check_source(value, asked.source)
-    if not has_labels and (asked.label or asked.transform != "logit"):
-        raise ConfigError(f"--value {value}: #LABEL, :prob and :logprob are for classifiers")
+    if not has_labels and (asked.label or asked.transform != "logit" or asked.form):
+        raise ConfigError(
+            f"--value {value}: #LABEL, :prob, :logprob and :{asked.form or 'chat'} are for classifiers"
+        )
     if asked.column in COLUMNS:
         raise ConfigError(f"--value {value}: the tables have a column {asked.column!r} already")
 
@@ -130,11 +142,28 @@ def expand(values: Sequence[str], basemodel: str, data: str) -> list[str]:
     return ["positive" if v == "humor" and data == "Imdb" else v for v in ALL]
 
 
-def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str, chat: str = "") -> RewardSpec:
-    """The reward that `value` means beside base model `base`; ModelError where there is no such model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a value stands beside in a run.
 
-    Reward models compute in `dtype`, the base model, where a value needs it, in `base_dtype`; `chat` is p0's.
+    Attributes:
+        base: the base model, which computes in `base_dtype` where a value needs it.
+        dtype: what reward models compute in.
+        chat: the digest of the template by which p0 renders prompts, "" where these are texts.
+        template: how p0 fills it in.
+        in_chat: whether the prompts are conversations.
     """
+
+    base: ModelRef
+    base_dtype: str
+    dtype: str
+    chat: str = ""
+    template: Template = PLAIN
+    in_chat: bool = False
+
+
+def resolve(value: str, beside: Beside) -> RewardSpec:
+    """The reward that `value` means in a run; ModelError where there is no such model."""
     asked = parse(value)
     if FUNCTION.fullmatch(asked.source) or _plugin(asked.source):
         name = asked.source.rpartition(":")[2]
@@ -142,31 +171,63 @@ def resolve(value: str, base: ModelRef, dtype: str, base_dtype: str, chat: str =
     entry = CATALOGUE.get(asked.source, Entry(kind="classifier", source=asked.source))
     kind = KINDS[entry.kind]
     if kind.needs == "base model":
-        return RewardSpec(value=asked.column, kind=entry.kind, model=base, dtype=base_dtype, chat=chat)
+        return RewardSpec(
+            value=asked.column,
+            kind=entry.kind,
+            model=beside.base,
+            dtype=beside.base_dtype,
+            chat=beside.chat,
+            template=beside.template,
+        )
     if kind.needs == "rules":
         rules = ModelRef(name=entry.kind, source=entry.kind, revision=kind.version)
         return RewardSpec(value=asked.column, kind=entry.kind, model=rules)
-    return _with_model(asked, entry, base, dtype)
+    return _with_model(asked, entry, beside)
 
 
-def _with_model(asked: Asked, entry: Entry, base: ModelRef, dtype: str) -> RewardSpec:
-    of_demo = base.name == "demo" and asked.source in demo.REWARDS
+def _with_model(asked: Asked, entry: Entry, beside: Beside) -> RewardSpec:
+    of_demo = beside.base.name == "demo" and asked.source in demo.REWARDS
     source = str(demo.REWARDS[asked.source]) if of_demo else entry.source
     role = f"value {asked.column!r}: model"
     spec = RewardSpec(
         value=asked.column,
         kind=entry.kind,
         model=reference.resolve(asked.source if of_demo else source, source, role),
-        pair=entry.pair,
+        form=entry.form,
         label=asked.label or entry.label,
         transform=asked.transform,
-        dtype="float32" if of_demo else dtype,
+        dtype="float32" if of_demo else beside.dtype,
     )
     if not KINDS[spec.kind].has_labels:
         return spec
     from exptilt.models.loading import config_of
 
-    return labels.checked(spec, config_of(spec.model, role))
+    spec = labels.checked(spec, config_of(spec.model, role))
+    is_own = asked.source not in CATALOGUE
+    return _formed(
+        spec, asked.form or ("chat" if is_own and beside.in_chat and has_template(spec) else entry.form)
+    )
+
+
+def has_template(spec: RewardSpec) -> bool:
+    """Whether the tokenizer of a classifier has a chat template."""
+    from exptilt.models.loading import load_tokenizer
+
+    return KINDS[spec.kind].has_labels and bool(load_tokenizer(spec.model).chat_template)
+
+
+def _formed(spec: RewardSpec, form: Form) -> RewardSpec:
+    """`spec` in that form; ModelError where it is chat and the model has no template."""
+    if form != "chat":
+        return replace(spec, form=form)
+    from exptilt.models import chat_template
+
+    if not has_template(spec):
+        raise ModelError(
+            f"value {spec.value!r}: the tokenizer of {spec.model.name!r} has no chat template: "
+            "use :text or :pair"
+        )
+    return replace(spec, form=form, form_template=chat_template.digest(spec.model))
 
 
 def _code(asked: Asked) -> ModelRef:

@@ -12,6 +12,7 @@ import torch
 from scipy.special import log_expit, log_softmax
 from transformers import AutoModelForSequenceClassification
 
+from exptilt.conversation import Conversation, Message, Prompt, text_of, turns
 from exptilt.data.texts import texts_of
 from exptilt.errors import ModelError
 from exptilt.models.batching import Budget, in_batches
@@ -21,12 +22,13 @@ from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import refuse_unknown
 from exptilt.once import once
 from exptilt.rewards import labels
-from exptilt.rewards.base import CONVERSATION, Rewards, RewardSpec, Scored
+from exptilt.rewards.base import CONVERSATION, Form, Rewards, RewardSpec, Scored
 from exptilt.rewards.encoding import TRIED, Encoded, Numbers, Text, Texts, agrees
 from exptilt.rewards.prefix_sharing import last_logits
 
 TOKENS_AT_ONCE: Final = {"cpu": 2**10, "cuda": 2**17}  # on a CPU, what its caches hold
-Way = Callable[[list[Encoded], Sequence[str]], Numbers]
+Seen = Text | Conversation
+Way = Callable[[list[Encoded], Sequence[Prompt]], Numbers]
 KEPT: Final = 16  # sets of logits that values of one model may share
 
 
@@ -36,14 +38,14 @@ class ClassifierReward:
     def __init__(self, spec: RewardSpec, device: str) -> None:
         self.spec = spec
         try:
-            self.classifier = classifier(spec.model, spec.pair, spec.dtype, device)
+            self.classifier = classifier(spec.model, spec.form, spec.dtype, device)
         except ModelError as error:
             raise ModelError(f"value {spec.value!r}: {error}") from error
         config = self.classifier.model.config
         self.label, self.is_multi_label = labels.number(spec, config), labels.is_multi_label(spec, config)
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
+        self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward."""
         logits, cut = self.classifier.logits(prompts, completions)
@@ -59,9 +61,9 @@ def _model(ref: ModelRef, dtype: str, device: str) -> Any:
 
 
 @once
-def classifier(model: ModelRef, pair: bool, dtype: str, device: str) -> "Classifier":
+def classifier(model: ModelRef, form: Form, dtype: str, device: str) -> "Classifier":
     """The classifier, made once per process; values that share it share its forward passes."""
-    return Classifier(model, pair, dtype, device)
+    return Classifier(model, form, dtype, device)
 
 
 class Classifier:
@@ -70,17 +72,17 @@ class Classifier:
     `way` computes them, the fastest that gives each text's own numbers.
     """
 
-    def __init__(self, ref: ModelRef, pair: bool, dtype: str, device: str) -> None:
-        self.pair, self.device = pair, device
+    def __init__(self, ref: ModelRef, form: Form, dtype: str, device: str) -> None:
+        self.form, self.device = form, device
         self.model = _model(ref, dtype, device)
         self.texts = Texts(own_tokenizer(ref, truncation_side="left"), self.model.config)
         self.budget = Budget(TOKENS_AT_ONCE[torch.device(device).type], device)
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Rewards, int]]()
         self.way = self._exact_way()
 
-    def logits(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Rewards, int]:
-        """Logits [S, labels] of S texts, and how many texts were cut."""
-        texts = self._texts(prompts, completions)
+    def logits(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> tuple[Rewards, int]:
+        """Logits [S, labels] of S samples, and how many were cut."""
+        texts = self._seen(prompts, completions)
         key = hashlib.blake2b(repr(texts).encode()).hexdigest()
         with self.lock:
             if key not in self.kept:
@@ -89,16 +91,23 @@ class Classifier:
                 self.kept.popitem(last=False)
             return self.kept[key]
 
-    def _texts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Text]:
-        if not self.pair:
-            return [(text,) for text in texts_of(prompts, completions)]
+    def _seen(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Seen]:
+        """What the model sees of each sample, by its form."""
         before, after = CONVERSATION
-        pairs = zip(prompts, completions, strict=True)
-        return [(f"{before}{prompt}{after}", completion.strip()) for prompt, completion in pairs]
+        pairs = list(zip(prompts, completions, strict=True))
+        match self.form:
+            case "text":
+                return [(text,) for text in texts_of(prompts, completions)]
+            case "pair":
+                return [(f"{before}{text_of(x)}{after}", y.strip()) for x, y in pairs]
+            case "completion":
+                return [(y,) for y in completions]
+        return [(*turns(x), Message("assistant", y)) for x, y in pairs]
 
     @torch.inference_mode()
-    def _compute(self, texts: list[Text], prompts: Sequence[str]) -> tuple[Rewards, int]:
-        encoded, cut = self.texts.encode(texts)
+    def _compute(self, texts: list[Seen], prompts: Sequence[Prompt]) -> tuple[Rewards, int]:
+        encode: Any = self.texts.encode_conversations if self.form == "chat" else self.texts.encode
+        encoded, cut = encode(texts)
         refuse_unknown(self.model, [row["input_ids"] for row in encoded])
         rows = self.way(encoded, prompts)
         return np.array(rows, dtype=np.float64).reshape(len(texts), -1), cut
@@ -116,14 +125,14 @@ class Classifier:
                 return way
         return self._alone
 
-    def _beginnings_once(self, rows: list[Encoded], prompts: Sequence[str]) -> Numbers:
+    def _beginnings_once(self, rows: list[Encoded], prompts: Sequence[Prompt]) -> Numbers:
         return last_logits(self.model, [row["input_ids"] for row in rows], prompts, self.budget)
 
-    def _padded(self, rows: list[Encoded], prompts: Sequence[str]) -> Numbers:
+    def _padded(self, rows: list[Encoded], prompts: Sequence[Prompt]) -> Numbers:
         lengths = [len(row["input_ids"]) for row in rows]
         return in_batches(lengths, self.budget, lambda at: self._forward([rows[i] for i in at]))
 
-    def _alone(self, rows: list[Encoded], prompts: Sequence[str]) -> Numbers:
+    def _alone(self, rows: list[Encoded], prompts: Sequence[Prompt]) -> Numbers:
         return in_batches(
             [1] * len(rows), Budget(1, self.device), lambda at: self._forward([rows[i] for i in at])
         )

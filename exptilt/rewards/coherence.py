@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
+from exptilt.conversation import Prompt, text_of
 from exptilt.errors import ModelError
 from exptilt.models.batching import Budget, in_batches
 from exptilt.models.forward import accepted
@@ -33,15 +34,15 @@ class CoherenceReward:
             self.budget = Budget(1, device)  # every text alone
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
+        self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward."""
-        ends = [y.strip() for y in completions]
-        places = {text: i for i, text in enumerate(dict.fromkeys([*prompts, *ends]))}
+        starts, ends = [text_of(x) for x in prompts], [y.strip() for y in completions]
+        places = {text: i for i, text in enumerate(dict.fromkeys([*starts, *ends]))}
         with self.lock:
             vectors, cut = self._embed(list(places))
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        first, second = (units[[places[text] for text in side]] for side in (prompts, ends))
+        first, second = (units[[places[text] for text in side]] for side in (starts, ends))
         return Scored(np.asarray((first * second).sum(axis=1), dtype=np.float64), cut=cut)
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ import numpy as np
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
+from exptilt.conversation import Prompt
 from exptilt.data.texts import texts_of
 from exptilt.rewards.base import RewardSpec, Scored
 
@@ -29,7 +30,7 @@ class DiversityReward:
         self.spec = spec
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
+        self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward."""
         numbers = [diversity(text) for text in texts_of(prompts, completions)]

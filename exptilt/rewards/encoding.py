@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exptilt.conversation import Conversation, as_dicts
+from exptilt.errors import RewardError
 from exptilt.models.memory import is_exhausted
 from exptilt.models.tokenization import positions
 
@@ -42,6 +44,28 @@ class Texts:
             rows[i] = self._cut(texts[i])
         return rows, len(long)
 
+    def encode_conversations(self, conversations: Sequence[Conversation]) -> tuple[list[Encoded], int]:
+        """The tokens of each conversation by the tokenizer's template, and how many lost turns.
+
+        One that is too long loses its oldest turns, a user's with its answer, but never a system turn.
+
+        Raises:
+            RewardError: it is too long with its last turns alone.
+        """
+        rows, cut = [], 0
+        for conversation in conversations:
+            row, left = self._templated(conversation), conversation
+            while len(row["input_ids"]) > self.most:
+                left = _without_oldest(left)
+                row = self._templated(left)
+            cut += left != conversation
+            rows.append(row)
+        return rows, cut
+
+    def _templated(self, conversation: Conversation) -> Encoded:
+        encoded = self.tokenizer.apply_chat_template(as_dicts(conversation), tokenize=True, return_dict=True)
+        return {name: list(encoded[name]) for name in encoded}
+
     def _cut(self, text: Text) -> Encoded:
         how: dict[str, Any] = {"max_length": self.most, "verbose": False}
         if len(text) == 1:
@@ -62,6 +86,18 @@ class Texts:
             )
             for name in rows[0]
         }
+
+
+def _without_oldest(conversation: Conversation) -> Conversation:
+    """A conversation without its first user's turn and what answers it; RewardError if it has no other."""
+    system = conversation[: conversation[0].role == "system"]
+    users = [place for place, message in enumerate(conversation) if message.role == "user"]
+    if len(users) < 2:
+        raise RewardError(
+            f"the last turns of the conversation that ends {conversation[-1].content[-60:]!r} are more than "
+            "the reward model takes"
+        )
+    return (*system, *conversation[users[1] :])
 
 
 def agrees(found: Callable[[], Numbers], expected: Numbers, dtype: torch.dtype) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from exptilt.conversation import Prompt, text_of
 from exptilt.errors import RewardError
 from exptilt.rewards.base import RewardSpec, Scored
 from exptilt.wording import counted
@@ -26,10 +27,10 @@ class FunctionReward:
         self.function = _load(spec)
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
+        self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward. Refuses a wrong count or what is not a number, by the value's name."""
-        said = self.function(list(prompts), list(completions))
+        said = self.function([text_of(prompt) for prompt in prompts], list(completions))
         try:
             rewards = np.asarray(said)
             numbers = rewards.astype(np.float64, casting="same_kind" if rewards.size else "unsafe")

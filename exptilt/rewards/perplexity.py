@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exptilt.conversation import Prompt
 from exptilt.data.texts import texts_of
 from exptilt.errors import RewardError
 from exptilt.rewards.base import RewardSpec, Scored
@@ -25,7 +26,7 @@ class PerplexityReward:
         self.spec, self.device = spec, device
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], nlls: Sequence[float | None]
+        self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward."""
         missing = [i for i, nll in enumerate(nlls) if nll is None]
@@ -39,7 +40,7 @@ class PerplexityReward:
         cut = sum(own.cut for own in forward)
         return Scored(-np.array(found, dtype=np.float64), cut=cut, recomputed=len(missing))
 
-    def _forward(self, prompts: list[str], completions: list[str]) -> list["TextNLL"]:
+    def _forward(self, prompts: list[Prompt], completions: list[str]) -> list["TextNLL"]:
         if not prompts:
             return []
         from exptilt.models.causality import check_continues, words_of
@@ -50,5 +51,5 @@ class PerplexityReward:
         model, chat = causal_model(self.spec.model, self.device, self.spec.dtype), bool(self.spec.chat)
         tokenizer = load_tokenizer(self.spec.model)
         check_continues(model, words_of(tokenizer, model), self.device)
-        starts = rendered(tokenizer, prompts) if chat else prompts
+        starts = rendered(tokenizer, prompts, self.spec.template) if chat else prompts
         return text_nll(model, tokenizer, texts_of(starts, completions), self.device, special=not chat)

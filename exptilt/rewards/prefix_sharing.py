@@ -5,7 +5,7 @@ their own attend to that cache. The numbers are those of each text alone.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -21,7 +21,7 @@ Rows = Sequence[list[int]]
 Alike = tuple[list[int], int]  # places of rows that begin alike, and how many tokens they share
 
 
-def last_logits(model: Any, rows: Rows, keys: Sequence[str], budget: Budget) -> list[list[float]]:
+def last_logits(model: Any, rows: Rows, keys: Sequence[Hashable], budget: Budget) -> list[list[float]]:
     """Logits [S][labels] of S token rows; rows of equal key (those of one prompt) may begin alike."""
     sets = _together(keys)
     lengths = [shared_length([rows[i] for i in places]) for places in sets]
@@ -53,9 +53,9 @@ def _shared(model: Any, rows: Rows, alike: list[Alike], budget: Budget) -> Itera
     return itertools.chain.from_iterable(found)
 
 
-def _together(keys: Sequence[str]) -> list[list[int]]:
+def _together(keys: Sequence[Hashable]) -> list[list[int]]:
     """Places of equal keys."""
-    found: dict[str, list[int]] = {}
+    found: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
         found.setdefault(key, []).append(place)
     return list(found.values())

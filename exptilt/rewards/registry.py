@@ -51,6 +51,11 @@ KINDS: Final[dict[str, RewardKind]] = {
 }
 
 
+def has_form(spec: RewardSpec) -> bool:
+    """Whether the form in which a sample is given to `spec` may be chosen."""
+    return KINDS[spec.kind].has_labels
+
+
 def needs_of(spec: RewardSpec) -> Needs:
     """What makes the numbers of `spec`."""
     return KINDS[spec.kind].needs

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from exptilt.conversation import prompt_of
 from exptilt.engines import base, registry
 from exptilt.errors import StorageError
 from exptilt.models.devices import on_one_of
@@ -125,7 +126,7 @@ def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: i
     def draw(device: str) -> tuple[list[list[base.Sample]], float, dict[str, Any]]:
         engine = registry.load(p0, device)
         began = time.perf_counter()
-        found = engine.draw([row["prompt"] for row in prompts], seeds, recipe.batch_size)
+        found = engine.draw([prompt_of(row) for row in prompts], seeds, recipe.batch_size)
         return found, time.perf_counter() - began, dict(engine.notes)
 
     drawn, seconds, notes = on_one_of(recipe.devices, "draw", 1, draw)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from exptilt import rewards
+from exptilt.conversation import prompt_of
 from exptilt.errors import RewardError
 from exptilt.models.devices import on_one_of
 from exptilt.rewards import RewardSpec
@@ -58,7 +59,7 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     lacking = [(part, path) for part, path in both if pool.find(path) is None]
     if not lacking:
         return paths, True
-    prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index")
+    prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index", "messages")
     for part, path in lacking:
         pool.compute_once(path, partial(_reward, workspace, prompts, part, spec))
     return paths, False
@@ -100,7 +101,8 @@ def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Sc
 
     def work(part: Sequence[str]) -> rewards.Scored:
         rows = of(part)
-        return reward.score(*(rows[c].to_list() for c in ("prompt", "completion", "nll")))
+        prompts = [prompt_of(row) for row in rows.select("prompt", "messages").to_dicts()]
+        return reward.score(prompts, rows["completion"].to_list(), rows["nll"].to_list())
 
     made, failed = failures.narrowed(prompt_ids, work)
     if failed:

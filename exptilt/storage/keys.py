@@ -6,10 +6,14 @@ Python's own hash() changes with every process, so nothing here uses it.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from exptilt.conversation import Prompt, as_dicts
+
+P = TypeVar("P", bound=Prompt)
 
 KEY_BYTES = 16
 BLOCK = 10_000  # prompts that are held as Python objects at a time
@@ -21,20 +25,20 @@ def content_key(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
 
 
-def prompt_id(prompt: str, repetition: int = 0) -> str:
-    """The id of a text; its k-th repetition in a source has another."""
-    return content_key([prompt, repetition])
+def prompt_id(prompt: Prompt, repetition: int = 0) -> str:
+    """The id of a text, or of a conversation's messages; its k-th repetition in a source has another."""
+    return content_key([prompt if isinstance(prompt, str) else as_dicts(prompt), repetition])
 
 
-def with_ids(blocks: Iterable[list[str]]) -> Iterator[tuple[list[str], list[str]]]:
-    """Blocks of prompts with their ids; the k-th repetition of a text gets an id (and draws) of its own."""
+def with_ids(blocks: Iterable[list[P]]) -> Iterator[tuple[list[P], list[str]]]:
+    """Blocks of prompts with their ids; the k-th repetition of one gets an id (and draws) of its own."""
     seen = Seen()
-    for texts in blocks:
-        found = [prompt_id(text) for text in texts]
+    for prompts in blocks:
+        found = [prompt_id(prompt) for prompt in prompts]
         _, repetitions = seen.enter(found)
         for i in np.flatnonzero(repetitions):
-            found[i] = prompt_id(texts[i], int(repetitions[i]))
-        yield texts, found
+            found[i] = prompt_id(prompts[i], int(repetitions[i]))
+        yield prompts, found
 
 
 class Seen:

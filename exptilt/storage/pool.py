@@ -104,7 +104,7 @@ def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
 
 def keep(root: str, stage: str, name: str, table: pl.DataFrame, meta: dict[str, Any]) -> str:
     """The path of an entry that holds `table` alone, under its content; written if it is not there."""
-    path = place(root, stage, keys.content_key(table.to_dict(as_series=False)))
+    path = place(root, stage, keys.content_key(schemas.in_key(table).to_dict(as_series=False)))
     if find(path) is None:
         put(path, {name: table}, meta)
     return path

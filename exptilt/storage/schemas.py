@@ -10,12 +10,15 @@ import polars as pl
 
 from exptilt.errors import StorageError
 
+MESSAGES: Final = pl.List(pl.Struct({"role": pl.String(), "content": pl.String()}))
 PROMPTS: Final = pl.Schema(
     {
         "prompt_id": pl.String(),
         "prompt_index": pl.Int64(),
         "prompt": pl.String(),
         "source": pl.String(),
+        "messages": MESSAGES,  # of a conversation, whose `prompt` is the text that people read
+        "reference": pl.String(),  # the data set's own answer
     }
 )
 SAMPLES: Final = pl.Schema(
@@ -96,8 +99,9 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "explored": EXPLORED,
 }
 NULLABLE: Final = frozenset(
-    {"logprob", "nll", "n_tokens", "finish_reason", "seed"}
+    {"logprob", "nll", "n_tokens", "finish_reason", "seed", "messages", "reference"}
 )  # null in imported texts, too
+LATER: Final = ("messages", "reference")  # where all are null, no content key knows of them
 
 
 def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
@@ -109,6 +113,12 @@ def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
     nulls = [pl.lit(None, dtype=TABLES[name][column]).alias(column) for column in lacking]
     whole = table.with_columns(nulls)
     return whole.select(sorted(whole.columns, key=[*TABLES[name], *table.columns].index))
+
+
+def in_key(table: pl.DataFrame) -> pl.DataFrame:
+    """`table` as a content key knows it: without columns that came later and hold nothing."""
+    empty = [column for column in LATER if column in table.columns and table[column].is_null().all()]
+    return table.drop(empty)
 
 
 def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exptilt.conversation import Prompt, text_of
 from exptilt.data.texts import texts_of
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.huggingface.decoding import Rows, decode, decode_plainly
@@ -44,9 +45,12 @@ class TransformersEngine:
         self.memory, self.most = free_bytes(device), math.inf
 
     @torch.inference_mode()
-    def draw(self, prompts: Sequence[str], seeds: NDArray[np.int64], batch_size: int) -> list[list[Sample]]:
+    def draw(
+        self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
+    ) -> list[list[Sample]]:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
-        texts = rendered(self.tokenizer, prompts) if self.p0.chat else list(prompts)
+        chat, template = bool(self.p0.chat), self.p0.template
+        texts = rendered(self.tokenizer, prompts, template) if chat else [text_of(p) for p in prompts]
         ids = encode(self.tokenizer, texts, special=not self.p0.chat)
         refuse_unknown(self.model, ids)
         found: list[list[Sample]] = [[] for _ in texts]
@@ -111,10 +115,10 @@ class TransformersEngine:
                 return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared")
             return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain")
 
-    def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[str]) -> None:
+    def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[Prompt]) -> None:
         """Raise LogitsError for the first row whose logits were not finite, at `places` of the prompts."""
         for row in (rows.logprob.isnan() | rows.raw.isnan()).nonzero()[:1, 0].tolist():
-            raise not_finite(self.model, prompts[places[row]], places[row])
+            raise not_finite(self.model, text_of(prompts[places[row]]), places[row])
 
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
         """The rows as samples."""

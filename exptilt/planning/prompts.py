@@ -1,0 +1,86 @@
+"""The prompts of a run: those of its range that can be drawn from, and which ones cannot."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import polars as pl
+
+from exptilt.config.settings import Config
+from exptilt.data import prompts
+from exptilt.engines.base import P0
+from exptilt.errors import ConfigError
+from exptilt.planning.base_model import is_opened
+from exptilt.planning.prompt_length import fit
+from exptilt.stages.blocks import number_of
+from exptilt.storage.spooled_tables import Spool
+from exptilt.wording import counted
+
+
+@dataclass(slots=True)
+class Chosen:
+    """The prompts of a run.
+
+    Attributes:
+        rows: the table of prompts.
+        blocks: how many of them each block has.
+        skipped: why a prompt is left out, by its index.
+        truncated: the indices of those that were cut.
+        opened: whether p0 leaves special tokens around them out.
+    """
+
+    rows: Spool = field(default_factory=Spool)
+    blocks: Counter[int] = field(default_factory=Counter)
+    skipped: dict[int, str] = field(default_factory=dict)
+    truncated: list[int] = field(default_factory=list)
+    opened: bool = False
+
+
+def source(config: Config, chosen: Chosen) -> tuple[Iterator[pl.DataFrame], bool]:
+    """The prompts of `config` in its range, table by table, and whether they are conversations.
+
+    Rows that are no prompt are entered in `chosen` where they may be left out. Raises ConfigError and
+    PromptError as data.prompts.tables.
+    """
+    tables = prompts.tables(
+        config.data,
+        config.prompt_column,
+        system=config.system,
+        in_chat=config.chat,
+        unusable=chosen.skipped if config.on_long_prompt == "skip" else None,
+    )
+    first = next(tables)
+    return _slice(chain([first], tables), config), first["messages"][0] is not None
+
+
+def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:
+    """The prompts start..end-1."""
+    total = 0
+    for table in tables:
+        total = int(table["prompt_index"][-1]) + 1
+        below = pl.lit(True) if config.end is None else pl.col("prompt_index") < config.end
+        part = table.filter((pl.col("prompt_index") >= config.start) & below)
+        if part.height:
+            yield part
+        if config.end is not None and total >= config.end:
+            break
+    if total <= config.start:
+        raise ConfigError(
+            f"the range --start {config.start} --end {config.end} is empty: "
+            f"{config.data} has {counted(total, 'prompt')}"
+        )
+
+
+def choose(tables: Iterator[pl.DataFrame], config: Config, p0: P0, chosen: Chosen) -> None:
+    """Enter the prompts of `tables` that p0 can be drawn from; errors as prompt_length.fit."""
+    for fitted in fit(tables, p0, config.on_long_prompt):
+        chosen.rows.append(fitted.table)
+        chosen.blocks.update(map(number_of, fitted.table["prompt_index"].to_list()))
+        chosen.skipped |= fitted.skipped
+        chosen.truncated += fitted.truncated
+        texts = fitted.table["prompt"].to_list()
+        chosen.opened = chosen.opened or (not p0.chat and is_opened(p0.model, texts))
+    last = float("inf") if config.end is None else config.end
+    inside = {index: why for index, why in chosen.skipped.items() if config.start <= index < last}
+    chosen.skipped = dict(sorted(inside.items()))
