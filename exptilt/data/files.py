@@ -75,7 +75,7 @@ def find_column(names: Iterable[str], column: str) -> str:
     """
     names = list(names)
     usual = [column, *(CONVERSATIONS if column == PROMPT else ())]
-    chosen = next((name for name in usual if name in names), None)
+    chosen: str | None = next((name for name in usual if name in names), None)
     if chosen is None:
         found = ", ".join(name if name.isprintable() else repr(name) for name in names)
         raise ConfigError(f"no column {column!r}; its columns are {found} (--prompt-column)")

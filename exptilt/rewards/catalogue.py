@@ -203,10 +203,13 @@ def _with_model(asked: Asked, entry: Entry, beside: Beside) -> RewardSpec:
     from exptilt.models.loading import config_of
 
     spec = labels.checked(spec, config_of(spec.model, role))
+    return _formed(spec, asked.form or _usual_form(spec, asked, entry, beside))
+
+
+def _usual_form(spec: RewardSpec, asked: Asked, entry: Entry, beside: Beside) -> Form:
+    """The form of a value that says none: chat for the user's own models of conversations, if they can."""
     is_own = asked.source not in CATALOGUE
-    return _formed(
-        spec, asked.form or ("chat" if is_own and beside.in_chat and has_template(spec) else entry.form)
-    )
+    return "chat" if is_own and beside.in_chat and has_template(spec) else entry.form
 
 
 def has_template(spec: RewardSpec) -> bool:
