@@ -264,9 +264,9 @@ def test_a_too_long_prompt_is_skipped_or_cut_as_asked(narrow, tmp_path, monkeypa
     monkeypatch.setattr(keys, "BLOCK", block)
     plain = ["--value", "perplexity", *narrow, "--on-long-prompt"]
     skipping = prepare(command_line(MCAligned, [*plain, "skip"]))
-    assert (skipping.n_prompts, skipping.skipped, skipping.truncated) == (2, (1,), ())
+    assert (skipping.n_prompts, skipping.skipped, skipping.truncated) == (2, {1: "too long"}, ())
     cutting = prepare(command_line(MCAligned, [*plain, "truncate"]))
-    assert (cutting.n_prompts, cutting.skipped, cutting.truncated) == (3, (), (1,))
+    assert (cutting.n_prompts, cutting.skipped, cutting.truncated) == (3, {}, (1,))
 
 
 def test_a_reward_model_that_does_not_load_is_named_before_anything_is_drawn(refused, tmp_path):

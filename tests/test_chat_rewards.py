@@ -1,4 +1,4 @@
-"""How a classifier sees a sample: as text, a pair, the completion alone, or a conversation by its template."""
+"""How a classifier sees a sample: as text, a pair, the completion alone, or a conversation by template."""
 
 import json
 from pathlib import Path

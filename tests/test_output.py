@@ -25,9 +25,12 @@ def test_records_have_the_research_codes_keys_and_names(tilted):
     assert path.parent.name == "temp"
     rows = json.loads(path.read_text())
     assert len(rows) == 60
-    assert list(rows[0]) == ["prompt", "generated", "perplexity", "bees", "length", "weight", "ess"]
+    assert list(rows[0]) == [
+        *("prompt", "completion", "generated", "perplexity"),
+        *("bees", "length", "weight", "ess"),
+    ]
     for row in rows:
-        completion = row["generated"].removeprefix(row["prompt"])
+        completion = row["completion"]
         assert row["generated"] == row["prompt"] + completion
         assert (row["bees"], row["length"]) == (float("b" in completion), len(completion))
         assert row["perplexity"] < 0
@@ -39,7 +42,7 @@ def test_an_original_run_has_its_name_and_keys(toy_original):
     summary = run(prepare(toy_original(end=None)))
     assert Path(summary.json).name == "toy-demo.json"
     rows = json.loads(Path(summary.json).read_text())
-    assert {tuple(row) for row in rows} == {("prompt", "generated", "perplexity")}
+    assert {tuple(row) for row in rows} == {("prompt", "completion", "generated", "perplexity")}
     assert len(rows) == summary.prompts
 
 
@@ -47,7 +50,7 @@ def test_the_folder_opens_with_load_dataset_and_polars(tilted, tmp_path):
     cache = str(tmp_path / "cache")
     kept = datasets.load_dataset(tilted.folder, split="train", cache_dir=cache)
     assert kept.num_rows == 60
-    assert kept.column_names[:3] == ["prompt_id", "prompt", "generated"]
+    assert kept.column_names[:4] == ["prompt_id", "prompt", "completion", "generated"]
     counts = {"prompts": 30, "samples": 960, "rewards": 1920, "draws": 60, "diagnostics": 30}
     for name, rows in counts.items():
         opened = datasets.load_dataset(tilted.folder, name, split="train", cache_dir=cache)

@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_prompts(tmp_path, monkeypatch, name):
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.integers(1, 41))
 def test_ids_do_not_depend_on_blocks_and_are_by_text_and_repetition(rows, size):
     blocks = [rows[i : i + size] for i in range(0, len(rows), size)]
-    found = [name for _, names in keys.with_ids(blocks) for name in names]
+    found = [name for _, names in keys.with_ids(blocks, str) for name in names]
     assert found == [keys.prompt_id(text, rows[:i].count(text)) for i, text in enumerate(rows)]
     assert len(set(found)) == len(rows)
 

@@ -69,14 +69,20 @@ def _is_listed(value: Any) -> bool:
 
 def _checked(value: Any) -> str:
     """`value`, if it is a text that can be a prompt."""
+    text = checked_text(value)
+    if not text.strip():
+        raise Unusable("empty")
+    return text
+
+
+def checked_text(value: Any) -> str:
+    """`value`, if it is a text; Unusable otherwise."""
     if value is None:
         raise Unusable("missing")
     if not isinstance(value, str):
         raise Unusable("not text", f"is not text but {type(value).__name__}")
     if not is_text(value):
         raise Unusable("half a character", "holds half a character (a lone surrogate)")
-    if not value.strip():
-        raise Unusable("empty")
     return value
 
 

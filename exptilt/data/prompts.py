@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, tee
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,12 +60,11 @@ def tables(
     Raises ConfigError where the source cannot be read or holds none, PromptError that names a bad prompt.
     """
     rows = _usable(data, column, system, in_chat, unusable)
-    blocks, same = tee(iter(lambda: list(islice(rows, keys.BLOCK)), []))
-    names = keys.with_ids([asked.prompt for _, asked in block] for block in same)
+    blocks = iter(lambda: list(islice(rows, keys.BLOCK)), [])
     none = True
-    for block, (_, ids) in zip(blocks, names, strict=True):
+    for block, names in keys.with_ids(blocks, lambda row: row[1].prompt):
         none = False
-        yield _table(ids, block, short_name(data))
+        yield _table(names, block, short_name(data))
     if none:
         why = f"every prompt is left out: {by_kind(unusable.values())}" if unusable else "it holds no prompts"
         raise ConfigError(f"--data {data}: {why}")

@@ -4,18 +4,24 @@ The records of one prompt are its samples, in the file's order, so a file is a p
 unknown.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import polars as pl
 
-from exptilt.data import added_columns, files
+from exptilt.conversation import Prompt, as_dicts
+from exptilt.conversation import text_of as prompt_text
+from exptilt.data import added_columns, conversations, files
+from exptilt.data.conversations import Unusable, checked_text
 from exptilt.data.json_records import Record, text_of
 from exptilt.data.parsing import is_text
 from exptilt.errors import PromptError, StorageError
-from exptilt.storage import keys
+from exptilt.storage import keys, schemas
 
+COMPLETIONS: Final = ("completion", "response")
+MESSAGES: Final = ("messages", "conversations")
+Pair = tuple[Prompt, str]
 TIDIED: Final = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 Blocks = Iterator[list[Record]]
 
@@ -30,42 +36,86 @@ def tables(
     file: str, prompt_column: str, generated_column: str, others: Iterable[str] = ()
 ) -> Iterator[tuple[list[Record], pl.DataFrame]]:
     """The records, of these columns and `others` at least, and one row for each: place (of its prompt, by
-    first appearance), prompt_id, prompt, sample_index, completion.
+    first appearance), prompt_id, prompt, messages, reference, sample_index, completion.
 
-    prompt + completion is the record's text. Where that begins with the prompt only as older decoders tidied
-    it (no space before a full stop), the prompt is taken so.
+    A record's text is prompt + completion, in the generated column; where it has none, the completion is a
+    column of its own (COMPLETIONS), or the last turn of messages. Where the text begins with the prompt only
+    as older decoders tidied it (no space before a full stop), the prompt is taken so.
     """
     seen, first = keys.Seen(), 0
-    for block in blocks(file, [*dict.fromkeys([prompt_column, generated_column, *others])]):
-        pairs = [_split(record, prompt_column, generated_column) for record in block]
-        if None in pairs:
-            at = pairs.index(None)
-            why = _fault(block[at], prompt_column, generated_column)
-            raise PromptError(f"--file {file}: record {first + at} {why}")
-        prompts, completions = zip(*filter(None, pairs), strict=True)
-        names = [keys.prompt_id(prompt) for prompt in prompts]
-        places, repetitions = seen.enter(names)
-        columns = {"place": places, "prompt_id": names, "prompt": prompts, "sample_index": repetitions}
-        yield block, pl.DataFrame({**columns, "completion": completions})
+    known = [prompt_column, generated_column, *COMPLETIONS, *MESSAGES, *others]
+    for block in blocks(file, [*dict.fromkeys(known)]):
+        pairs = [
+            _split(record, first + number, file, prompt_column, generated_column)
+            for number, record in enumerate(block)
+        ]
+        yield block, _table(pairs, seen)
         first += len(block)
 
 
-def _split(record: Record, prompt_column: str, generated_column: str) -> tuple[str, str] | None:
-    """Prompt and completion, None where the record has no such texts."""
+def is_conversation(file: str, prompt_column: str, generated_column: str) -> bool:
+    """Whether the first record of `file` is a conversation; errors as `tables`."""
+    _, table = next(tables(file, prompt_column, generated_column))
+    return table["messages"][0] is not None
+
+
+def _table(pairs: Sequence[Pair], seen: keys.Seen) -> pl.DataFrame:
+    prompts = [prompt for prompt, _ in pairs]
+    names = [keys.prompt_id(prompt) for prompt in prompts]
+    places, repetitions = seen.enter(names)
+    messages = [None if isinstance(prompt, str) else as_dicts(prompt) for prompt in prompts]
+    return pl.DataFrame(
+        {
+            "place": places,
+            "prompt_id": names,
+            "prompt": [prompt_text(prompt) for prompt in prompts],
+            "messages": pl.Series(messages, dtype=schemas.MESSAGES),
+            "reference": pl.Series([None] * len(pairs), dtype=pl.String),
+            "sample_index": repetitions,
+            "completion": [completion for _, completion in pairs],
+        }
+    )
+
+
+def _split(record: Record, number: int, file: str, prompt_column: str, generated_column: str) -> Pair:
+    """Prompt and completion of a record; PromptError where it has no such texts."""
+    try:
+        return _pair(record, prompt_column, generated_column)
+    except Unusable as error:
+        raise PromptError(f"--file {file}: record {number} {error}") from None
+
+
+def _pair(record: Record, prompt_column: str, generated_column: str) -> Pair:
+    messages = next((record[name] for name in MESSAGES if record.get(name) is not None), None)
+    if record.get(generated_column) is not None or not (messages or _completion(record)):
+        return _of_text(record, prompt_column, generated_column)
+    if messages is None:
+        return conversations.asked(record.get(prompt_column)).prompt, checked_text(_completion(record))
+    found = conversations.asked(messages)
+    if found.reference is None:
+        raise Unusable("without an answer", "has messages that do not end with an assistant's turn")
+    return found.prompt, found.reference
+
+
+def _completion(record: Record) -> Any:
+    return next((record[name] for name in COMPLETIONS if record.get(name) is not None), None)
+
+
+def _of_text(record: Record, prompt_column: str, generated_column: str) -> Pair:
+    """Prompt and completion of a record whose text holds both."""
     prompt, text = record.get(prompt_column), record.get(generated_column)
     if isinstance(prompt, str) and isinstance(text, str) and not text.startswith(prompt):
         prompt = _tidied(prompt)
-    if not is_text(prompt) or not is_text(text) or not text.startswith(prompt):
-        return None
-    return prompt, text[len(prompt) :]
-
-
-def _fault(record: Record, prompt_column: str, generated_column: str) -> str:
-    """What is wrong with a record that `_split` does not split."""
+    if is_text(prompt) and is_text(text) and text.startswith(prompt):
+        return prompt, text[len(prompt) :]
     for column in (prompt_column, generated_column):
         if isinstance(record.get(column), str) and not is_text(record[column]):
-            return f"holds half a character (a lone surrogate) in {column!r}"
-    return f"needs {prompt_column!r} and {generated_column!r}, a text that begins with it"
+            raise Unusable("half a character", f"holds half a character (a lone surrogate) in {column!r}")
+    raise Unusable(
+        "no text",
+        f"needs {prompt_column!r} and {generated_column!r}, a text that begins with it; or beside the prompt "
+        "'completion' or 'response'; or 'messages' that end with an assistant's turn",
+    )
 
 
 def _tidied(text: str) -> str:

@@ -57,8 +57,9 @@ def prepare(config: Scoring) -> ScorePlan:
     """
     at = devices.resolve(config.device)
     base = registry.base_model(config.basemodel)
-    specs = plan.resolve_values(config.values, base, at[0], config.dtype)
     _check_places(config)
+    in_chat = records.is_conversation(config.file, config.prompt_column, config.generated_column)
+    specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=in_chat)
     digest = filesystem.digest(config.file)
     added_columns.rehearse(config.file, target_of(config), [spec.value for spec in specs])
     shards, count, opened = list[SamplesRef](), 0, False
@@ -86,7 +87,7 @@ def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:
         place: read(flat(shards[place].parts)[0], "samples")["completion"][0] for place in _places(shards)
     }
     prompts = {place: prompts_of(shards[place].shard).row(0, named=True) for place in firsts}
-    return [trial.Case(prompts[i]["prompt_index"], prompts[i]["prompt"], text) for i, text in firsts.items()]
+    return [trial.case_of(prompts[i])._replace(completion=text) for i, text in firsts.items()]
 
 
 def _places(shards: Sequence[SamplesRef]) -> set[int]:

@@ -49,18 +49,19 @@ def cases(shards: Sequence[ShardRef]) -> list[Case]:
     """Some of a run's prompts: the first of the first shard, one from the middle, the last of the last."""
     tables = [prompts_of(shard) for shard in spread(shards)]
     rows = [t.row(place, named=True) for t, place in zip(tables, (0, tables[1].height // 2, -1), strict=True)]
-    return list(dict.fromkeys(_case(row) for row in rows))
+    return list(dict.fromkeys(case_of(row) for row in rows))
 
 
 def drawn_cases(drawn: Sequence[pl.DataFrame]) -> list[Case]:
     """The first and the last of samples that are there, table by table, as cases."""
     rows = [table.row(place, named=True) for table in drawn if table.height for place in (0, -1)]
     return list(
-        dict.fromkeys(_case(row)._replace(completion=row["completion"], nll=row["nll"]) for row in rows)
+        dict.fromkeys(case_of(row)._replace(completion=row["completion"], nll=row["nll"]) for row in rows)
     )
 
 
-def _case(row: dict[str, Any]) -> Case:
+def case_of(row: dict[str, Any]) -> Case:
+    """The prompt of a row of the table of prompts."""
     messages = row["messages"] if row["messages"] is None else of_dicts(row["messages"])
     return Case(row["prompt_index"], row["prompt"], messages=messages)
 

@@ -5,7 +5,7 @@ Python's own hash() changes with every process, so nothing here uses it.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exptilt.conversation import Prompt, as_dicts
 
-P = TypeVar("P", bound=Prompt)
+T = TypeVar("T")
 
 KEY_BYTES = 16
 BLOCK = 10_000  # prompts that are held as Python objects at a time
@@ -30,15 +30,18 @@ def prompt_id(prompt: Prompt, repetition: int = 0) -> str:
     return content_key([prompt if isinstance(prompt, str) else as_dicts(prompt), repetition])
 
 
-def with_ids(blocks: Iterable[list[P]]) -> Iterator[tuple[list[P], list[str]]]:
-    """Blocks of prompts with their ids; the k-th repetition of one gets an id (and draws) of its own."""
+def with_ids(
+    blocks: Iterable[list[T]], prompt_of: Callable[[T], Prompt]
+) -> Iterator[tuple[list[T], list[str]]]:
+    """Blocks of rows with their prompts' ids; a prompt's k-th repetition has an id (and draws) of its own."""
     seen = Seen()
-    for prompts in blocks:
+    for rows in blocks:
+        prompts = [prompt_of(row) for row in rows]
         found = [prompt_id(prompt) for prompt in prompts]
         _, repetitions = seen.enter(found)
         for i in np.flatnonzero(repetitions):
             found[i] = prompt_id(prompts[i], int(repetitions[i]))
-        yield prompts, found
+        yield rows, found
 
 
 class Seen:

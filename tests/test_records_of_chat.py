@@ -1,0 +1,77 @@
+"""Records whose completion has a column of its own, or is the last turn of messages, are scored as they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import exptilt
+from exptilt.errors import PromptError
+
+OWN = (
+    "def size(prompts, completions): return [len(p) + 100.0 * len(c) for p, c in zip(prompts, completions)]\n"
+)
+TURNS = [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "de"}]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+
+    def score(*records: dict) -> list[dict]:
+        (tmp_path / "r.json").write_text(json.dumps(records))
+        value = f"{tmp_path}/own.py:size"
+        exptilt.score(file=str(tmp_path / "r.json"), value=value, save_directory=str(tmp_path / "results"))
+        return json.loads(Path(tmp_path, "r.json").read_text())
+
+    return score
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "abc", "completion": "de"},
+        {"prompt": "abc", "response": "de", "other": [1, None]},
+        {"prompt": "abc", "generated": "abcde", "completion": "unlike"},
+        {"messages": TURNS},
+        {"prompt": TURNS[:1], "completion": "de"},
+        {"conversations": [{"from": "human", "value": "abc"}, {"from": "gpt", "value": "de"}]},
+        {"prompt": "as people read it", "completion": "de", "messages": TURNS},
+    ],
+)
+def test_prompt_and_completion_are_found(scored, record):
+    assert scored(record) == [{**record, "size": 203.0}]
+
+
+def test_a_conversation_is_a_transcript_to_functions(scored):
+    talk = [TURNS[0], TURNS[1], {"role": "user", "content": "f"}, {"role": "assistant", "content": "g"}]
+    (record,) = scored({"messages": talk})
+    assert record["size"] == len("abc\n\nAssistant: de\n\nHuman: f") + 100
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"messages": TURNS[:1]}, "record 0 has messages that do not end with an assistant's turn"),
+        ({"prompt": "abc"}, "record 0 needs 'prompt' and 'generated', a text that begins with it; or beside"),
+        ({"prompt": None, "completion": "x"}, "record 0 is missing"),
+        ({"prompt": "abc", "completion": 3}, "record 0 is not text but int"),
+    ],
+)
+def test_what_has_no_completion_is_named(scored, record, said):
+    with pytest.raises(PromptError, match=said):
+        scored(record)
+
+
+def test_what_a_run_of_conversations_writes_is_scored_again(tmp_path, scored):
+    from test_conversations import chat_model
+
+    settings = {
+        "basemodel": chat_model(tmp_path / "m"),
+        "max_new_tokens": 3,
+        "save_directory": str(tmp_path / "o"),
+    }
+    drawn = exptilt.original(data=[TURNS[:1]], **settings)
+    rows = json.loads(Path(drawn.summary.json).read_text())
+    (record,) = scored(*rows)
+    assert record["size"] == 3 + 100 * len(rows[0]["completion"])
