@@ -64,6 +64,12 @@ class EngineContract:
             else:
                 assert (sample.logprob, sample.nll) == (None, None)
 
+    def test_tokens_are_those_of_the_completion_and_the_end_token(self, spec, p0):
+        """The end token last, where one was drawn; null where the engine does not know them."""
+        for sample in (sample for row in self.draw(spec, p0) for sample in row):
+            if sample.tokens is not None:
+                assert len(sample.tokens) == sample.n_tokens + (sample.finish_reason == "stop")
+
     def test_a_completion_is_as_long_as_its_finish_reason_says(self, spec, p0):
         for sample in (sample for row in self.draw(spec, p0) for sample in row):
             assert sample.finish_reason in FINISH_REASONS
@@ -89,7 +95,7 @@ def same(found: list[list[Sample]], expected: list[list[Sample]]) -> None:
     """Assert that two draws are one but for the last bits of their likelihoods."""
     assert [len(row) for row in found] == [len(row) for row in expected]
     for one, other in zip(flat(found), flat(expected), strict=True):
-        assert one[:3] == other[:3]
+        assert (*one[:3], one.tokens) == (*other[:3], other.tokens)
         assert (one.logprob, one.nll) == pytest.approx((other.logprob, other.nll), abs=CLOSE)
 
 

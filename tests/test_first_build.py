@@ -65,6 +65,14 @@ def test_a_column_that_came_later_reads_as_null(tmp_path):
         pool.described(str(tmp_path)).table("samples")
 
 
+def test_a_later_column_that_is_null_changes_no_file():
+    old = pl.DataFrame({"prompt_id": ["a", "b"]})
+    later = {name: pl.lit(None, dtype=schemas.SAMPLES[name]) for name in schemas.LATER}
+    assert schemas.stored("samples", old.with_columns(**later)).equals(old)
+    known = old.with_columns(tokens=pl.Series([[1, 2], None], dtype=schemas.SAMPLES["tokens"]))
+    assert schemas.stored("samples", known).equals(known)
+
+
 def test_keys_are_what_they_were():
     assert keys.content_key({"a": [1, 2.5, "é"]}) == "93e1f6297e79ab4e11aaac75a6bd805c"
     assert keys.prompt_id("The room was") == "6cfd53c010bc4e258b0f5bb82c603bc9"

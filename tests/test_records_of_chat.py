@@ -1,4 +1,4 @@
-"""Records whose completion has a column of its own, or is the last turn of messages, are scored as they are."""
+"""Records whose completion has a column of its own, or is the last turn of messages, are scored, too."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,7 @@ import pytest
 import exptilt
 from exptilt.errors import PromptError
 
-OWN = (
-    "def size(prompts, completions): return [len(p) + 100.0 * len(c) for p, c in zip(prompts, completions)]\n"
-)
+OWN = "def size(xs, ys): return [len(x) + 100.0 * len(y) for x, y in zip(xs, ys)]\n"
 TURNS = [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "de"}]
 
 

@@ -122,9 +122,9 @@ def test_likelihoods_are_those_of_one_pass_over_the_opened_text(folders):
             assert own.nll == pytest.approx(by_hand(folders[template], tokens), abs=1e-4)
             assert not own.cut
         for sample in engine.draw(["abc"], keys.seeds_for(0, ["abc"], 0, 16), 0)[0]:
-            tokens = [*opening, 1, 2, 3, *(LETTERS.index(c) + 1 for c in sample.completion)]
+            tokens = [*opening, 1, 2, 3, *sample.tokens[: sample.n_tokens]]
             assert sample.nll == pytest.approx(by_hand(folders[template], tokens), abs=1e-4)
-            assert sample.rescored == (len(sample.completion) < sample.n_tokens)
+            assert not sample.rescored
 
 
 @pytest.mark.parametrize("template", ["$A", "<s> $A", "<s> $A <e>"])
@@ -154,21 +154,29 @@ def test_a_draw_up_to_the_limit_whose_text_has_more_tokens_is_kept(merging, tmp_
     law = law_of(merging, max_new_tokens=4)
     engine = TransformersEngine(law, "cpu")
     samples = engine.draw([prompt], keys.seeds_for(0, [prompt], 0, 64), 0)[0]
+    before = [LETTERS.index(c) + 1 for c in prompt]
     for sample in samples:
-        tokens = [LETTERS.index(c) + 1 for c in prompt + sample.completion]
-        assert sample.cut == (len(tokens) > 16)
-        if not sample.completion.endswith("f"):
-            assert sample.nll == pytest.approx(by_hand(merging, tokens[-16:]), abs=1e-4)
-    assert 5 < sum(sample.cut for sample in samples) < 64
-    (tmp_path / "p.json").write_text(json.dumps([{"prompt": prompt}]))
+        drawn = sample.tokens[: sample.n_tokens]
+        assert engine.tokenizer.decode(drawn, skip_special_tokens=True) == sample.completion
+        assert sample.nll == pytest.approx(by_hand(merging, before + drawn), abs=1e-4)
+        assert not sample.rescored
+    assert 5 < sum(len(prompt + sample.completion) > 16 for sample in samples) < 64
+
+
+def test_a_text_that_a_stop_text_cut_and_that_is_too_long_is_counted(merging, tmp_path):
+    """Its nll is of the kept text, which has more tokens than the model takes."""
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt": "abcdeabcdeab"}]))
     where = {
         "data": str(tmp_path / "p.json"),
         "save_directory": str(tmp_path / "results"),
         "dtype": "float32",
+        "stop": ("bd", "be", "bf", "bc"),
     }
-    config = MCAligned(basemodel=merging, **where, max_new_tokens=4, value="perplexity", lam=1.0, nsamples=64)
+    config = MCAligned(
+        basemodel=merging, **where, max_new_tokens=4, value="perplexity", lam=1.0, nsamples=256
+    )
     summary = run(prepare(config))
-    assert summary.cut["nll"] > 5
+    assert summary.cut["nll"] > 0
     manifest = json.loads(Path(summary.folder, "manifest.json").read_text())
     assert manifest["summary"]["cut"]["nll"] == summary.cut["nll"]
     assert ("too long", f"{summary.cut['nll']} texts cut for nll") in facts(summary)

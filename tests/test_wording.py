@@ -9,7 +9,7 @@ import pytest
 from exptilt.wording import counted
 
 ROOT = Path(__file__).parent.parent
-NOUNS = re.compile(r" (prompts|samples|shards|tokens|texts|records|retries|values|numbers|devices)\b")
+NOUNS = re.compile(r" (prompts|samples|shards|tokens|texts|records|retries|values|numbers|devices)\b(?!/s)")
 # What stands there before the noun is never 1, or no number.
 MANY = {"exptilt/tilting/verdict.py", "exptilt/engines/openai.py", "exptilt/reports/palette_answer.py"}
 MANY |= {"exptilt/reports/dataset_card.py"}

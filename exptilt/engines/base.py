@@ -67,9 +67,12 @@ class Sample(NamedTuple):
     `n_tokens` counts its tokens without the end token, those of a stop text among them; `finish_reason`
     is one of FINISH_REASONS. `logprob` is log p0(y|x) as sampled, in nats, the end token or the stop text
     included where one was drawn; `nll` is the mean negative log-likelihood per predicted token of prompt +
-    completion under the model without temperature or truncation. None where the engine cannot say.
-    `rescored` says that nll took a forward pass of its own, since the text tokenizes otherwise than it was
-    drawn, `cut` that it is of the text's last tokens, since all of them are more than the model takes.
+    completion, as they were drawn and without the end token, under the model without temperature or
+    truncation; of the kept text, tokenized anew, where a stop text cut it. None where the engine cannot say.
+    `rescored` says that nll took a forward pass of its own, since a stop text cut what was drawn, `cut` that
+    it is of the text's last tokens, since all of them are more than the model takes. `tokens` are the ids
+    that `logprob` is of: all that were drawn, the end token last where one was drawn, those of a stop text
+    among them; the first n_tokens of them are the completion's, up to a stop text.
     """
 
     completion: str
@@ -79,6 +82,7 @@ class Sample(NamedTuple):
     nll: float | None
     rescored: bool = False
     cut: bool = False
+    tokens: list[int] | None = None
 
 
 class Engine(Protocol):

@@ -57,6 +57,7 @@ class ToyEngine:
                 finish_reason="stop" if END in path or self._stops(_text(path)) else "length",
                 logprob=_score(sampled, path),
                 nll=-_score(raw, path) / len(path),
+                tokens=path,
             )
             for path in paths
         ]

@@ -93,7 +93,7 @@ def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
     """Write `tables` at `path`, then the manifest that makes them count."""
     files = {}
     for name, table in tables.items():
-        data = filesystem.parquet_bytes(schemas.validate(name, table))
+        data = filesystem.parquet_bytes(schemas.stored(name, schemas.validate(name, table)))
         filesystem.write_bytes(filesystem.join(path, f"{name}.parquet"), data)
         files[name] = {"rows": table.height, "bytes": len(data), "sha256": filesystem.sha256(data)}
     filesystem.write_json(
@@ -104,7 +104,7 @@ def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
 
 def keep(root: str, stage: str, name: str, table: pl.DataFrame, meta: dict[str, Any]) -> str:
     """The path of an entry that holds `table` alone, under its content; written if it is not there."""
-    path = place(root, stage, keys.content_key(schemas.in_key(table).to_dict(as_series=False)))
+    path = place(root, stage, keys.content_key(schemas.stored(name, table).to_dict(as_series=False)))
     if find(path) is None:
         put(path, {name: table}, meta)
     return path

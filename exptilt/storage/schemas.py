@@ -31,6 +31,7 @@ SAMPLES: Final = pl.Schema(
         "logprob": pl.Float64(),
         "nll": pl.Float64(),
         "seed": pl.Int64(),
+        "tokens": pl.List(pl.UInt32()),
     }
 )
 REWARDS: Final = pl.Schema(
@@ -99,9 +100,11 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "explored": EXPLORED,
 }
 NULLABLE: Final = frozenset(
-    {"logprob", "nll", "n_tokens", "finish_reason", "seed", "messages", "reference"}
+    {"logprob", "nll", "n_tokens", "finish_reason", "seed", "tokens", "messages", "reference"}
 )  # null in imported texts, too
-LATER: Final = ("messages", "reference")  # where all are null, no content key knows of them
+LATER: Final = frozenset(
+    {"tokens", "messages", "reference"}
+)  # not written where all of it is null: such tables keep their digests
 
 
 def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
@@ -115,9 +118,10 @@ def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
     return whole.select(sorted(whole.columns, key=[*TABLES[name], *table.columns].index))
 
 
-def in_key(table: pl.DataFrame) -> pl.DataFrame:
-    """`table` as a content key knows it: without columns that came later and hold nothing."""
-    empty = [column for column in LATER if column in table.columns and table[column].is_null().all()]
+def stored(name: str, table: pl.DataFrame) -> pl.DataFrame:
+    """Table `name` as it is written: without the columns of LATER that are null throughout, which `completed`
+    puts back."""
+    empty = [column for column in table.columns if column in LATER and table[column].is_null().all()]
     return table.drop(empty)
 
 

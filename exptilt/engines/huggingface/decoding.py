@@ -28,11 +28,13 @@ KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """What a batch gave, per row: tokens [R, steps], their count without the end token, whether an
-    end token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of prompt +
-    completion. A log-probability is NaN where any logits on the way to the row's end were not finite."""
+    """What a batch gave, per row: tokens [R, steps], how many of them were drawn, their count without the end
+    token, whether an end token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of
+    prompt + completion, the end token not counted. A log-probability is NaN where any logits on the way to
+    the row's end were not finite."""
 
     tokens: Tensor
+    drawn: Tensor
     counts: Tensor
     ended: Tensor
     logprob: Tensor
@@ -153,6 +155,7 @@ def _rows(raw: Tensor, steps: int) -> Rows:
     """Rows without tokens, their prompts' log-likelihood `raw` [R]."""
     return Rows(
         tokens=torch.full((len(raw), steps), PAD, device=raw.device),
+        drawn=torch.zeros_like(raw, dtype=torch.long),
         counts=torch.zeros_like(raw, dtype=torch.long),
         ended=torch.zeros_like(raw, dtype=torch.bool),
         logprob=torch.zeros_like(raw),
@@ -181,7 +184,8 @@ def _take(
     ended = before | torch.isin(token, token.new_tensor(p0.ends))
     rows.logprob[live] += logp.masked_fill(before, 0.0)
     rows.raw[live] += raw.masked_fill(ended, 0.0)
+    rows.drawn[live] += (~before).long()
     rows.counts[live] += (~ended).long()
-    rows.tokens[live, step] = token.where(~ended, rows.tokens[live, step])
+    rows.tokens[live, step] = token.where(~before, rows.tokens[live, step])
     rows.ended[live] = ended if stopped is None else ended | stopped(rows.tokens[live, : step + 1])
     return token

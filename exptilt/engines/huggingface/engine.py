@@ -122,15 +122,17 @@ class TransformersEngine:
 
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
         """The rows as samples."""
-        counts = rows.counts.tolist()
-        new = [row[:n] for row, n in zip(rows.tokens.tolist(), counts, strict=True)]
-        completions = [before_stop(text, self.p0.stop) for text in self._completions(prompt_ids, new)]
-        drawn = [a + b for a, b in zip(prompt_ids, new, strict=True)]
-        texts = texts_of(prompts, completions)
+        counts, drawn = rows.counts.tolist(), rows.drawn.tolist()
+        tokens = [row[:n] for row, n in zip(rows.tokens.tolist(), drawn, strict=True)]
+        new = [row[:n] for row, n in zip(tokens, counts, strict=True)]
+        whole = self._completions(prompt_ids, new)
+        completions = [before_stop(text, self.p0.stop) for text in whole]
         reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
-        nlls, rescored, cut = self._nlls(texts, drawn, rows.raw.tolist())
-        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls, rescored, cut)
-        return [Sample(*row) for row in zip(*columns, strict=True)]
+        nlls = _nlls(rows.raw.tolist(), [len(a) + len(b) for a, b in zip(prompt_ids, new, strict=True)])
+        stopped = [i for i, text in enumerate(whole) if text != completions[i]]
+        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls)
+        made = [Sample(*row)._replace(tokens=ids) for *row, ids in zip(*columns, tokens, strict=True)]
+        return self._rescored(made, prompts, stopped)
 
     def _completions(self, prompt_ids: list[list[int]], new: list[list[int]]) -> list[str]:
         """What the new tokens add to the prompt's own decoding (some decoders eat a first space)."""
@@ -148,22 +150,18 @@ class TransformersEngine:
         )
         return texts
 
-    def _nlls(
-        self, texts: list[str], drawn: list[list[int]], raw: list[float]
-    ) -> tuple[list[float | None], list[bool], list[bool]]:
-        """Mean NLL per text: from the logits seen while drawing where the text re-tokenizes to the
-        tokens drawn, by a forward pass of its own elsewhere; which texts took one, and which were cut."""
-        nlls = [
-            -total / (len(ids) - 1) if len(ids) > 1 else None for total, ids in zip(raw, drawn, strict=True)
-        ]
-        special, cut = not self.p0.chat, [False] * len(texts)
-        again = encode(self.tokenizer, texts, special)
-        differs = [a != b for a, b in zip(again, drawn, strict=True)]
-        moved = [i for i, other in enumerate(differs) if other]
-        rest = text_nll(self.model, self.tokenizer, [texts[i] for i in moved], self.device, special)
-        for i, found in zip(moved, rest, strict=True):
-            nlls[i], cut[i] = found
-        return nlls, differs, cut
+    def _rescored(self, samples: list[Sample], prompts: list[str], places: list[int]) -> list[Sample]:
+        """The samples, those at `places` with the nll of the kept text, by a forward pass of its own."""
+        texts = texts_of([prompts[i] for i in places], [samples[i].completion for i in places])
+        found = text_nll(self.model, self.tokenizer, texts, self.device, not self.p0.chat)
+        for i, (nll, cut) in zip(places, found, strict=True):
+            samples[i] = samples[i]._replace(nll=nll, rescored=True, cut=cut)
+        return samples
+
+
+def _nlls(raw: list[float], lengths: list[int]) -> list[float | None]:
+    """Mean NLL per predicted token of texts of so many tokens; None for one token."""
+    return [-total / (n - 1) if n > 1 else None for total, n in zip(raw, lengths, strict=True)]
 
 
 def _halves(places: list[int], columns: slice) -> list[Block]:
