@@ -67,7 +67,7 @@ def test_a_column_that_came_later_reads_as_null(tmp_path):
 
 def test_a_later_column_that_is_null_changes_no_file():
     old = pl.DataFrame({"prompt_id": ["a", "b"]})
-    later = {name: pl.lit(None, dtype=schemas.SAMPLES[name]) for name in schemas.LATER}
+    later = {name: pl.lit(None, dtype={**schemas.SAMPLES, **schemas.PROMPTS}[name]) for name in schemas.LATER}
     assert schemas.stored("samples", old.with_columns(**later)).equals(old)
     known = old.with_columns(tokens=pl.Series([[1, 2], None], dtype=schemas.SAMPLES["tokens"]))
     assert schemas.stored("samples", known).equals(known)
