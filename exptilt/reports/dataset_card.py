@@ -29,7 +29,7 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
     present = [table for table in ORDER if table in tables]
     return "\n".join(
         [
-            *_front_matter(present),
+            _front_matter(present),
             f"# {summary.title.rpartition('/')[2]}",
             "",
             _sentence(manifest),
@@ -58,13 +58,18 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
     )
 
 
-def _front_matter(tables: list[str]) -> list[str]:
-    lines = ["---", "configs:"]
-    for table in tables:
-        depth = "*/*" if table == "rewards" else "*"
-        lines += [f"- config_name: {table}", f"  data_files: {table}/{depth}.parquet"]
-        lines += ["  default: true"] if table == "records" else []
-    return [*lines, "tags:", "- exptilt", "---", ""]
+def _front_matter(tables: list[str]) -> str:
+    from huggingface_hub import DatasetCardData
+
+    configs = [
+        {
+            "config_name": table,
+            "data_files": f"{table}/{'*/*' if table == 'rewards' else '*'}.parquet",
+            **({"default": True} if table == "records" else {}),
+        }
+        for table in tables
+    ]
+    return f"---\n{DatasetCardData(configs=configs, tags=['exptilt']).to_yaml()}\n---\n"
 
 
 def _sentence(manifest: dict[str, Any]) -> str:
