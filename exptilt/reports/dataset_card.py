@@ -50,12 +50,18 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
             "## Made with",
             "",
             *(f"- {k}: {v}" for k, v in manifest["made_with"].items() if v),
+            *(f"- {r['value']}: {r['name']} ({_form(r)})" for r in manifest["rewards"]),
             *(f"- --{k.replace('_', '-')}: {_plain(v)}" for k, v in manifest["configuration"].items()),
             "",
             "Revisions, checksums and timings are in manifest.json.",
             "",
         ]
     )
+
+
+def _form(reward: dict[str, Any]) -> str:
+    """How a value sees a sample: a classifier's form, or what kind it is."""
+    return str(reward["form"] if reward["kind"] == "classifier" else reward["kind"])
 
 
 def _front_matter(tables: list[str]) -> str:

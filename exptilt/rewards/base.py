@@ -65,7 +65,7 @@ class RewardSpec:
     @property
     def described(self) -> dict[str, Any]:
         """The spec as the manifest records it, without this machine's paths."""
-        return {"value": self.value, "name": self.model.name, **self.identity}
+        return {"value": self.value, "name": self.model.name, "form": self.form, **self.identity}
 
 
 class Scored:
