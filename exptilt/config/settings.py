@@ -3,100 +3,39 @@
 What the checks need is imported in them, so that --help does not wait for polars.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from exptilt.config import lam as lams
+from exptilt.config.field_types import (
+    EXPORTS,
+    S3_HOST,
+    Dtype,
+    Endpoint,
+    Names,
+    Numbers,
+    Options,
+    Place,
+    Positive,
+    PositiveOrAuto,
+    ResamplerName,
+    Texts,
+    listed,
+    option,
+    split,
+)
 from exptilt.errors import ConfigError
-from exptilt.storage import s3
-
-
-def _split(given: Any) -> Any:
-    """One item, a comma list, a list of these, or a tuple: as one flat list."""
-    items = given if isinstance(given, (list, tuple)) else [given]
-    return [p.strip() for item in items for p in str(item).strip("[]() ").split(",") if p.strip()]
-
-
-def _schema(one: str, *more: dict[str, Any]) -> WithJsonSchema:
-    alone = [{"type": kind} for kind in dict.fromkeys([one, "string"])]
-    return WithJsonSchema({"anyOf": [*alone, {"type": "array", "items": {"type": one}}, *more]})
-
-
-def _listed(given: Any) -> Any:
-    """One item, or several: as a list, their commas left alone, a mapping as its --lam writes it."""
-    items = given if isinstance(given, (list, tuple)) else [given]
-    return [lams.text(item) for item in items]
-
-
-BY_VALUE: Final = {"type": "object", "additionalProperties": {"type": "number"}}
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_split), _schema("number", BY_VALUE)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split), _schema("string")]
-
-
-def _texts(given: Any) -> Any:
-    """One text, or several: as a list, each as it is."""
-    texts = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not all(isinstance(text, str) and text and _is_unicode(text) for text in texts):
-        raise ConfigError(f"--stop: a text that ends a completion has at least one character, got {given!r}")
-    return texts
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether `text` holds no surrogates, which stand for bytes that are not UTF-8."""
-    return text.encode(errors="replace").decode() == text
-
-
-def _options(given: Any) -> Any:
-    """NAME=VALUE, a comma list or a mapping of them: as a list of NAME=VALUE, each value as JSON."""
-    items = (
-        [f"{name}={json.dumps(value)}" for name, value in given.items()]
-        if isinstance(given, dict)
-        else _split(given)
-    )
-    for item in items:
-        _option(item)
-    return items
-
-
-def _option(item: str) -> tuple[str, Any]:
-    name, equals, value = item.partition("=")
-    if not (equals and name.isidentifier()):
-        raise ConfigError(f"--template-options {item}: write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-Options = Annotated[tuple[str, ...], BeforeValidator(_options), _schema("string", {"type": "object"})]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]
-Items = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string")]
-Specs = Annotated[tuple[str, ...], BeforeValidator(_listed), _schema("string", {"type": "object"})]
-Place = Annotated[str, AfterValidator(s3.check_path)]
-Endpoint = Annotated[
-    str, AfterValidator(s3.check_endpoint), WithJsonSchema({"type": "string", "pattern": s3.PATTERN})
-]
-S3_HOST: Final = "the address of an S3 that is not AWS: https://HOST:PORT of MinIO, R2, Ceph, ..."
-Positive = Annotated[int, Field(ge=1)]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-ResamplerName = Literal["multinomial", "systematic", "residual", "gumbel-top-k", "rejection", "best-of-n"]
-EXPORTS: Final = ("weighted", "pairs", "sft")
-PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 def check_device(device: str) -> str:
@@ -224,7 +163,7 @@ class _Base(BaseModel):
     @property
     def options(self) -> tuple[tuple[str, Any], ...]:
         """The names and values of the template's options."""
-        return tuple(sorted(_option(item) for item in self.template_options))
+        return tuple(sorted(option(item) for item in self.template_options))
 
     @field_validator("data")
     @classmethod
@@ -281,8 +220,8 @@ class MCAligned(Valued, _Tilt):
     @model_validator(mode="before")
     @classmethod
     def _lam_in_the_values_order(cls, given: dict[str, Any]) -> dict[str, Any]:
-        named = lams.named(",".join(_split(_listed(given.get("lam", ())))))
-        settings = lams.with_values({**given, "value": _split(given.get("value", ()))}, list(named))
+        named = lams.named(",".join(split(listed(given.get("lam", ())))))
+        settings = lams.with_values({**given, "value": split(given.get("value", ()))}, list(named))
         if not named:
             return settings
         from exptilt import rewards
