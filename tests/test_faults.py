@@ -1,4 +1,4 @@
-"""A bad night: runs that are killed, evicted or cut off from their server, and what the next run finds."""
+"""Runs that are killed, evicted or cut off from their server, and what the next run finds."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nights import again, hit, hurried, scored, slow_reward, tables, toy
+from interruptions import again, hit, hurried, scored, slow_reward, tables, toy
 from processes import prefect_server, process, run_flow, wait_until
 from test_flows import ask
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import polars as pl
 import pytest
-from nights import slow_reward, toy
+from interruptions import slow_reward, toy
 from processes import (
     ROOT,
     flow_command,

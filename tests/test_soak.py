@@ -1,4 +1,4 @@
-"""Many bad nights: runs struck at random moments, run again, compared with one left alone. make soak."""
+"""Runs struck at random moments, run again, compared with one left alone. make soak."""
 
 import os
 import random
@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from nights import again, hurried, scored, slow_reward, tables, toy
+from interruptions import again, hurried, scored, slow_reward, tables, toy
 from processes import ROOT, prefect_server, process, run_flow, wait_until
 from test_flows import ask
 

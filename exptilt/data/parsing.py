@@ -1,6 +1,6 @@
 """Files that others made: read piece by piece or refused with a ValueError of one line, whatever is in them.
 
-Parquet is read by pyarrow, which raises where polars' reader panics or waits for ever.
+Parquet is read by pyarrow, which raises where polars' reader panics or does not return.
 """
 
 import json

@@ -38,6 +38,16 @@ def tables(
     """The records, of these columns and `others` at least, and one row for each: place (of its prompt, by
     first appearance), prompt_id, prompt, messages, reference, sample_index, completion.
 
+    Args:
+        file: a .json, .jsonl or .parquet file.
+        prompt_column: holds the prompt.
+        generated_column: holds prompt + completion.
+        others: more columns that the records must have.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        PromptError: a record has no prompt and completion; it is named.
+
     A record's text is prompt + completion, in the generated column; where it has none, the completion is a
     column of its own (COMPLETIONS), or the last turn of messages. Where the text begins with the prompt only
     as older decoders tidied it (no space before a full stop), the prompt is taken so.

@@ -176,7 +176,7 @@ class OpenAIEngine:
         )
 
     def _tried(self, p0: P0, seeds: Sequence[int], at_once: int) -> list[Sample]:
-        """Samples of a prompt that nobody minds; ModelError where it is refused: no prompt is the cause."""
+        """Samples of a harmless prompt; ModelError where it is refused: no prompt is the cause."""
         try:
             return self._draw_all([(0, TRIED, seed) for seed in seeds], p0, at_once)
         except PromptRefused as error:

@@ -266,7 +266,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:
-    """p0 as the manifest has it; of a file's texts nobody knows it."""
+    """p0 as the manifest has it; it is not known of a file's texts."""
     if recipe.p0 is None:
         return {"name": f"unknown (texts of {recipe.name})"}
     is_local = registry.capabilities(recipe.p0.model).is_local

@@ -33,9 +33,20 @@ class _Spent:
 
 
 def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None = None) -> SamplesRef:
-    """Samples first..last-1 of every prompt of `shard` (0..n-1): what the pool has, the rest drawn now.
+    """The samples of a shard's prompts: what the pool has, and the rest drawn now.
 
-    Raises PromptsFailed where the engine fails at some prompts; with allow_missing they are left out.
+    Args:
+        recipe: what is drawn, and where.
+        shard: the prompts.
+        first: the first sample of every prompt.
+        last: behind the last one; the run's n if None.
+
+    Returns:
+        The entries of the samples; prompts that are missing are noted, and not in its shard.
+
+    Raises:
+        PromptsFailed: the engine fails at some prompts, and the run does not allow missing ones.
+        AllMissing: it fails at all.
     """
     try:
         return _generate(recipe, shard, first, last)

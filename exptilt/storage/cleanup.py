@@ -27,7 +27,7 @@ def sweep(folders: Iterable[str]) -> None:
 
 
 def _sweep(folder: str) -> None:
-    with s3.hasty(filesystem.CHECK_SECONDS):
+    with s3.retrying_for(filesystem.CHECK_SECONDS):
         for name in filesystem.names(folder):
             path = filesystem.join(folder, name)
             if _is_left(path, name):

@@ -122,14 +122,14 @@ def temporary(name: str) -> str:
 def _writing_remote(path: str) -> Iterator[IO[bytes]]:
     """One put for a small file; else parts, each sent again where that helps, given up together."""
     fs, inner = filesystem(path)
-    f = s3.patient_file(fs.open(inner, "wb", block_size=s3.PART))
+    f = s3.file_with_retries(fs.open(inner, "wb", block_size=s3.PART))
     try:
         yield f
         f.close()
     except BaseException:
         f.closed = True  # else it is completed when it is collected
         with suppress(Exception):  # what stopped it says more
-            s3.patiently(f.discard)
+            s3.with_retries(f.discard)
         raise
 
 
@@ -143,7 +143,7 @@ def read_bytes(path: str) -> bytes:
     """The bytes at `path`; StorageError if they cannot be read."""
     with clear_errors(path, "read"):
         fs, inner = filesystem(path)
-        data: bytes = s3.patiently(lambda: fs.cat_file(inner))
+        data: bytes = s3.with_retries(lambda: fs.cat_file(inner))
         return data
 
 
@@ -156,7 +156,7 @@ def local_copy(path: str) -> Iterator[str]:
     with tempfile.NamedTemporaryFile() as f:
         with clear_errors(path, "read"):
             fs, inner = filesystem(path)
-            s3.patiently(lambda: fs.get_file(inner, f.name))
+            s3.with_retries(lambda: fs.get_file(inner, f.name))
         yield f.name
 
 
@@ -165,7 +165,7 @@ def names(folder: str) -> list[str]:
     with clear_errors(folder, "list"):
         fs, inner = filesystem(folder)
         try:
-            found = s3.patiently(lambda: fs.ls(inner, detail=False))
+            found = s3.with_retries(lambda: fs.ls(inner, detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
@@ -175,7 +175,7 @@ def remove(path: str) -> None:
     """Remove the file at `path`, if it is there."""
     with suppress(MissingError), clear_errors(path, "remove"):
         fs, inner = filesystem(path)
-        s3.patiently(lambda: fs.rm_file(inner))
+        s3.with_retries(lambda: fs.rm_file(inner))
 
 
 def create(path: str, data: bytes) -> bool:
@@ -188,7 +188,7 @@ def create(path: str, data: bytes) -> bool:
         if is_local(path):
             fs.makedirs(inner.rpartition("/")[0] or "/", exist_ok=True)
         try:
-            s3.patiently(lambda: fs.pipe_file(inner, data, mode="create"))
+            s3.with_retries(lambda: fs.pipe_file(inner, data, mode="create"))
         except FileExistsError:
             return False
         except OSError as error:
@@ -245,7 +245,7 @@ def digest(path: str) -> str:
 def check_writable(root: str) -> None:
     """Raise StorageError soon if nothing can be written and read back under `root`."""
     probe = join(root, temporary(PROBE))
-    with s3.hasty(CHECK_SECONDS):
+    with s3.retrying_for(CHECK_SECONDS):
         write_bytes(probe, b"exptilt" * 1000)
         if len(read_bytes(probe)) != 7000:
             raise StorageError(f"cannot write {root}: what was written did not come back")

@@ -42,7 +42,7 @@ def held(*paths: str) -> Iterator[None]:
         done.set()
         heart.join()
         for path in mine:
-            with suppress(StorageError, Stopped), s3.hasty(BEAT):
+            with suppress(StorageError, Stopped), s3.retrying_for(BEAT):
                 filesystem.remove(path)
 
 
@@ -72,7 +72,10 @@ def _beat(paths: Sequence[str], token: str, done: threading.Event) -> None:
     while not done.wait(BEAT):
         beat += 1
         for path in tuple(paths):
-            with suppress(StorageError, Stopped), s3.hasty(BEAT):  # a missed beat costs the lease at most
+            with (
+                suppress(StorageError, Stopped),
+                s3.retrying_for(BEAT),
+            ):  # a missed beat costs the lease at most
                 filesystem.write_bytes(path, _body(token, beat))
 
 

@@ -70,8 +70,8 @@ def _read(path: Path) -> str:
 
 
 def _born(pid: int) -> str:
-    """When process `pid` started, in ticks since the machine's boot; empty where nobody says, or for one that
-    has ended and waits for its parent to notice."""
+    """When process `pid` started, in ticks since the machine's boot; empty where it is not known, or for one
+    that has ended and waits for its parent to notice."""
     said = _read(PROC / str(pid) / "stat").rpartition(")")[2].split()
     return said[START_TIME] if said and said[0] != "Z" else ""
 

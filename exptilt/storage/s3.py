@@ -1,7 +1,7 @@
 """S3 file systems: where they answer, how long they are waited for, and what is tried again.
 
 botocore and s3fs each have a retry layer that waits on its own, counts nothing and multiplies with the
-other (one hung call: 5 × 5 × 15 s); both are off, and `patiently` is the only one. The requests of a file
+other (one hung call: 5 × 5 × 15 s); both are off, and `with_retries` is the only one. The requests of a file
 that is written are reached by a private name, S3File._call_s3: that of s3fs 2026.9.
 """
 
@@ -100,7 +100,7 @@ def options() -> dict[str, Any]:
 
 
 def prepared(fs: Any) -> Any:
-    """`fs` without s3fs' retries and without `Expect: 100-continue`, which aiohttp awaits for ever."""
+    """`fs` without s3fs' retries and without `Expect: 100-continue`, to which aiohttp waits without end."""
     from botocore.handlers import add_expect_header
 
     fs.retries = 1
@@ -108,7 +108,7 @@ def prepared(fs: Any) -> Any:
     return fs
 
 
-def patiently(operation: Callable[[], R]) -> R:
+def with_retries(operation: Callable[[], R]) -> R:
     """What `operation` gives, tried again after an error that can pass, with growing pauses.
 
     Each further try is counted by the current run; Stopped where that is asked to stop meanwhile.
@@ -126,13 +126,13 @@ def patiently(operation: Callable[[], R]) -> R:
     raise AssertionError("a last try returns or raises")
 
 
-def patient_file(f: Any) -> Any:
+def file_with_retries(f: Any) -> Any:
     """`f`, an s3fs file to be written, each of its requests tried again where that helps."""
     send = getattr(f, "_call_s3", None)
     if send is None:
         return f  # another store than S3
 
-    def send_patiently(method: str, *args: Any, **kwargs: Any) -> Any:
+    def send_with_retries(method: str, *args: Any, **kwargs: Any) -> Any:
         tries, before = 0, _version(f) if method == "complete_multipart_upload" else None
 
         def once() -> Any:
@@ -145,20 +145,20 @@ def patient_file(f: Any) -> Any:
                     raise
                 return {}
 
-        said = patiently(once)
+        said = with_retries(once)
         if tries > 1 and method == "create_multipart_upload":
             with suppress(Exception):  # not every key may list uploads; a bucket's own rule clears them
                 _give_up_others(f, said["UploadId"])
         return said
 
-    f._call_s3 = send_patiently
+    f._call_s3 = send_with_retries
     return f
 
 
 def _version(f: Any) -> tuple[Any, ...]:
     """Size, time and ETag of the object that is there now; empty if there is none."""
     try:
-        said = patiently(lambda: f.fs.info(f.path))
+        said = with_retries(lambda: f.fs.info(f.path))
     except FileNotFoundError:
         return ()
     return said["size"], said.get("LastModified"), said.get("ETag")
@@ -172,7 +172,7 @@ def _is_complete(f: Any, before: tuple[Any, ...]) -> bool:
 
 def _give_up_others(f: Any, kept: str) -> None:
     """End the uploads of the file's key that were begun but whose answer was lost."""
-    found = patiently(lambda: f.fs.call_s3("list_multipart_uploads", Bucket=f.bucket, Prefix=f.key))
+    found = with_retries(lambda: f.fs.call_s3("list_multipart_uploads", Bucket=f.bucket, Prefix=f.key))
     for upload in found.get("Uploads", []):
         if upload["Key"] == f.key and upload["UploadId"] != kept:
             _give_up(f, upload["UploadId"])
@@ -180,11 +180,11 @@ def _give_up_others(f: Any, kept: str) -> None:
 
 def _give_up(f: Any, upload: str) -> None:
     with suppress(FileNotFoundError):  # given up already, and only the answer was lost
-        patiently(lambda: f.fs.abort_mpu(f.bucket, f.key, upload))
+        with_retries(lambda: f.fs.abort_mpu(f.bucket, f.key, upload))
 
 
 @contextmanager
-def hasty(seconds: float) -> Iterator[None]:
+def retrying_for(seconds: float) -> Iterator[None]:
     """In the block, begin no further try later than `seconds` after the first."""
     token = _patience.set(seconds)
     try:

@@ -1,7 +1,7 @@
 """The tables: their columns and types, and the check that a table is what it says.
 
 P prompts, N samples per prompt, V values; key columns first; no nulls unless listed in NULLABLE (what an
-engine cannot say, and what nobody knows of texts that were not drawn here).
+engine cannot say, and what is not known of texts that were not drawn here).
 """
 
 from typing import Final

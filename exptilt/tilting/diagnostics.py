@@ -36,7 +36,15 @@ class Diagnosis:
 
 
 def diagnose(log_weight: Floats, tail: bool = True) -> Diagnosis:
-    """All diagnostics in one pass over log weights [P, N]; without `tail`, khat is left at nan."""
+    """All diagnostics in one pass.
+
+    Args:
+        log_weight: in nats, [P, N].
+        tail: whether to fit the tails' shapes; khat is nan without.
+
+    Returns:
+        The diagnostics, [P] each.
+    """
     n = log_weight.shape[-1]
     top = log_weight.max(axis=-1)
     shifted = log_weight - top[:, None]

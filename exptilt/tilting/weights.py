@@ -13,18 +13,41 @@ Floats = NDArray[np.float64]
 
 
 def log_weights(rewards: Floats, lam: Floats) -> Floats:
-    """Log weights [P, N] = Σ_v λ_v r_v, from rewards [P, N, V] and lam [V], in the rewards' units."""
+    """Log weights Σ_v λ_v r_v.
+
+    Args:
+        rewards: of every sample and value, [P, N, V].
+        lam: the tilt λ, [V], in nats per unit of a value's reward.
+
+    Returns:
+        Log weights [P, N], in nats.
+    """
     return rewards @ lam
 
 
 def normalise(log_weight: Floats) -> Floats:
-    """Weights that sum to 1 over the last axis: exp(log_weight − log Σ exp log_weight)."""
+    """Normalised weights, exp(log_weight − log Σ exp log_weight).
+
+    Args:
+        log_weight: in nats, of any shape.
+
+    Returns:
+        Weights of the same shape, which sum to 1 over the last axis.
+    """
     shifted = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def levels(log_weight: Floats, rewards: Floats) -> Floats:
-    """Weighted mean rewards [P, V], Σ_i w_i r_iv, from log weights [P, N] and rewards [P, N, V]."""
+    """Weighted mean rewards, Σ_i w_i r_iv.
+
+    Args:
+        log_weight: in nats, [P, N].
+        rewards: [P, N, V].
+
+    Returns:
+        Levels [P, V], in the rewards' units.
+    """
     return np.asarray((normalise(log_weight)[:, None, :] @ rewards)[:, 0], dtype=np.float64)
 
 
