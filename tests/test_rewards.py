@@ -250,7 +250,7 @@ def scored(folder: str, how: str) -> np.ndarray:
 def test_a_probability_is_that_of_transformers_pipeline(tmp_path, labels, problem, function):
     """By each label's name and number; the pipeline, too, asks what the labels are to one another first."""
     own = {"function_to_apply": function} if function else {}
-    folder = head(tmp_path / "model", labels, scale=5, problem_type=problem, **own)
+    folder = head(tmp_path / "model", labels, scale=2, problem_type=problem, **own)
     said = pipeline("text-classification", model=folder, top_k=None)
     rows = said(["the room was fine", "why?", "x paid for the towels"])
     for number, name in enumerate(NAMES[:labels]):
