@@ -1,9 +1,11 @@
 """A model's revision is that of the files it is loaded from; what cannot be applied is refused by name."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,25 +126,27 @@ def test_a_model_that_was_trained_on_in_this_process_is_another(tmp_path):
 
 
 ADAPTERS = [
-    {"adapter_config.json": '{"base_model_name_or_path": "org/base", "peft_type": "LORA"}'},
-    {"adapter_config.json": "{broken"},
-    {"adapter_config.json": ""},
-    {"adapter_model.safetensors": "weights"},
-    {"adapter_model.bin": "weights", "adapter_config.json": "{}"},
+    ({"adapter_config.json": "{broken"}, "its adapter_config.json can't be read"),
+    ({"adapter_config.json": ""}, "its adapter_config.json can't be read"),
+    (
+        {"adapter_model.safetensors": "weights"},
+        "is no adapter, or not a whole one: there is no adapter_config.json",
+    ),
+    ({"adapter_model.bin": "weights", "adapter_config.json": "{}"}, "does not say the adapter's type"),
+    ({"adapter_config.json": '{"peft_type": "LORA"}'}, "is an adapter without its weights"),
 ]
 
 
-@pytest.mark.parametrize("files", ADAPTERS, ids=range(len(ADAPTERS)))
+@pytest.mark.parametrize(("files", "words"), ADAPTERS)
 @pytest.mark.parametrize("with_weights", [True, False])
-def test_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, with_weights):
+def test_half_an_adapter_is_refused_by_name_and_not_ignored(tmp_path, files, words, with_weights):
     folder = classifier(tmp_path / "model") if with_weights else str(tmp_path / "model")
     for name, text in files.items():
         put(Path(folder), name, text)
-    said = rf"{folder}' holds an adapter \(adapter_\w+\.\w+\), and adapters are not applied: merge it into"
-    with pytest.raises(ModelError, match=f"^base model '{said}"):
+    with pytest.raises(ModelError, match=f"^base model '{folder}'.* {words}"):
         reference.checkpoint(folder)
     toy = registry.base_model("toy")
-    with pytest.raises(ModelError, match=f"^value 'tone': model '{said}"):
+    with pytest.raises(ModelError, match=f"^value 'tone': model '{folder}'.* {words}"):
         rewards.resolve(f"tone={folder}", rewards.Beside(base=toy, dtype="float32", base_dtype="float32"))
 
 
@@ -174,24 +178,48 @@ def asked(**env: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def said_of_adapters(lines: list[str]) -> list[bool]:
-    return ["holds an adapter (adapter_config.json), and adapters are not applied" in line for line in lines]
-
-
-def test_an_adapter_on_the_hub_is_refused_by_what_the_hub_lists(tmp_path):
-    files = [{"rfilename": name} for name in ("README.md", "adapter_config.json", "config.json")]
+@contextlib.contextmanager
+def hub(names: tuple[str, ...], home: Path) -> Iterator[dict[str, str]]:
+    """A Hub that lists the files `names` of every model, and gives none of them."""
+    files = [{"rfilename": name} for name in names]
     with http_server(
         lambda path, body: (200, {"id": "org/tuned", "sha": "a" * 40, "siblings": files})
     ) as root:
-        env = {"HF_ENDPOINT": root.removesuffix("/v1"), "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
-        assert said_of_adapters(asked(**env)) == [True] * 3
+        yield {"HF_ENDPOINT": root.removesuffix("/v1"), "HF_HUB_OFFLINE": "0", "HF_HOME": str(home)}
+
+
+def test_what_the_hub_lists_is_taken_for_an_adapter_or_refused(tmp_path):
+    with hub(("README.md", "adapter_config.json", "config.json"), tmp_path) as env:
+        assert ["is an adapter that was not fetched" in line for line in asked(**env)] == [True] * 3
+    with hub(("README.md", "model-Q4.gguf", "config.json"), tmp_path) as env:
+        assert ["is a model in GGUF format (model-Q4.gguf)" in line for line in asked(**env)] == [True] * 3
 
 
 @pytest.mark.parametrize("files", [("adapter_config.json",), ("adapter_config.json", "config.json")])
-def test_an_adapter_in_the_hubs_cache_is_refused_without_a_network(tmp_path, files):
+def test_an_adapter_in_the_hubs_cache_is_read_without_a_network(tmp_path, files):
     for repository in ("org--tuned", "princeton-nlp--sup-simcse-bert-base-uncased"):
         kept = tmp_path / "hub" / f"models--{repository}"
         put(kept, "refs/main", "a" * 40)
         for name in files:
             put(kept / "snapshots" / ("a" * 40), name, "{}")
-    assert said_of_adapters(asked(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))) == [True] * 3
+    lines = asked(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert ["its adapter_config.json does not say the adapter's type" in line for line in lines] == [True] * 3
+
+
+def test_an_adapter_from_the_hub_has_the_base_and_the_revision_that_it_names(tmp_path):
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "org/base",
+        "revision": "v1",
+    }
+    adapter, base = (tmp_path / "hub" / f"models--org--{name}" for name in ("tuned", "base"))
+    put(adapter, "refs/main", "a" * 40)
+    put(adapter / "snapshots" / ("a" * 40), "adapter_config.json", json.dumps(config))
+    put(adapter / "snapshots" / ("a" * 40), "adapter_model.safetensors")
+    for ref, commit in (("main", "b" * 40), ("v1", "c" * 40)):
+        put(base, f"refs/{ref}", commit)
+        put(base / "snapshots" / commit, "config.json", "{}")
+    first, second, _ = asked(HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert first == "c" * 40
+    assert "is an adapter for CAUSAL_LM, and one for SEQ_CLS is needed here" in second

@@ -5,22 +5,36 @@ Remote code is never trusted; a checkpoint whose weights are not all there is re
 
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as hf_logging
 
 from exptilt.errors import ModelError
+from exptilt.models.adapter_weights import own_weights, set_labels
+from exptilt.models.adapters import merged
+from exptilt.models.formats import check_quantisation
 from exptilt.models.packed_linear import fuse, pack
 from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import PROBE, encode, positions
 from exptilt.once import once
+from exptilt.wording import reason
 
 hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 _loading = Lock()  # two threads that load at once leave weights without memory ("meta tensors") behind
+
+
+TOKENIZER: Final = "tokenizer_config.json"
+NOT_THE_LIBRARYS: Final = {"subfolder": "none"}  # where adapters lie that transformers would apply by itself
 
 
 def _options(ref: ModelRef) -> dict[str, Any]:
@@ -28,47 +42,81 @@ def _options(ref: ModelRef) -> dict[str, Any]:
 
 
 def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> Any:
-    """The model of class `auto` at `ref`, in evaluation mode on `device`.
+    """The model of class `auto` at `ref`, its adapters merged, in evaluation mode on `device`.
 
-    Raises ModelError, which names `role` and the model, where it does not load or a weight is
-    missing from the checkpoint (it would be random).
+    Raises ModelError, which names `role` and the model, where it does not load, an adapter does not fit, or
+    a weight is missing from the checkpoint (it would be random).
     """
     try:
         with _loading:
-            model, info = auto.from_pretrained(
-                ref.source,
-                config=_config(ref),
-                dtype=getattr(torch, dtype),
-                output_loading_info=True,
-                **_options(ref),
-            )
-            model = model.to(device).eval()
+            model = _read(auto, ref, role, getattr(torch, dtype)).to(device).eval()
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{role} {ref.name!r} does not fit on {device}: {error}") from error
+    except ModelError:
+        raise
     except Exception as error:
-        raise ModelError(f"{role} {ref.name!r} does not load: {_reason(error)}") from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
+        raise ModelError(f"{role} {ref.name!r} does not load: {reason(error)}") from error
     return fuse(pack(model))
 
 
-def _reason(error: BaseException) -> str:
-    """What `error` says, in one line."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+def _read(auto: Any, ref: ModelRef, role: str, dtype: torch.dtype) -> Any:
+    """The model on the CPU; adapters are merged in float32, and the result is cast as a checkpoint's is."""
+    model, info = auto.from_pretrained(
+        ref.source,
+        config=_config(auto, ref),
+        dtype=torch.float32 if ref.adapters else dtype,
+        output_loading_info=True,
+        adapter_kwargs=NOT_THE_LIBRARYS,
+        ignore_mismatched_sizes=bool(ref.adapters),
+        **_options(ref),
+    )
+    lacking = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    missing = sorted(lacking - own_weights(ref.adapters))
+    if missing:
+        raise ModelError(f"{role} {ref.name!r} lacks weights: {', '.join(missing[:3])}")
+    return _with_adapters(model, ref, dtype) if ref.adapters else model
+
+
+def _with_adapters(model: Any, ref: ModelRef, dtype: torch.dtype) -> Any:
+    model = merged(model.eval(), ref.adapters)
+    if dtype != torch.float32:
+        model = type(model).from_pretrained(
+            None, config=model.config, state_dict=model.state_dict(), dtype=dtype
+        )
+    model.name_or_path = ref.name
+    return model
 
 
 def config_of(ref: ModelRef, role: str = "base model") -> Any:
-    """The configuration of the model at `ref`; ModelError, which names `role`, where there is none."""
+    """The configuration of the model at `ref`.
+
+    Raises ModelError, which names `role`, where there is none, or the model is quantised and cannot be
+    loaded here or have an adapter merged into it.
+    """
     try:
-        return AutoConfig.from_pretrained(ref.source, **_options(ref))
+        config = AutoConfig.from_pretrained(ref.source, **_options(ref))
     except Exception as error:
-        raise ModelError(f"{role} {ref.name!r} does not load: {_reason(error)}") from error
+        raise ModelError(f"{role} {ref.name!r} does not load: {reason(error)}") from error
+    if ref.adapters and getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"{role} {ref.name!r}: its base {ref.source} is quantised, and no adapter merges into that: "
+            "name the base that is not, as BASE+ADAPTER"
+        )
+    check_quantisation(config, f"{role} {ref.name!r}")
+    return config
 
 
-def _config(ref: ModelRef) -> Any:
+def classifier_config(ref: ModelRef, role: str) -> Any:
+    """As config_of, with the labels that an adapter's own head has."""
+    config = config_of(ref, role)
+    set_labels(config, ref.adapters)
+    return config
+
+
+def _config(auto: Any, ref: ModelRef) -> Any:
     """The model's configuration, its GELU by the tanh formula computed in one pass and not in eight."""
-    config = AutoConfig.from_pretrained(ref.source, **_options(ref))
+    of = classifier_config if auto is AutoModelForSequenceClassification else config_of
+    config = of(ref, "model")
     for name in ("activation_function", "hidden_act"):
         if getattr(config, name, None) == "gelu_new":
             setattr(config, name, "gelu_pytorch_tanh")
@@ -111,12 +159,16 @@ def load_tokenizer(ref: ModelRef) -> Any:
 
 
 def own_tokenizer(ref: ModelRef, **settings: str) -> Any:
-    """A tokenizer at `ref` with `settings` of its own; it must not be used in two threads at once."""
+    """A tokenizer at `ref`, the last adapter's that has one, with `settings` of its own; it must not be used
+    in two threads at once."""
+    folders = [adapter.adapter_folder for adapter in ref.adapters]
+    own = [str(folder) for folder in folders if (folder / TOKENIZER).is_file()]
+    source, options = (own[-1], {}) if own else (ref.source, _options(ref))
     try:
         with _loading:
-            return AutoTokenizer.from_pretrained(ref.source, **_options(ref), **settings)
+            return AutoTokenizer.from_pretrained(source, **options, **settings)
     except Exception as error:
-        raise ModelError(f"tokenizer of {ref.name!r} does not load: {_reason(error)}") from error
+        raise ModelError(f"tokenizer of {ref.name!r} does not load: {reason(error)}") from error
 
 
 def generation_config(ref: ModelRef) -> Any:
@@ -130,7 +182,7 @@ def generation_config(ref: ModelRef) -> Any:
         if isinstance(error, OSError) and not Path(ref.source, GENERATION_CONFIG_NAME).exists():
             return GenerationConfig.from_model_config(config_of(ref))
         raise ModelError(
-            f"base model {ref.name!r}: its {GENERATION_CONFIG_NAME} can't be read ({_reason(error)}); "
+            f"base model {ref.name!r}: its {GENERATION_CONFIG_NAME} can't be read ({reason(error)}); "
             "mend or remove the file"
         ) from error
 

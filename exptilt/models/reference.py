@@ -1,20 +1,19 @@
 """Which model a name means, and which exact weights it stands for."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from exptilt import demo
 from exptilt.errors import ModelError
-from exptilt.models import files
+from exptilt.models import adapter_config, files, formats, hub
+from exptilt.models.place import Place, folder, locate
 
 SERVED: Final = "served"
 HUGGINGFACE: Final = "huggingface"
-HUB_SECONDS: Final = 10.0
 ALIASES: Final = {
+    "demo": str(demo.MODEL),
     "gpt2": "openai-community/gpt2",
     "opt1.3b": "facebook/opt-1.3b",
     "llama2_chat": "meta-llama/Llama-2-7b-chat-hf",
@@ -31,22 +30,34 @@ class ModelRef:
     `revision` is the Hub's commit, the digest of a local folder's files, or SERVED. The source of a local
     folder is a path of one machine, so keys and manifests carry name and revision alone; that of a model
     behind a server is URL#MODEL. `engine` names the engine that draws from it, "" for what is no base model.
+    `adapters` are merged into the weights, the first one first; source and revision are then the base's.
     """
 
     name: str
     source: str
     revision: str
     engine: str = ""
+    adapters: tuple["ModelRef", ...] = ()
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What defines the weights, the same on every machine."""
-        return {"revision": self.revision, "model": "" if self.is_local else self.source}
+        return {
+            "revision": self.revision,
+            "model": "" if self.is_local else self.source,
+            **({"adapters": [adapter.identity for adapter in self.adapters]} if self.adapters else {}),
+        }
 
     @property
     def is_local(self) -> bool:
         """Whether the weights lie in a local folder."""
         return self.revision.startswith("blake2b:")
+
+    @property
+    def adapter_folder(self) -> Path:
+        """The local folder of an adapter's files, fetched where they lie on the Hub."""
+        commit = None if self.is_local else self.revision
+        return hub.adapter_folder(self.source, commit, repr(self.name))
 
 
 def file_name(model: str) -> str:
@@ -57,14 +68,12 @@ def file_name(model: str) -> str:
 
 
 def checkpoint(name: str) -> ModelRef:
-    """The checkpoint that `name` means as a base model: demo, an alias, a local folder or a Hub id.
+    """The checkpoint that `name` means as a base model: demo, an alias, a local folder, a Hub id, an
+    adapter as either, or BASE+ADAPTER.
 
     Raises ModelError if there is none, or no Hub is in reach.
     """
-    if name == "demo":
-        found = _local(name, demo.MODEL)
-    else:
-        found = resolve(name, ALIASES.get(name, name), "base model")
+    found = resolve(name, ALIASES.get(name, name), "base model", "CAUSAL_LM")
     return replace(found, engine=HUGGINGFACE)
 
 
@@ -94,72 +103,80 @@ def full_name(name: str) -> str:
     return f"{root}#{only_model(root)}"
 
 
-def resolve(name: str, source: str, role: str) -> ModelRef:
-    """The checkpoint at `source`, a local folder or a Hub id; `role` names it in errors.
+def resolve(name: str, source: str, role: str, task: str = "") -> ModelRef:
+    """The checkpoint at `source`: a local folder or a Hub id, an adapter's with its base, or BASE+ADAPTER.
 
-    Raises ModelError where there is none, or where an adapter is among its files: it would be ignored.
+    Args:
+        name: what the user called it.
+        source: where it lies.
+        role: names it in errors.
+        task: what an adapter must be for, as peft names it; "" for any.
+
+    Raises:
+        ModelError: there is none, it is in another library's format, or an adapter that cannot be applied.
     """
-    folder = _folder(source)
-    if folder.is_dir():
-        return _local(name, folder, role)
-    return ModelRef(name=name, source=source, revision=_hub_revision(source, role))
+    return replace(_found(source, role, task), name=name)
 
 
-def _folder(source: str) -> Path:
-    """The path that `source` may be; a name that no path can have is none."""
-    try:
-        folder = Path(source).expanduser()
-        folder.is_dir()
-    except (OSError, ValueError, RuntimeError):
-        return Path("/dev/null")
-    return folder
+def _found(
+    source: str, role: str, task: str, above: tuple[Place, ...] = (), pin: str | None = None
+) -> ModelRef:
+    """As `resolve`; `above` are the adapters that it is the base of, `pin` is its revision on the Hub."""
+    base, adapter = _parts(source)
+    if adapter:
+        place = locate(adapter, f"{role} {source!r}: its adapter")
+        adapter_config.read(place.adapter_folder, place.said, task)
+        return _on(_found(ALIASES.get(base, base), f"{role} {source!r}: its base", ""), place)
+    place = locate(source, role, pin)
+    sources = [higher.source for higher in above]
+    if not files.adapters(place.names) or sources[-1:] == [place.source]:
+        return _whole(place)
+    if place.source in sources:
+        raise ModelError(f"{place.said} is an adapter whose base is, in the end, that adapter itself")
+    return _on(_base_of(place, role, task, above), place)
 
 
-def _local(name: str, folder: Path, role: str = "base model") -> ModelRef:
-    _refuse_adapter(name, role, (path.name for path in folder.iterdir()))
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{role} {name!r}: the folder {folder} has no config.json")
-    return ModelRef(name=name, source=str(folder.resolve()), revision=files.digest(folder.resolve()))
+def _parts(source: str) -> tuple[str, str]:
+    """The base and the adapter of BASE+ADAPTER: at the last + before a folder's name, else at the last of
+    all; an empty adapter where `source` is a folder, or has no +."""
+    if "+" not in source or folder(source).exists():
+        return source, ""
+    places = [i for i, letter in enumerate(source) if letter == "+"]
+    at = next((i for i in reversed(places) if folder(source[i + 1 :]).is_dir()), places[-1])
+    return source[:at], source[at + 1 :]
 
 
-def _refuse_adapter(name: str, role: str, listed: Iterable[str]) -> None:
-    found = files.adapters(listed)
-    if found:
+def _base_of(place: Place, role: str, task: str, above: tuple[Place, ...]) -> ModelRef:
+    """The base model that the configuration of the adapter at `place` names.
+
+    Raises ModelError where whole weights lie beside the adapter and are not its base.
+    """
+    config = adapter_config.read(place.adapter_folder, place.said, task)
+    source = adapter_config.base_source(config, place.adapter_folder, place.said)
+    whole = formats.weights(place.names)
+    is_own = str(folder(source).resolve()) == place.source or source == place.source
+    if is_own and not whole:
+        raise ModelError(f"{place.said} is an adapter that names itself as its base: pass BASE+ADAPTER")
+    if whole and not is_own:
         raise ModelError(
-            f"{role} {name!r} holds an adapter ({found[0]}), and adapters are not applied: merge it into the "
-            "weights (merge_and_unload of peft) and pass what that saves, or pass the adapter's base model"
+            f"{place.said} holds whole weights ({whole[0]}) and an adapter: pass {source}+{place.source} for "
+            "the adapter on its base, or move the adapter's files away for the weights alone"
         )
+    role = f"{role} {place.source!r} is an adapter: its base"
+    return _found(ALIASES.get(source, source), role, "", (*above, place), config.get("revision") or None)
 
 
-@lru_cache(maxsize=64)
-def _hub_revision(source: str, role: str) -> str:
-    """The commit of `source` that the Hub holds now, or that a local copy holds where none answers."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        found = HfApi().model_info(source, timeout=HUB_SECONDS)
-    except HFValidationError:
-        reason = "it is neither a known name, a local folder nor a Hub id"
-    except GatedRepoError:
-        reason = "its owner asks you to accept its terms on the Hub and to log in"
-    except RepositoryNotFoundError:
-        reason = "the Hub has no such model"
-    except Exception:
-        kept = _kept(source)
-        if kept:
-            _refuse_adapter(source, role, (path.name for path in kept.iterdir()))
-            return kept.name
-        reason = f"no Hub is in reach; pass a local folder instead (hf download {source})"
-    else:
-        _refuse_adapter(source, role, (file.rfilename for file in found.siblings or ()))
-        return str(found.sha)
-    raise ModelError(f"{role} {source!r} was not found: {reason}")
+def _whole(place: Place) -> ModelRef:
+    """The checkpoint at `place`, which is no adapter."""
+    formats.check(place.names, place.said)
+    if place.is_local and "config.json" not in place.names:
+        inner = sorted(name for name in place.names if name.endswith(f"/{adapter_config.FILE}"))
+        advice = f"; an adapter lies in {Path(place.source, inner[0]).parent}" if inner else ""
+        raise ModelError(f"{place.said}: the folder {place.source} has no config.json{advice}")
+    return ModelRef(name=place.source, source=place.source, revision=place.revision)
 
 
-def _kept(source: str) -> Path | None:
-    """The copy of `source` in the Hub's local cache, a folder called as its commit, if there is one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    paths = [try_to_load_from_cache(source, name) for name in ("config.json", "adapter_config.json")]
-    return next((Path(path).parent for path in paths if isinstance(path, str)), None)
+def _on(base: ModelRef, place: Place) -> ModelRef:
+    """The base model with the adapter at `place` on it."""
+    adapter = ModelRef(name=place.source, source=place.source, revision=place.revision)
+    return replace(base, adapters=(*base.adapters, adapter))

@@ -189,20 +189,22 @@ def _with_model(asked: Asked, entry: Entry, beside: Beside) -> RewardSpec:
     of_demo = beside.base.name == "demo" and asked.source in demo.REWARDS
     source = str(demo.REWARDS[asked.source]) if of_demo else entry.source
     role = f"value {asked.column!r}: model"
+    has_labels = KINDS[entry.kind].has_labels
+    task = "SEQ_CLS" if has_labels else "FEATURE_EXTRACTION"
     spec = RewardSpec(
         value=asked.column,
         kind=entry.kind,
-        model=reference.resolve(asked.source if of_demo else source, source, role),
+        model=reference.resolve(asked.source if of_demo else source, source, role, task),
         form=entry.form,
         label=asked.label or entry.label,
         transform=asked.transform,
         dtype="float32" if of_demo else beside.dtype,
     )
-    if not KINDS[spec.kind].has_labels:
+    if not has_labels:
         return spec
-    from exptilt.models.loading import config_of
+    from exptilt.models.loading import classifier_config
 
-    spec = labels.checked(spec, config_of(spec.model, role))
+    spec = labels.checked(spec, classifier_config(spec.model, role))
     return _formed(spec, asked.form or _usual_form(spec, asked, entry, beside))
 
 
