@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -18,12 +17,21 @@ FLOW = ROOT / "flows" / "mc_aligned.py"
 
 
 def free_port() -> int:
-    """A port that nothing listens on, below those that the system gives to connections meanwhile."""
-    while True:
-        port = secrets.choice(range(20_000, 32_000))
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
+    """A port of loopback that the system gives to nobody else for a minute.
+
+    The listening side closes a connection first, which leaves the port in TIME_WAIT: only who asks for it by
+    number with SO_REUSEADDR, as servers do, gets it then.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        with socket.create_connection(listening.getsockname()):
+            listening.accept()[0].close()
+        return int(listening.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether a server takes connections on `port` of loopback."""
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -91,13 +99,8 @@ def s3_server(folder: Path, key: str = "key", secret: str = "secret-key") -> Ite
         f"{key},{secret}",
     ]
     command += ["--addr", f"127.0.0.1:{port}"]
-
-    def answers() -> bool:
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", port)) == 0
-
     with process(command, dict(os.environ), folder / "rclone.log"):
-        wait_until(answers)
+        wait_until(lambda: listens(port))
         yield {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_ACCESS_KEY_ID": key,

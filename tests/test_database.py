@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import free_port, prefect_server, run_flow
+from processes import free_port, listens, prefect_server, run_flow, wait_until
 from test_flows import toy
 
 PASSWORD = "recognisable-password-0123456789"
@@ -34,13 +34,16 @@ def postgresql() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         if user:
             shutil.chown(folder, user)
-        data, port = f"{folder}/data", str(free_port())
+        data, port = f"{folder}/data", free_port()
         owned = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run([initdb, "-D", data, "-U", "exptilt", "-A", "trust", "-N"], check=True, **owned)
         options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-F"]
-        with subprocess.Popen([postgres, "-D", data, "-p", port, *options], **owned) as running:
-            yield f"postgresql+asyncpg://exptilt@127.0.0.1:{port}/postgres"
-            running.kill()
+        with subprocess.Popen([postgres, "-D", data, "-p", str(port), *options], **owned) as running:
+            try:
+                wait_until(lambda: listens(port))
+                yield f"postgresql+asyncpg://exptilt@127.0.0.1:{port}/postgres"
+            finally:
+                running.kill()
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

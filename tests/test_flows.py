@@ -62,21 +62,27 @@ def test_a_first_run_in_an_empty_folder_is_quiet_and_complete(clean, tmp_path, r
     assert len(rows(tmp_path / "results" / "toy-demo_lam=1.000_val=bees.json")) == 240
 
 
-def test_every_door_gives_the_same_rows(server, tmp_path):
-    flow, api, deployed = (tmp_path / door for door in ("flow", "api", "deployed"))
-    for folder in (flow, api, deployed):
-        folder.mkdir()
-    done = run_flow(*DEMO, env=server, cwd=flow)
+@pytest.fixture(scope="module")
+def rows_of_the_flow(server, tmp_path_factory):
+    """The rows of the demo, by the flow as a command."""
+    folder = tmp_path_factory.mktemp("flow")
+    done = run_flow(*DEMO, env=server, cwd=folder)
     assert done.returncode == 0, done.stderr
+    return rows(folder / f"{TEMP}.json")
+
+
+def test_gendata_gives_the_rows_of_the_flow(server, tmp_path, rows_of_the_flow):
     command = [sys.executable, str(ROOT / "gendata.py"), "generate_from_MC_aligned_model"]
     arguments = ["--lam_list=-0.5", "--value_list=humor", "--MC_nsamples=4", "--end_index=8"]
-    subprocess.run([*command, *arguments], cwd=api, env=server, check=True)
-    deploy_and_run(server, deployed)
-    expected = rows(flow / f"{TEMP}.json")
-    assert len(expected) == 8
-    assert rows(api / f"{TEMP}.json") == expected
-    assert rows(deployed / f"{TEMP}.json") == expected
-    assert len(rows(deployed / "results/temp/demo-demo_0to8.json")) == 8
+    subprocess.run([*command, *arguments], cwd=tmp_path, env=server, check=True)
+    assert len(rows_of_the_flow) == 8
+    assert rows(tmp_path / f"{TEMP}.json") == rows_of_the_flow
+
+
+def test_deployments_give_the_rows_of_the_flow(server, tmp_path, rows_of_the_flow):
+    deploy_and_run(server, tmp_path)
+    assert rows(tmp_path / f"{TEMP}.json") == rows_of_the_flow
+    assert len(rows(tmp_path / "results/temp/demo-demo_0to8.json")) == 8
 
 
 def deploy_and_run(server: dict[str, str], folder: Path) -> None:

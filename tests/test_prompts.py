@@ -125,7 +125,7 @@ def test_csv_as_spreadsheets_write_it(tmp_path, content, found):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"n,prompt\n1,a\n2\n", "line 3 has 1 fields, the first line 2"),
+        (b"n,prompt\n1,a\n2\n", "line 3 has 1 field, the first line 2"),
         (b"prompt\na\n\nb\n", "prompt 1 is empty"),
         (b'prompt\n"a\n', "cannot be read"),
     ],

@@ -85,7 +85,7 @@ def test_a_run_through_every_fault_gives_the_rows_of_a_clean_one(away, bucket, t
     assert digests(bucket[0] / "faults/temp" / Path(summary.folder).name) == digests(Path(clean.folder))
 
 
-@pytest.mark.parametrize("seed", [1, 5, 7])
+@pytest.mark.parametrize("seed", [1, 5, 11])  # between them, these meet every fault
 def test_an_object_of_several_parts_comes_back_whole_through_every_fault(away, monkeypatch, seed):
     """60 % of the tries fail; a request is heard three faults later at the latest."""
     monkeypatch.setattr(s3, "READ_SECONDS", 2.0)  # 16 MiB on a busy machine

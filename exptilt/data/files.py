@@ -11,6 +11,7 @@ from exptilt.data import json_records, parsing, text_files
 from exptilt.data.json_records import Record
 from exptilt.errors import ConfigError
 from exptilt.storage import filesystem
+from exptilt.wording import counted
 
 T = TypeVar("T")
 PROMPT: Final = "prompt"
@@ -131,7 +132,8 @@ def _csv(path: str, column: str) -> Iterator[Any]:
         if not row and len(names) > 1:
             continue  # an empty line; of a single column it is an empty prompt
         if len(row or [""]) != len(names):
-            raise ValueError(f"line {rows.line_num} has {len(row)} fields, the first line {len(names)}")
+            fields = counted(len(row), "field")
+            raise ValueError(f"line {rows.line_num} has {fields}, the first line {len(names)}")
         yield row[at] if row else ""
 
 
