@@ -60,9 +60,10 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     if not lacking:
         return paths, True
     prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index", "messages")
-    for part, path in lacking:
-        pool.compute_once(path, partial(_reward, workspace, prompts, part, spec))
-    return paths, False
+    found = [
+        pool.compute_once(path, partial(_reward, workspace, prompts, part, spec)) for part, path in lacking
+    ]
+    return paths, all(cached for _, cached in found)
 
 
 def _path(workspace: Workspace, part: str, spec: RewardSpec) -> str:
