@@ -11,7 +11,7 @@ import torch
 from exptilt.errors import ModelError
 from exptilt.models.adapter_weights import PREFIX, Shapes, shapes
 from exptilt.models.reference import ModelRef
-from exptilt.wording import reason
+from exptilt.wording import counted, reason
 
 AGREE, NOTHING = 1e-3, 1e-6  # of the numbers' spread in float32; and what is none of it
 TRIED: Final = 8  # tokens
@@ -89,8 +89,8 @@ def _resize(model: Any, held: Shapes, adapter: ModelRef) -> None:
     is_tied = output is None or output.weight is model.get_input_embeddings().weight
     if not is_tied and _rows(model, output, held) != rows:
         raise ModelError(
-            f"adapter {adapter.name!r} has embeddings of {rows} tokens, but its output layer has not: "
-            "save it with save_embedding_layers=True"
+            f"adapter {adapter.name!r} has embeddings of {counted(rows, 'token')}, but its output layer has "
+            "not: save it with save_embedding_layers=True"
         )
 
 
