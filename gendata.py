@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import exptilt
-from exptilt.errors import ExptiltError
+from exptilt.errors import ExptiltError, ShardsFailed
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -120,12 +120,14 @@ def main() -> None:
     """The command line: python gendata.py [--basemodel_name=…] METHOD [--flags]."""
     import fire
 
-    from exptilt.config.command_line import fail
+    from exptilt.config.command_line import fail, fail_run
     from exptilt.process_setup import set_up
 
     set_up()
     try:
         fire.Fire(TextGeneration, serialize=_unprinted)
+    except ShardsFailed as error:
+        fail_run(error)
     except ExptiltError as error:
         fail(str(error))
     except KeyboardInterrupt:

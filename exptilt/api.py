@@ -22,7 +22,7 @@ from exptilt.storage import s3
 
 F = TypeVar("F", bound=Callable[..., Result])
 RETURNS = "Returns:\n    The summary, the paths and the tables of what was written.\n"
-RAISES = "Raises:\n    ExptiltError: one line on what to change; finished shards are saved."
+RAISES = "Raises:\n    ExptiltError: what to change, or which shards failed; finished shards are saved."
 
 
 def _with_settings(model: type[BaseModel]) -> Callable[[F], F]:

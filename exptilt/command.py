@@ -4,12 +4,11 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from types import FrameType
 from typing import Any, Final, NoReturn
 
 from exptilt import __version__
-from exptilt.config.command_line import BAD_INPUT, command_line, fail
+from exptilt.config.command_line import BAD_INPUT, command_line, fail, fail_run
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.settings import MCAligned, Original, Scoring
 from exptilt.errors import ExptiltError
@@ -23,12 +22,11 @@ RUNS: Final = {
     "palette": Palette,
 }
 CLOSING: Final = (
-    "Shards run one after the other in this process. The same runs as Prefect DAGs, with several shards at "
-    "once, a UI and deployments, come with the checkout: python flows/..."
+    "Shards run in this process, one at a time on each device. The same runs as Prefect DAGs, which score a "
+    "shard while the next is drawn, with a UI and deployments, come with the checkout: python flows/..."
 )
 SAVED: Final = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE_SECONDS: Final = 4.0  # that a step has to notice a signal
-FAILED: Final = 1
 
 
 def main() -> NoReturn:
@@ -68,17 +66,9 @@ def _run(config: Any) -> int:
     try:
         outcome = local_run.run(plan, watched)
     except Exception as error:
-        _fail(error)
+        fail_run(error)
     show(outcome, Console())
     return getattr(outcome, "exit_code", 0)
-
-
-def _fail(error: Exception) -> NoReturn:
-    """Say what failed, with the traceback of an error that exptilt did not raise on purpose: a defect."""
-    if not isinstance(error, (ExptiltError, OSError)):
-        traceback.print_exception(error)
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
-    fail(f"{error or type(error).__name__}{notes}", FAILED)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,6 +1,9 @@
-"""The steps of every kind of run in one process, one shard after the other, without an orchestrator."""
+"""The steps of every kind of run in one process, a thread for each device, without an orchestrator."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -8,18 +11,22 @@ from pydantic import BaseModel
 from exptilt import stages
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.settings import Original, Scoring, Valued
-from exptilt.errors import ShardsFailed, Stopped
+from exptilt.errors import Stopped
 from exptilt.outputs import dataset, palette, scores, sweep
 from exptilt.outputs.dataset import Shard
 from exptilt.planning import exploration, score_file
 from exptilt.planning import plan as run_plan
 from exptilt.planning.plan import Plan
 from exptilt.planning.score_file import ScorePlan
+from exptilt.reports.summary import Summary
 from exptilt.reports.terminal import Outcome
+from exptilt.rewards import RewardSpec
 from exptilt.stages.failures import AllMissing
+from exptilt.stages.outcomes import results
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import ExploredRef, ScoredRef, ShardRef
-from exptilt.wording import counted
+from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
+from exptilt.stages.retries import with_retries
+from exptilt.stages.workspace import Workspace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +51,11 @@ def prepare(config: BaseModel) -> Plan | ScorePlan:
 def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
     """Do all of `plan`, of whichever kind it is, reusing what the pool holds.
 
-    Raises the first shard's error, once every other shard is saved.
+    A step that fails for a reason that may pass is tried again, as often as in a flow.
+
+    Raises:
+        ShardsFailed: once every other shard is saved; it lists the shards that failed, as a flow does.
+        Stopped: where a stop was asked for.
     """
     if isinstance(plan, ScorePlan):
         return _score(plan, watch)
@@ -54,74 +65,117 @@ def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
         case Palette():
             return _palette(plan, watch)
         case _:
-            return dataset.merge(plan, _each(watch(plan.shards), lambda shard: _shard(plan.recipe, shard)))
+            return _merged(
+                plan, _each(plan.recipe.workspace, plan.shards, partial(_shard, plan.recipe), watch)
+            )
 
 
 def _score(plan: ScorePlan, watch: Watch) -> Outcome:
     at, pairs = plan.workspace, [(shard, spec) for shard in plan.shards for spec in plan.rewards]
-    made = _each(watch(pairs), lambda pair: stages.score(at, *pair))
-    return scores.save(plan, [ref for ref in made if not isinstance(ref, AllMissing)])
+    made = _each(at, pairs, lambda pair: _rewards(at, *pair), watch)
+    scored = [ref for ref in made if not isinstance(ref, AllMissing)]
+    return with_retries(at.run, f"save {plan.config.file}", scores.save, plan, scored)
 
 
 def _sweep(plan: Plan, watch: Watch) -> Outcome:
     recipe, config = plan.recipe, plan.recipe.config
     assert isinstance(config, Sweep)
-    shards = watch(plan.scored or plan.shards)
-    explored = _each(shards, lambda shard: stages.explore(recipe, _scored(recipe, shard)))
+    shards = plan.scored or plan.shards
+    explored = _each(recipe.workspace, shards, partial(_explored, recipe), watch)
     for place in config.saved:
         chosen = exploration.tilted(plan, config.vectors[place])
-        dataset.merge(chosen, [_tilted(chosen.recipe, shard) for shard in explored])
-    return sweep.frontier(plan, explored)
+        _merged(chosen, _each(recipe.workspace, explored, partial(_tilted, chosen.recipe), list))
+    return with_retries(recipe.run, "save the sweep", sweep.frontier, plan, explored)
 
 
 def _palette(plan: Plan, watch: Watch) -> Outcome:
-    shards = watch(plan.scored or plan.shards)
-    return palette.find(plan, _each(shards, lambda shard: _scored(plan.recipe, shard)))
+    recipe, shards = plan.recipe, plan.scored or plan.shards
+    scored = _each(recipe.workspace, shards, partial(_scored, recipe), watch)
+    return with_retries(recipe.run, "find the palette", palette.find, plan, scored)
 
 
-def _each(shards: Iterable[T], work: Callable[[T], R]) -> list[R | AllMissing]:
+def _merged(plan: Plan, shards: Sequence[Shard]) -> Summary:
+    return with_retries(plan.recipe.run, "merge and save", dataset.merge, plan, shards)
+
+
+def _each(
+    workspace: Workspace, shards: Sequence[T], work: Callable[[T], R], watch: Watch
+) -> list[R | AllMissing]:
     """What `work` gives for every shard, AllMissing where all prompts of one are left out."""
-    made: list[R | AllMissing] = []
-    failed: list[Exception] = []
-    for shard in shards:
-        try:
-            made.append(work(shard))
-        except AllMissing as error:
-            made.append(error)
-        except Stopped:
-            raise
-        except Exception as error:
-            failed.append(error)
-    if failed:
-        count = f"{len(failed)} of {counted(len(failed) + len(made), 'shard')} failed"
-        failed[0].add_note(f"{count}; the others are saved, and a re-run does only what is missing")
-        raise failed[0]
-    left_out = [error for error in made if isinstance(error, AllMissing)]
-    if len(left_out) == len(made):
-        raise ShardsFailed(f"every prompt failed; the first: {left_out[0].missing[0]}")
-    return made
+    with _threads(workspace) as start:
+        ends = [start(_outcome, work, shard) for shard in shards]
+        return results([end() for end in watch(ends)])
+
+
+@contextmanager
+def _threads(workspace: Workspace) -> Iterator[Callable[..., Callable[[], Any]]]:
+    """Start work in a thread for each device; it gives a function that waits for the result.
+
+    A single thread is the caller's, which works when it waits: Ctrl-C then ends also a step that never checks
+    for a stop.
+    """
+    if len(workspace.devices) == 1:
+        yield partial
+        return
+    pool = ThreadPoolExecutor(len(workspace.devices), "shard")
+    try:
+        yield lambda *work: pool.submit(*work).result
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            workspace.run.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(work: Callable[[T], R], shard: T) -> R | Exception:
+    """What `work` gives for the shard, or what it failed with."""
+    try:
+        return work(shard)
+    except Stopped:
+        raise
+    except Exception as error:
+        return error
+
+
+def _samples(recipe: Recipe, shard: ShardRef) -> SamplesRef:
+    return with_retries(recipe.run, f"generate {shard.name}", stages.generate, recipe, shard)
+
+
+def _rewards(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
+    name = f"score {spec.value} {samples.shard.name}"
+    return with_retries(workspace.run, name, stages.score, workspace, samples, spec)
+
+
+def _draws(recipe: Recipe, samples: SamplesRef, rewards: Sequence[RewardsRef]) -> Shard:
+    name = f"tilt {samples.shard.name}"
+    return with_retries(recipe.run, name, stages.resample, recipe, samples, rewards)
 
 
 def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
-    samples = stages.generate(recipe, shard)
-    if not recipe.rewards:
-        return samples
-    return stages.resample(
-        recipe, samples, [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
-    )
+    samples = _samples(recipe, shard)
+    rewards = [_rewards(recipe.workspace, samples, spec) for spec in recipe.rewards]
+    return _draws(recipe, samples, rewards) if rewards else samples
 
 
 def _scored(recipe: Recipe, shard: ShardRef | ScoredRef) -> ScoredRef:
     """A shard drawn and scored, or as a scored file has it."""
     if isinstance(shard, ScoredRef):
-        return stages.agreed(recipe, shard.samples, shard.rewards)
-    samples = stages.generate(recipe, shard)
-    return stages.agreed(
-        recipe, samples, [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
-    )
+        samples, rewards = shard.samples, list(shard.rewards)
+    else:
+        samples = _samples(recipe, shard)
+        rewards = [_rewards(recipe.workspace, samples, spec) for spec in recipe.rewards]
+    name = f"collect {samples.shard.name}"
+    return with_retries(recipe.run, name, stages.agreed, recipe, samples, rewards)
+
+
+def _explored(recipe: Recipe, shard: ShardRef | ScoredRef) -> ExploredRef:
+    scored = _scored(recipe, shard)
+    name = f"explore {scored.samples.shard.name}"
+    return with_retries(recipe.run, name, stages.explore, recipe, scored)
 
 
 def _tilted(recipe: Recipe, shard: ExploredRef | AllMissing) -> Shard:
     if isinstance(shard, AllMissing):
         return shard
-    return stages.resample(recipe, shard.scored.samples, shard.scored.rewards)
+    return _draws(recipe, shard.scored.samples, shard.scored.rewards)

@@ -170,7 +170,8 @@ def test_a_shard_that_fails_leaves_the_others_saved(settings, tmp_path):
     run = {**settings, "value": f"{own}:picky", "data": data, **shards}
     with pytest.raises(exptilt.ExptiltError, match=r"'bad'.*ZeroDivisionError") as caught:
         exptilt.mc_aligned(**run)
-    assert caught.value.__notes__[0].startswith("1 of 3 shards failed; the others are saved")
+    assert str(caught.value).startswith("1 of 3 shards failed; the others are saved")
+    assert "\n  shard 002: prompt 40 ('bad')" in str(caught.value)
     rest = exptilt.mc_aligned(**run, allow_missing=True)
     assert (rest.summary.tokens, rest.summary.kept, rest.summary.reused["picky"]) == (0, 69, 2)
 

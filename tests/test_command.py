@@ -68,6 +68,21 @@ def test_rows_summary_and_exit_code_are_the_flows(name, tmp_path, server, reward
     assert command.stderr == flow.stderr
 
 
+def test_failed_shards_are_named_as_the_flow_names_them(tmp_path, server):
+    (tmp_path / "own.py").write_text(
+        "def picky(prompts, completions):\n    return [1 / ('bad' not in p) for p in prompts]\n"
+    )
+    texts = [f"bad {k}" if k in {40, 100} else f"p {k}" for k in range(150)]
+    (tmp_path / "prompts.txt").write_text("\n".join(texts))
+    toy = ["--basemodel", "toy", "--data", "prompts.txt", "--nsamples", "2", "--shard-size", "32"]
+    arguments = [*toy, "--value", "own.py:picky", "--lam", "1"]
+    flow = run_flow(*arguments, env=server, cwd=tmp_path)
+    command = exptilt("mc-aligned", *arguments, cwd=tmp_path)
+    assert (command.returncode, command.stderr) == (flow.returncode, flow.stderr)
+    assert command.returncode == 1
+    assert command.stderr.splitlines()[1].startswith("error: 2 of 5 shards failed; the others are saved")
+
+
 def test_exit_codes_tell_bad_input_from_failure(tmp_path):
     (tmp_path / "own.py").write_text(
         "def picky(prompts, completions):\n    return [1 / ('bad' not in p) for p in prompts]\n"
@@ -78,7 +93,7 @@ def test_exit_codes_tell_bad_input_from_failure(tmp_path):
         (["nonesuch"], 2, "error: exptilt nonesuch: name one of original, mc-aligned, score, sweep, palette"),
         (["original", "--nsamples", "0"], 2, "error: --nsamples: input should be greater"),
         (["original", "--data", "none.txt"], 2, "error: --data none.txt: there is no such file"),
-        (["mc-aligned", *toy], 1, "error: prompt 8 ('bad'): value 'picky' failed with ZeroDivisionError"),
+        (["mc-aligned", *toy], 1, "  shard 001: prompt 8 ('bad'): value 'picky' failed with Zero"),
         (["palette", *toy, "--end", "8", "--target", "picky=2"], 1, ""),
     ):
         done = exptilt(*arguments, cwd=tmp_path)

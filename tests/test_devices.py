@@ -10,7 +10,7 @@ from checkpoints import causal
 from exptilt import local_run
 from exptilt.config.settings import Original, build, check_device
 from exptilt.engines import registry
-from exptilt.errors import ConfigError, DeviceError
+from exptilt.errors import ConfigError, ShardsFailed
 from exptilt.models import devices
 from exptilt.models.devices import Devices, on_one_of
 from exptilt.planning import plan
@@ -78,7 +78,7 @@ def test_a_failing_device_gives_its_shard_to_another_and_the_rows_stay(tmp_path,
     assert Path(both.json).read_bytes() == Path(alone.json).read_bytes()
     registry.load(planned.recipe.p0, "cpu:1").model.forward = lost
     other = settings(tmp_path, save_directory=str(tmp_path / "two"), device="cpu:0,cpu:1", seed=1)
-    with pytest.raises(DeviceError, match=r"no device is left: cpu:0: CUDA error.*; cpu:1: CUDA error"):
+    with pytest.raises(ShardsFailed, match=r"no device is left: cpu:0: CUDA error.*; cpu:1: CUDA error"):
         local_run.run(plan.prepare(other))
 
 

@@ -10,10 +10,10 @@ from processes import ROOT, run_flow
 
 from exptilt.config.settings import MCAligned, Original
 from exptilt.engines.huggingface.engine import TransformersEngine
-from exptilt.errors import ExptiltError, PromptRefused
+from exptilt.errors import ExptiltError, PromptRefused, ShardsFailed
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
-from exptilt.stages.failures import MOST, PromptsFailed, narrowed
+from exptilt.stages.failures import MOST, narrowed
 
 TEXTS = ["abc", "fed", "bad Ω", "cab", "face", "dead", "beef", "a"]
 
@@ -64,11 +64,11 @@ def go(config):
 def test_a_prompt_that_the_model_cannot_take_is_named_and_the_others_are_drawn_once(settings, drawn):
     config = Original(**settings, nsamples=3)
     said = r"prompt 2 \('bad Ω'\): drawing failed with IndexError: token 8 .* beyond the model's 8 embeddings"
-    with pytest.raises(PromptsFailed, match=said):
+    with pytest.raises(ShardsFailed, match=said):
         go(config)
     assert sorted(text for batch in drawn for text in batch) == sorted(set(TEXTS) - {"bad Ω"})
     drawn.clear()
-    with pytest.raises(PromptsFailed, match=said):
+    with pytest.raises(ShardsFailed, match=said):
         go(config)
     summary = go(replace_flag(config))
     assert drawn == []
@@ -111,7 +111,7 @@ def test_a_reward_that_fails_at_a_prompt_leaves_it_out_if_asked(toy, tmp_path, s
     (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
     value = (f"{tmp_path}/own.py:picky", f"{tmp_path}/own.py:odd")
     config: MCAligned = toy(value=value, lam=(0.1, 1.0), end=70, shard_size=shard_size)
-    with pytest.raises(PromptsFailed, match=r"prompt 0 .*value 'picky' failed with KeyError"):
+    with pytest.raises(ShardsFailed, match=r"prompt 0 .*value 'picky' failed with KeyError"):
         go(config)
     summary = go(replace_flag(config))
     assert (summary.prompts, summary.kept, [m.prompt_index for m in summary.missing]) == (69, 69, [0])

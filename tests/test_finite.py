@@ -14,12 +14,11 @@ from processes import ROOT, run_flow
 from exptilt.config.settings import MCAligned, Original
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
-from exptilt.errors import LogitsError, RefusedError, RewardError, StorageError
+from exptilt.errors import LogitsError, RefusedError, ShardsFailed, StorageError
 from exptilt.local_run import run
 from exptilt.models import reference
 from exptilt.models.likelihood import text_nll
 from exptilt.planning.plan import prepare
-from exptilt.stages.failures import PromptsFailed
 from exptilt.storage import filesystem, keys, pool, schemas
 
 BAD = CHARACTERS.index("d") + 1  # the token whose embedding is NaN
@@ -151,7 +150,7 @@ def test_padding_brings_no_nan_to_a_prompt(tmp_path):
 
 def test_a_run_saves_the_shards_without_it_and_leaves_it_out_if_asked(holed, settings):
     with pytest.raises(
-        PromptsFailed, match=r"prompt 1 \('fade'\): drawing failed with LogitsError: letters in"
+        ShardsFailed, match=r"prompt 1 \('fade'\): drawing failed with LogitsError: letters in"
     ):
         go(Original(**settings, basemodel=holed))
     config = Original(**settings, basemodel=holed, allow_missing=True)
@@ -204,7 +203,7 @@ def test_a_value_of_a_prompt_that_the_model_gives_no_probability_is_no_reward(se
     alter(masked, "lm_head.bias", lambda b: b[BAD].fill_(-torch.inf))
     found = [s.nll for row in draw(p0(masked), ["abc", "bad"], 2) for s in row]
     assert [np.isfinite(nll) for nll in found] == [True, True, False, False]
-    with pytest.raises(RewardError, match=r"value 'perplexity' .* gave -inf for prompt 1"):
+    with pytest.raises(ShardsFailed, match=r"value 'perplexity' .* gave -inf for prompt 1"):
         go(MCAligned(**settings, basemodel=masked, value="perplexity", lam=1.0))
 
 

@@ -84,3 +84,17 @@ def test_the_command_line_refuses_in_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown data 'Wikipedia': supported are")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_command_line_tells_failure_from_bad_input(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "def picky(prompts, completions):\n    return [1 / ('bad' not in p) for p in prompts]\n"
+    )
+    (tmp_path / "p.txt").write_text("\n".join("bad" if k == 8 else f"p {k}" for k in range(20)))
+    run = ["generate_from_MC_aligned_model", "--lam_list=1", "--value_list=own.py:picky", "--MC_nsamples=2"]
+    done = gendata("--basemodel_name=toy", "--data_name=p.txt", *run, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: 1 of 1 shard failed" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "  shard 001: prompt 8 ('bad'): value 'picky' failed with Zero"
+    )

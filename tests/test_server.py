@@ -25,12 +25,11 @@ from exptilt.engines import openai, registry
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.engines.openai import OpenAIEngine
-from exptilt.errors import ModelError, ServerError, Stopped
+from exptilt.errors import ModelError, ServerError, ShardsFailed, Stopped
 from exptilt.local_run import run
 from exptilt.models import openai_client, reference
 from exptilt.planning.plan import prepare
 from exptilt.run import Run
-from exptilt.stages.failures import PromptsFailed
 from exptilt.storage import keys
 from tasks.runtime.launch import launch
 
@@ -185,10 +184,10 @@ def test_a_refused_prompt_is_named_and_not_tried_again(small, config, tmp_path):
     (tmp_path / "long.json").write_text(json.dumps([{"prompt": "ab"}, {"prompt": "long" * 30}]))
     plan = prepare(config(f"{small}#org/small", data=str(tmp_path / "long.json")))
     said = (
-        r"^prompt 1 \('longlong.*refuses the prompt that begins 'longlong\w+': "
+        r"shard 001: prompt 1 \('longlong.*refuses the prompt that begins 'longlong\w+': "
         "400 This model's maximum context length is 40 tokens"
     )
-    with pytest.raises(PromptsFailed, match=said):
+    with pytest.raises(ShardsFailed, match=said):
         run(plan)
 
 
@@ -236,9 +235,9 @@ def test_refused_prompts_are_named_and_left_out_if_asked(mixed, config, tmp_path
     server = Picky()
     with http_server(server) as root:
         said = r"prompt 1 \('long'\): .* 400 not this one; prompt 3 "
-        with pytest.raises(PromptsFailed, match=said) as failed:
+        with pytest.raises(ShardsFailed, match=said) as failed:
             run(prepare(mixed(root)))
-        gone = [(m.prompt_index, m.prompt) for m in failed.value.missing]
+        gone = [(m.prompt_index, m.prompt) for m in failed.value.__cause__.missing]
         assert gone == [(1, "long"), (3, "filtered"), (5, "silent"), (6, "odd"), (7, "large"), (9, "tool")]
         assert "ends the prompt that begins 'filtered' by 'content_filter'" in str(failed.value)
         server.prompts.clear()
@@ -278,7 +277,7 @@ class Changed(Faults):
 def test_what_is_refused_to_every_prompt_ends_the_run_at_once(mixed, status, when):
     server = Changed(status, when)
     said = f": {status} Unrecognized request argument"
-    with http_server(server) as root, pytest.raises(ModelError, match=said):
+    with http_server(server) as root, pytest.raises((ModelError, ShardsFailed), match=said):
         run(prepare(mixed(root, max_new_tokens=32, allow_missing=True)))
     tried = [prompt == openai.TRIED for prompt in server.refused]
     assert sum(tried) == tried[-1] == (status in openai_client.ABOUT_THE_PROMPT)

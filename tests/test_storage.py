@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -285,7 +286,7 @@ def test_two_processes_at_once_on_s3_give_the_rows_of_one(away, bucket, toy, rew
 
 
 MOUNTED = """
-tries() { "$@" > said 2>&1; echo "code $?"; grep '^error: ' said; grep -c Traceback said; }
+tries() { "$@" > said 2>&1; echo "code $?"; grep -E '^(error: |  shard )' said; grep -c Traceback said; }
 mount -t tmpfs -o size=100k tmpfs disk || exit 77
 tries "$@"
 mount -o remount,size=100m disk
@@ -313,10 +314,10 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_no_finished_shard(toy, re
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("no mount of one's own is allowed here")
     said = done.stdout.splitlines()
-    codes = ["code 2", said[1], "0", "code 2", said[4], "0", "code 0", "0", "kept"]
+    codes = ["code 1", *said[1:3], "0", "code 1", *said[5:7], "0", "code 0", "0", "kept"]
     assert said == codes, done.stdout + done.stderr
-    for line, why in ((said[1], "No space left on device"), (said[4], "Read-only file system")):
-        assert line.startswith("error: cannot write disk/results/pool/")
-        assert line.endswith(why)
+    for place, why in ((1, "No space left on device"), (5, "Read-only file system")):
+        assert "shards failed; the others are saved" in said[place]
+        assert re.fullmatch(rf"  shard [0-9, ]+: cannot write disk/results/pool/.*{why}", said[place + 1])
     clean = run(prepare(toy(end=320, nsamples=8)))
     assert digests(tmp_path / "out/temp" / Path(clean.folder).name) == digests(Path(clean.folder))

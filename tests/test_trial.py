@@ -12,11 +12,11 @@ from processes import run_flow
 from exptilt.config.settings import MCAligned, Original
 from exptilt.engines import registry
 from exptilt.engines.huggingface.engine import TransformersEngine
-from exptilt.errors import ModelError, RewardError
+from exptilt.errors import ModelError, RewardError, ShardsFailed
 from exptilt.local_run import run
 from exptilt.planning import trial
 from exptilt.planning.plan import prepare
-from exptilt.stages.failures import PromptsFailed
+from exptilt.stages import retries
 
 OWN = """
 def broken(prompts, completions):
@@ -87,17 +87,20 @@ def test_one_that_fails_at_the_first_prompt_only_is_the_runs_matter(toy, value):
     for _ in range(2):  # without samples, and with
         config = toy(value=value("first"), end=70, shard_size=32)
         plan = prepare(config)
-        with pytest.raises(PromptsFailed, match=r"^prompt 0 .*value 'first' failed with KeyError"):
+        with pytest.raises(ShardsFailed, match=r"shard 001: prompt 0 .*value 'first' failed with KeyError"):
             run(plan)
         assert drawn(config)
         run(prepare(toy(end=70, shard_size=32)))
 
 
-def test_what_may_pass_is_left_to_retries(toy, value):
+def test_what_may_pass_is_left_to_retries(toy, value, monkeypatch, capsys):
+    monkeypatch.setattr(retries, "FIRST_SECONDS", 0.01)
     config = toy(value=value("absent"))
     plan = prepare(config)
-    with pytest.raises(FileNotFoundError, match="the word list"):
+    with pytest.raises(ShardsFailed, match="shard 001: the word list") as failed:
         run(plan)
+    assert isinstance(failed.value.__cause__, FileNotFoundError)
+    assert capsys.readouterr().err.count("trying again") == retries.RETRIES
 
 
 def test_a_damaged_pool_is_no_reason_not_to_plan(toy):

@@ -19,7 +19,7 @@ import exptilt
 from exptilt import local_run, stages
 from exptilt.config.settings import Original, build
 from exptilt.engines import registry
-from exptilt.errors import DeviceError, Stopped
+from exptilt.errors import ShardsFailed, Stopped
 from exptilt.models import device_queue
 from exptilt.models.devices import Devices
 from exptilt.planning.plan import prepare
@@ -161,7 +161,7 @@ def test_a_device_that_fails_one_run_serves_the_other(tmp_path, monkeypatch):
     monkeypatch.setattr(model, "forward", lost)
 
     def failing() -> str:
-        with pytest.raises(DeviceError, match="no device is left: cpu:0: CUDA error"):
+        with pytest.raises(ShardsFailed, match="no device is left: cpu:0: CUDA error"):
             local_run.run(broken)
         return "failed"
 

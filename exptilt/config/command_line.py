@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 import tomllib
+import traceback
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -12,16 +13,27 @@ from pydantic_core import PydanticUndefined
 
 from exptilt.config import flag_groups
 from exptilt.config.settings import C, build
-from exptilt.errors import ConfigError
+from exptilt.errors import ConfigError, ExptiltError, ShardsFailed
 from exptilt.process_setup import set_up
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 
 def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
     """Print one line on standard error and exit with `code`."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def fail_run(error: BaseException) -> NoReturn:
+    """Print what a run failed with and exit with FAILED.
+
+    An error that exptilt did not raise on purpose is a defect and has its traceback printed, too.
+    """
+    cause = error.__cause__ if isinstance(error, ShardsFailed) else error
+    if not isinstance(cause, (ExptiltError, OSError, type(None))):
+        traceback.print_exception(cause)
+    fail(str(error) or type(error).__name__, FAILED)
 
 
 def command_line(

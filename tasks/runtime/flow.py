@@ -13,10 +13,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, WithJsonSchema
 
 from exptilt.config.settings import C, build
-from exptilt.errors import ShardsFailed
 from exptilt.run import Run
-from exptilt.stages.failures import AllMissing
-from exptilt.wording import counted
+from exptilt.stages.outcomes import results
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs
 from tasks.runtime.progress import Progress
 from tasks.runtime.shutdown import stopping_at_once
@@ -110,11 +108,7 @@ def finished(lines: Sequence[Line]) -> list[Any]:
     which lists every shard that failed, once all have ended.
     """
     _wait(lines)
-    failures = {i: _failure(line) for i, line in enumerate(lines) if not _is_done(line)}
-    missing = {i: error for i, error in failures.items() if isinstance(error, AllMissing)}
-    if len(missing) < len(failures) or len(missing) == len(lines):
-        raise ShardsFailed(_listed(failures, len(lines))) from next(iter(failures.values()))
-    return [missing[i] if i in missing else line[-1].result() for i, line in enumerate(lines)]
+    return results([line[-1].result() if _is_done(line) else _failure(line) for line in lines])
 
 
 def _wait(lines: Sequence[Line]) -> None:
@@ -137,20 +131,3 @@ def _failure(line: Line) -> BaseException:
             error = state.result(raise_on_failure=False)
             return error if isinstance(error, BaseException) else RuntimeError(str(error))
     return RuntimeError(f"not run: {states[-1].message}")
-
-
-def _listed(failures: dict[int, BaseException], total: int) -> str:
-    """One line per different error, with the shards that it hit; the first path stands for its like."""
-    lines: dict[str, str] = {}
-    shards: dict[str, list[str]] = {}
-    for index, error in failures.items():
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        first = lines.setdefault(getattr(error, "reason", first), first)
-        shards.setdefault(first, []).append(f"{index + 1:03d}")
-    return "\n".join(
-        [
-            f"{len(failures)} of {counted(total, 'shard')} failed; the others are saved, and a re-run "
-            "does only what is missing:",
-            *(f"  shard {', '.join(hit)}: {error}" for error, hit in shards.items()),
-        ]
-    )

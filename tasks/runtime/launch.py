@@ -4,7 +4,6 @@ import contextlib
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol, cast
 from uuid import UUID
@@ -18,7 +17,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_sett
 from pydantic import BaseModel
 from rich.console import Console
 
-from exptilt.config.command_line import fail
+from exptilt.config.command_line import FAILED, fail, fail_run
 from exptilt.config.settings import C
 from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
@@ -31,7 +30,6 @@ from tasks.runtime.task import started
 
 RECORD_SECONDS = 20.0
 PREPARE: Any = prepare_run
-FAILED = 1
 
 
 class Ready(Protocol):
@@ -53,8 +51,7 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREP
     with ending_soon():
         outcome = _checked_and_run(flow, config, prepare)
     if isinstance(outcome, BaseException):
-        _trace_unforeseen(outcome)
-        fail(str(outcome) or type(outcome).__name__, FAILED)
+        fail_run(outcome)
     show(outcome, Console())
     sys.exit(getattr(outcome, "exit_code", 0))
 
@@ -75,13 +72,6 @@ def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Rea
             if not server_is_there():
                 fail(lost(), FAILED)
             raise
-
-
-def _trace_unforeseen(error: BaseException) -> None:
-    """Print the traceback of an error that exptilt did not raise on purpose, which is a defect."""
-    cause = error.__cause__ or error
-    if not isinstance(cause, (ExptiltError, OSError)):
-        traceback.print_exception(cause)
 
 
 def _run(flow: Flow[..., Any], config: BaseModel) -> Any:

@@ -12,23 +12,15 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from exptilt.errors import RefusedError
 from exptilt.run import current
+from exptilt.stages import retries
 
-RETRIES = 3
 R = TypeVar("R")
 started: set[UUID] = set()  # the task runs of this process
 
 
-def can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether the next try may succeed: after an error of input or output, of memory, of a connection.
-
-    A wrong configuration, a full disk or a reward that is not finite would fail again.
-    """
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, RefusedError):
-        return False
-    return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
+def _can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    return retries.can_pass(state.result(raise_on_failure=False))
 
 
 def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
@@ -45,10 +37,10 @@ def step(function: Callable[..., Any], name: str) -> Task[..., Any]:
     return Task(
         run,
         task_run_name=name,
-        retries=RETRIES,
-        retry_delay_seconds=exponential_backoff(2),
-        retry_jitter_factor=0.5,
-        retry_condition_fn=can_pass,
+        retries=retries.RETRIES,
+        retry_delay_seconds=exponential_backoff(retries.FIRST_SECONDS),
+        retry_jitter_factor=retries.JITTER,
+        retry_condition_fn=_can_pass,
         cache_policy=NO_CACHE,
         persist_result=False,
     )

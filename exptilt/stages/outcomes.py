@@ -1,0 +1,43 @@
+"""What became of a run's shards: their results, or one error that lists every shard that failed."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
+
+from exptilt.errors import ShardsFailed
+from exptilt.stages.failures import AllMissing
+from exptilt.wording import counted
+
+R = TypeVar("R")
+
+
+def results(outcomes: Sequence[R | BaseException]) -> list[R | AllMissing]:
+    """The shards' results in order, AllMissing where all prompts of a shard are left out.
+
+    Args:
+        outcomes: of each shard its result, or the error of its first step that failed.
+
+    Raises:
+        ShardsFailed: where a shard failed, or every prompt of the run is left out.
+    """
+    failures = {i: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)}
+    failed = [error for error in failures.values() if not isinstance(error, AllMissing)]
+    if failed or (failures and len(failures) == len(outcomes)):
+        raise ShardsFailed(_listed(failures, len(outcomes))) from [*failed, *failures.values()][0]
+    return cast("list[R | AllMissing]", list(outcomes))
+
+
+def _listed(failures: Mapping[int, BaseException], total: int) -> str:
+    """One line per different error, with the shards that it hit; the first path stands for its like."""
+    lines: dict[str, str] = {}
+    shards: dict[str, list[str]] = {}
+    for index, error in failures.items():
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = lines.setdefault(getattr(error, "reason", first), first)
+        shards.setdefault(first, []).append(f"{index + 1:03d}")
+    return "\n".join(
+        [
+            f"{len(failures)} of {counted(total, 'shard')} failed; the others are saved, and a re-run "
+            "does only what is missing:",
+            *(f"  shard {', '.join(hit)}: {error}" for error, hit in shards.items()),
+        ]
+    )
