@@ -56,7 +56,7 @@ def mc_aligned(**settings: Any) -> Result:
 
 @_with_settings(Scoring)
 def score(**settings: Any) -> Result:
-    """Add values to records that hold prompt and generated.
+    """Add values to records of completions, messages or pairs.
 
     `file` may also be a frame or dicts, which stay as they are: the scored records are a file of their own.
     """

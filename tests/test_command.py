@@ -34,6 +34,7 @@ def arguments_of(rewards_file: str) -> dict[str, list[str]]:
         "original": drawn,
         "mc-aligned": [*tilted, "--lam", "-0.5", "--ndraws", "2"],
         "score": ["--file", "texts.json", "--value", f"{rewards_file}:bees,{rewards_file}:length"],
+        "score pairs": ["--file", "pairs.json", "--value", f"{rewards_file}:bees"],
         "sweep": [*tilted, "--lam", "bees=-1:1:0.5", "--save", "1,5"],
         "palette": [*tilted, "--target", "bees=+0.1"],
     }
@@ -53,15 +54,18 @@ def told(stdout: str) -> list[str]:
     return [line for line in stdout.splitlines() if not line.startswith("generated")]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [*RUNS, "score pairs"])
 def test_rows_summary_and_exit_code_are_the_flows(name, tmp_path, server, rewards_file):
     arguments, folders = arguments_of(rewards_file)[name], (tmp_path / "flow", tmp_path / "command")
     records = [{"prompt": f"p{k}", "generated": f"p{k} b{'ab' * k}"} for k in range(7)]
+    pairs = [{"prompt": f"p{k}", "chosen": "b" * (k % 2), "rejected": "a"} for k in range(7)]
     for folder in folders:
         folder.mkdir()
         (folder / "texts.json").write_text(json.dumps(records))
-    flow = run_flow(*arguments, env=server, cwd=folders[0], file=FLOWS[name])
-    command = exptilt(name, *arguments, cwd=folders[1])
+        (folder / "pairs.json").write_text(json.dumps(pairs))
+    kind = name.partition(" ")[0]
+    flow = run_flow(*arguments, env=server, cwd=folders[0], file=FLOWS[kind])
+    command = exptilt(kind, *arguments, cwd=folders[1])
     assert (flow.returncode, command.returncode) == (0, 0), flow.stderr + command.stderr
     assert written(folders[1]) == written(folders[0])
     assert told(command.stdout) == told(flow.stdout)

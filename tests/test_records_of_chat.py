@@ -35,10 +35,19 @@ def scored(tmp_path):
         {"prompt": TURNS[:1], "completion": "de"},
         {"conversations": [{"from": "human", "value": "abc"}, {"from": "gpt", "value": "de"}]},
         {"prompt": "as people read it", "completion": "de", "messages": TURNS},
+        {"prompt": TURNS[:1], "completion": TURNS[1:]},
+        {"prompt": "abc", "response": TURNS[1:]},
+        {"completion": TURNS},
+        {"prompt": TURNS[:1], "completion": TURNS},
     ],
 )
 def test_prompt_and_completion_are_found(scored, record):
     assert scored(record) == [{**record, "size": 203.0}]
+
+
+def test_a_completion_may_have_no_characters(scored):
+    (record,) = scored({"prompt": "abc", "completion": ""})
+    assert record["size"] == 3
 
 
 def test_a_conversation_is_a_transcript_to_functions(scored):
@@ -54,6 +63,11 @@ def test_a_conversation_is_a_transcript_to_functions(scored):
         ({"prompt": "abc"}, "record 0 needs 'prompt' and 'generated', a text that begins with it; or beside"),
         ({"prompt": None, "completion": "x"}, "record 0 is missing"),
         ({"prompt": "abc", "completion": 3}, "record 0 is not text but int"),
+        ({"prompt": "abc", "completion": []}, "record 0 has a 'completion' that is empty"),
+        ({"prompt": "abc", "completion": TURNS[:1]}, "has a 'completion' that ends with the user's turn"),
+        ({"completion": TURNS[1:]}, "record 0 has a 'prompt' that is missing"),
+        ({"prompt": TURNS, "completion": TURNS[1:]}, "has a 'prompt' that ends with the assistant's turn"),
+        ({"prompt": TURNS[:1], "completion": TURNS[1:] + TURNS}, "has in 'completion' neither one"),
     ],
 )
 def test_what_has_no_completion_is_named(scored, record, said):

@@ -6,7 +6,8 @@ end is the reference answer and no part of the prompt.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from exptilt.conversation import ROLES, Conversation, Message, Prompt
@@ -34,6 +35,15 @@ class Unusable(ValueError):
         super().__init__(what or f"is {kind}")
 
 
+@contextmanager
+def naming(column: str, link: str = "that") -> Iterator[None]:
+    """Say of which column something is Unusable: has a 'prompt' that is missing."""
+    try:
+        yield
+    except Unusable as error:
+        raise Unusable(error.kind, f"has a {column!r} {link} {error}") from None
+
+
 class Asked(NamedTuple):
     """A prompt, and the answer that its data set has for it, None without one."""
 
@@ -55,11 +65,11 @@ def asked(value: Any, system: str = "", in_chat: bool = False) -> Asked:
     Raises:
         Unusable: it is none of these, or holds what is no text.
     """
-    found = _split(_turns(value)) if _is_listed(value) else _of_text(_checked(value), in_chat or bool(system))
+    found = split(turns_of(value)) if is_listed(value) else _of_text(_checked(value), in_chat or bool(system))
     return Asked(_with_system(found.prompt, system), found.reference) if system else found
 
 
-def _is_listed(value: Any) -> bool:
+def is_listed(value: Any) -> bool:
     """Whether `value` is a list of turns, or one list for each of their keys."""
     if isinstance(value, Mapping):
         columns = list(value.values())
@@ -89,17 +99,25 @@ def checked_text(value: Any) -> str:
 def _of_text(text: str, in_chat: bool) -> Asked:
     if not text.startswith(OPENING):
         return Asked(text)
-    _, *parts = SPEAKER.split(text)
-    said = [Message(SPOKEN[who], what.strip()) for who, what in zip(parts[::2], parts[1::2], strict=True)]
+    said = transcript(text)
     if said[-1] == ("assistant", ""):
         said.pop()
     elif said[-1].role == "assistant":
-        return _split(said)
-    return _split(said) if in_chat else Asked(text)
+        return split(said)
+    return split(said) if in_chat else Asked(text)
 
 
-def _split(said: Sequence[Message]) -> Asked:
-    """The turns up to the last one of the assistant, which is the reference answer."""
+def transcript(text: str) -> list[Message]:
+    """The turns of a text that begins with OPENING; the last one may be an answer of no characters."""
+    _, *parts = SPEAKER.split(text)
+    return [Message(SPOKEN[who], what.strip()) for who, what in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def split(said: Sequence[Message]) -> Asked:
+    """The turns up to the last one of the assistant, which is the reference answer.
+
+    Unusable where these do not end with a user's turn.
+    """
     reference = said[-1].content if said and said[-1].role == "assistant" else None
     prompt = tuple(said if reference is None else said[:-1])
     if not prompt or not prompt[-1].content.strip():
@@ -116,8 +134,8 @@ def _with_system(prompt: Prompt, system: str) -> Conversation:
     return (Message("system", system), *said)
 
 
-def _turns(value: Any) -> list[Message]:
-    """The turns of a list, or of one list for each key."""
+def turns_of(value: Any) -> list[Message]:
+    """The turns of a list, or of one list for each key; Unusable where one is no text of a known role."""
     if isinstance(value, Mapping):
         if len({len(column) for column in value.values()}) != 1:
             raise Unusable("not text", "has lists of different lengths for its turns' keys")

@@ -1,29 +1,27 @@
-"""Files of records with a prompt and a generated text, read some thousands of records at a time.
+"""Files of records with a prompt and a completion, or a pair of these, read some thousands at a time.
 
 The records of one prompt are its samples, in the file's order, so a file is a pool of samples whose p0 is
-unknown.
+unknown. A pair is two samples: the chosen one, then the rejected one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import polars as pl
 
-from exptilt.conversation import Prompt, as_dicts
+from exptilt.conversation import as_dicts
 from exptilt.conversation import text_of as prompt_text
-from exptilt.data import added_columns, conversations, files
-from exptilt.data.conversations import Unusable, checked_text
+from exptilt.data import added_columns, completions, files, pairs
+from exptilt.data.completions import COMPLETIONS, MESSAGES, SIDES, Sample
+from exptilt.data.conversations import Unusable
 from exptilt.data.json_records import Record, text_of
-from exptilt.data.parsing import is_text
-from exptilt.errors import PromptError, StorageError
+from exptilt.errors import ConfigError, PromptError, StorageError
 from exptilt.storage import keys, schemas
 
-COMPLETIONS: Final = ("completion", "response")
-MESSAGES: Final = ("messages", "conversations")
-Pair = tuple[Prompt, str]
-TIDIED: Final = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 Blocks = Iterator[list[Record]]
+Read = Callable[[Record], list[Sample]]
 
 
 def blocks(file: str, columns: list[str] | None = None) -> Blocks:
@@ -32,45 +30,102 @@ def blocks(file: str, columns: list[str] | None = None) -> Blocks:
     return iter(lambda: list(islice(found, keys.BLOCK)), [])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What the records of a file are, as the first one is.
+
+    Attributes:
+        sides: the columns of a pair's completions, none where a record has one completion.
+        has_prompts: whether there is a column of prompts.
+        in_chat: whether the prompts are conversations.
+    """
+
+    sides: tuple[str, ...] = ()
+    has_prompts: bool = True
+    in_chat: bool = False
+
+    @property
+    def samples(self) -> int:
+        """The samples of a record."""
+        return len(self.sides) or 1
+
+    @property
+    def splits_texts(self) -> bool:
+        """Whether a prompt has to be found in the two texts of each pair."""
+        return bool(self.sides) and not (self.has_prompts or self.in_chat)
+
+    def columns(self, values: Iterable[str]) -> list[str]:
+        """The columns that values fill: a value's name, or for pairs NAME_chosen and NAME_rejected."""
+        endings = [f"_{side}" for side in self.sides] or [""]
+        return [f"{value}{ending}" for value in values for ending in endings]
+
+
+ONE: Final = Shape()
+
+
+def shape_of(file: str, prompt_column: str, generated_column: str) -> Shape:
+    """The shape of `file` by its first record, which is a pair where it has both sides and no generated text.
+
+    Raises:
+        ConfigError: the file cannot be read, or pairs lack a column of prompts that is not called as usual.
+        PromptError: the first record holds no texts.
+    """
+    first = next(blocks(file, _known(prompt_column, generated_column)))[0]
+    is_pair = first.get(generated_column) is None and completions.is_pair(first)
+    shape = Shape(sides=SIDES if is_pair else (), has_prompts=prompt_column in first)
+    if is_pair and not shape.has_prompts and prompt_column != files.PROMPT:
+        raise ConfigError(f"--file {file}: record 0 has no column {prompt_column!r} (--prompt-column)")
+    (prompt, _), *_ = _samples([first], 0, file, _reader(prompt_column, generated_column, shape))
+    return replace(shape, in_chat=not isinstance(prompt, str))
+
+
 def tables(
-    file: str, prompt_column: str, generated_column: str, others: Iterable[str] = ()
+    file: str, prompt_column: str, generated_column: str, others: Iterable[str] = (), shape: Shape = ONE
 ) -> Iterator[tuple[list[Record], pl.DataFrame]]:
-    """The records, of these columns and `others` at least, and one row for each: place (of its prompt, by
-    first appearance), prompt_id, prompt, messages, reference, sample_index, completion.
+    """The records, of these columns and `others` at least, and one row for each sample: place (of its prompt,
+    by first appearance), prompt_id, prompt, messages, reference, sample_index, completion.
 
     Args:
         file: a .json, .jsonl or .parquet file.
         prompt_column: holds the prompt.
         generated_column: holds prompt + completion.
         others: more columns that the records must have.
+        shape: of the file; a record is one sample, or two where it is a pair.
 
     Raises:
         ConfigError: the file cannot be read.
         PromptError: a record has no prompt and completion; it is named.
-
-    A record's text is prompt + completion, in the generated column; where it has none, the completion is a
-    column of its own (COMPLETIONS), or the last turn of messages. Where the text begins with the prompt only
-    as older decoders tidied it (no space before a full stop), the prompt is taken so.
     """
-    seen, first = keys.Seen(), 0
-    known = [prompt_column, generated_column, *COMPLETIONS, *MESSAGES, *others]
-    for block in blocks(file, [*dict.fromkeys(known)]):
-        pairs = [
-            _split(record, first + number, file, prompt_column, generated_column)
-            for number, record in enumerate(block)
-        ]
-        yield block, _table(pairs, seen)
+    seen, first, read = keys.Seen(), 0, _reader(prompt_column, generated_column, shape)
+    for block in blocks(file, [*dict.fromkeys([*_known(prompt_column, generated_column), *others])]):
+        yield block, _table(_samples(block, first, file, read), seen)
         first += len(block)
 
 
-def is_conversation(file: str, prompt_column: str, generated_column: str) -> bool:
-    """Whether the first record of `file` is a conversation; errors as `tables`."""
-    _, table = next(tables(file, prompt_column, generated_column))
-    return table["messages"][0] is not None
+def _known(prompt_column: str, generated_column: str) -> list[str]:
+    """The columns in which texts are looked for."""
+    return [prompt_column, generated_column, *COMPLETIONS, *MESSAGES, *SIDES]
 
 
-def _table(pairs: Sequence[Pair], seen: keys.Seen) -> pl.DataFrame:
-    prompts = [prompt for prompt, _ in pairs]
+def _reader(prompt_column: str, generated_column: str, shape: Shape) -> Read:
+    if shape.sides:
+        return lambda record: pairs.of_record(record, prompt_column, shape.has_prompts)
+    return lambda record: [completions.of_record(record, prompt_column, generated_column)]
+
+
+def _samples(block: Sequence[Record], first: int, file: str, read: Read) -> list[Sample]:
+    """The samples of the records; PromptError, which names the one that has no such texts."""
+    samples: list[Sample] = []
+    for number, record in enumerate(block, first):
+        try:
+            samples += read(record)
+        except Unusable as error:
+            raise PromptError(f"--file {file}: record {number} {error}") from None
+    return samples
+
+
+def _table(samples: Sequence[Sample], seen: keys.Seen) -> pl.DataFrame:
+    prompts = [prompt for prompt, _ in samples]
     names = [keys.prompt_id(prompt) for prompt in prompts]
     places, repetitions = seen.enter(names)
     messages = [None if isinstance(prompt, str) else as_dicts(prompt) for prompt in prompts]
@@ -80,59 +135,11 @@ def _table(pairs: Sequence[Pair], seen: keys.Seen) -> pl.DataFrame:
             "prompt_id": names,
             "prompt": [prompt_text(prompt) for prompt in prompts],
             "messages": pl.Series(messages, dtype=schemas.MESSAGES),
-            "reference": pl.Series([None] * len(pairs), dtype=pl.String),
+            "reference": pl.Series([None] * len(samples), dtype=pl.String),
             "sample_index": repetitions,
-            "completion": [completion for _, completion in pairs],
+            "completion": [completion for _, completion in samples],
         }
     )
-
-
-def _split(record: Record, number: int, file: str, prompt_column: str, generated_column: str) -> Pair:
-    """Prompt and completion of a record; PromptError where it has no such texts."""
-    try:
-        return _pair(record, prompt_column, generated_column)
-    except Unusable as error:
-        raise PromptError(f"--file {file}: record {number} {error}") from None
-
-
-def _pair(record: Record, prompt_column: str, generated_column: str) -> Pair:
-    messages = next((record[name] for name in MESSAGES if record.get(name) is not None), None)
-    if record.get(generated_column) is not None or not (messages or _completion(record)):
-        return _of_text(record, prompt_column, generated_column)
-    if messages is None:
-        return conversations.asked(record.get(prompt_column)).prompt, checked_text(_completion(record))
-    found = conversations.asked(messages)
-    if found.reference is None:
-        raise Unusable("without an answer", "has messages that do not end with an assistant's turn")
-    return found.prompt, found.reference
-
-
-def _completion(record: Record) -> Any:
-    return next((record[name] for name in COMPLETIONS if record.get(name) is not None), None)
-
-
-def _of_text(record: Record, prompt_column: str, generated_column: str) -> Pair:
-    """Prompt and completion of a record whose text holds both."""
-    prompt, text = record.get(prompt_column), record.get(generated_column)
-    if isinstance(prompt, str) and isinstance(text, str) and not text.startswith(prompt):
-        prompt = _tidied(prompt)
-    if is_text(prompt) and is_text(text) and text.startswith(prompt):
-        return prompt, text[len(prompt) :]
-    for column in (prompt_column, generated_column):
-        if isinstance(record.get(column), str) and not is_text(record[column]):
-            raise Unusable("half a character", f"holds half a character (a lone surrogate) in {column!r}")
-    raise Unusable(
-        "no text",
-        f"needs {prompt_column!r} and {generated_column!r}, a text that begins with it; or beside the prompt "
-        "'completion' or 'response'; or 'messages' that end with an assistant's turn",
-    )
-
-
-def _tidied(text: str) -> str:
-    """`text` as clean_up_tokenization_spaces leaves it, which decoding once did by default."""
-    for spaced in TIDIED:
-        text = text.replace(spaced, spaced.strip())
-    return text
 
 
 def write_json(f: IO[bytes], records: Iterable[Record]) -> None:

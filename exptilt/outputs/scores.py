@@ -1,7 +1,11 @@
-"""A scored file: the records with their new values, written anew."""
+"""A scored file: the records with their new values, written anew.
+
+R records, K samples of each (one, or two of a pair), S samples in all, V values.
+"""
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from typing import IO
 
 import numpy as np
@@ -11,7 +15,7 @@ from numpy.typing import NDArray
 from exptilt.data import added_columns, records
 from exptilt.errors import RefusedError
 from exptilt.planning.score_file import ScorePlan, target_of
-from exptilt.reports.scores import Scores
+from exptilt.reports.scores import Scores, preference_of
 from exptilt.reports.summary import estimate_of
 from exptilt.run import in_its_run
 from exptilt.stages.references import RewardsRef, SamplesRef, flat
@@ -25,22 +29,39 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     config = scored_plan.config
     if filesystem.digest(config.file) != scored_plan.digest:
         raise RefusedError(f"{config.file} changed while it was scored; run again")
-    target, values = target_of(config), [spec.value for spec in scored_plan.rewards]
-    result = Scores(file=target, records=scored_plan.records, shards=len(scored_plan.shards))
+    result = Scores(file=target_of(config), records=scored_plan.records, shards=len(scored_plan.shards))
     with tempfile.TemporaryFile() as f, tempfile.TemporaryFile() as g:
         numbers = _gathered(scored_plan, scored, f)
-        rows = _in_order(scored_plan, numbers, g)
-        added_columns.write(
-            config.file,
-            target,
-            lambda first, last: dict(zip(values, rows[first:last].T.tolist(), strict=True)),
-        )
-        for value, row in zip(values, numbers, strict=True):
-            result.means[value] = estimate_of(row)
-            mine = [ref for ref in scored if ref.value == value]
-            result.reused[value] = sum(ref.cached for ref in mine)
-            result.cut[value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in flat(ref.parts))
+        rows = _by_record(scored_plan, _in_order(scored_plan, numbers, g))
+        added_columns.write(config.file, result.file, partial(_numbers, scored_plan.columns, rows))
+        _add_numbers(result, scored_plan, rows)
+    for spec in scored_plan.rewards:
+        mine = [ref for ref in scored if ref.value == spec.value]
+        result.reused[spec.value] = sum(ref.cached for ref in mine)
+        result.cut[spec.value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in flat(ref.parts))
     return result
+
+
+def _numbers(
+    columns: Sequence[str], rows: NDArray[np.float64], first: int, last: int
+) -> dict[str, list[float]]:
+    """The columns of the records first..last-1, from the rewards [R, V, K]."""
+    return dict(zip(columns, rows[first:last].reshape(last - first, -1).T.tolist(), strict=True))
+
+
+def _by_record(scored_plan: ScorePlan, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rewards [R, V, K] of R records, K samples each, from those of all samples [S, V], as a view."""
+    return rows.reshape(scored_plan.records, scored_plan.shape.samples, -1).swapaxes(1, 2)
+
+
+def _add_numbers(result: Scores, scored_plan: ScorePlan, rows: NDArray[np.float64]) -> None:
+    """Enter each column's mean, and how the sides of pairs compare, from the rewards [R, V, K]."""
+    for at, spec in enumerate(scored_plan.rewards):
+        sides = rows[:, at].T.copy()
+        for column, side in zip(scored_plan.shape.columns([spec.value]), sides, strict=True):
+            result.means[column] = estimate_of(side)
+        if scored_plan.shape.sides:
+            result.preferences[spec.value] = preference_of(*sides)
 
 
 def _gathered(scored_plan: ScorePlan, scored: Sequence[RewardsRef], f: IO[bytes]) -> NDArray[np.float64]:
@@ -50,8 +71,8 @@ def _gathered(scored_plan: ScorePlan, scored: Sequence[RewardsRef], f: IO[bytes]
             for part in (part for ref in scored if ref.value == spec.value for part in flat(ref.parts)):
                 f.write(read(part, "rewards")["reward"].to_numpy().tobytes())
         f.flush()
-    shape = (len(scored_plan.rewards), scored_plan.records)
-    return np.memmap(f, np.float64, "r", shape=shape)
+    samples = scored_plan.records * scored_plan.shape.samples
+    return np.memmap(f, np.float64, "r", shape=(len(scored_plan.rewards), samples))
 
 
 def _counts(samples: SamplesRef) -> list[int]:
@@ -62,9 +83,9 @@ def _counts(samples: SamplesRef) -> list[int]:
 
 def _in_order(scored_plan: ScorePlan, numbers: NDArray[np.float64], f: IO[bytes]) -> NDArray[np.float64]:
     """The rewards [S, V] in the order of the file's records, kept in `f`."""
-    config = scored_plan.config
+    config, shape = scored_plan.config, scored_plan.shape
     starts = np.cumsum([0, *(n for samples in scored_plan.shards for n in _counts(samples))])
-    for _, table in records.tables(config.file, config.prompt_column, config.generated_column):
+    for _, table in records.tables(config.file, config.prompt_column, config.generated_column, shape=shape):
         at = starts[table["place"].to_numpy()] + table["sample_index"].to_numpy()
         with filesystem.clear_errors(tempfile.gettempdir(), "write"):
             f.write(numbers[:, at].T.tobytes())

@@ -5,12 +5,14 @@ A file so scored is a pool that sweeps and palettes take their samples and rewar
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import polars as pl
 
 from exptilt import rewards
 from exptilt.config.settings import Scoring
 from exptilt.data import added_columns, files, records
+from exptilt.data.records import Shape
 from exptilt.engines import registry
 from exptilt.errors import ConfigError
 from exptilt.models import devices
@@ -24,16 +26,24 @@ from exptilt.stages.workspace import Workspace
 from exptilt.storage import filesystem
 from exptilt.wording import counted
 
+NOTE: Final = (
+    f"note: no column {files.PROMPT!r}: what both texts of a pair begin with is its prompt (--prompt-column)"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorePlan:
-    """A checked file: its records' texts in the pool, shard by shard, and the values to add."""
+    """A checked file: its records' texts in the pool, shard by shard, and the values to add.
+
+    `records` counts them; a pair is one record, and two samples.
+    """
 
     config: Scoring
     workspace: Workspace
     rewards: tuple[RewardSpec, ...]
     shards: tuple[SamplesRef, ...]
     records: int
+    shape: Shape
     digest: str
 
     @property
@@ -42,11 +52,16 @@ class ScorePlan:
         return self.workspace.run
 
     @property
+    def columns(self) -> list[str]:
+        """The columns to add."""
+        return self.shape.columns(spec.value for spec in self.rewards)
+
+    @property
     def opening(self) -> str:
-        """The run in one line, printed before it starts."""
-        values = ", ".join(spec.value for spec in self.rewards)
-        records, shards = counted(self.records, "record"), counted(len(self.shards), "shard")
-        return f"{records} of {self.config.file} in {shards}: adding {values}"
+        """The run in one line, printed before it starts; a second one where prompts had to be found."""
+        records = counted(self.records, "pair" if self.shape.sides else "record")
+        line = f"{records} of {self.config.file} in {counted(len(self.shards), 'shard')}"
+        return f"{line}: adding {', '.join(self.columns)}" + ("\n" + NOTE if self.shape.splits_texts else "")
 
 
 @in_a_new_run
@@ -58,12 +73,14 @@ def prepare(config: Scoring) -> ScorePlan:
     at = devices.resolve(config.device)
     base = registry.base_model(config.basemodel)
     _check_places(config)
-    in_chat = records.is_conversation(config.file, config.prompt_column, config.generated_column)
-    specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=in_chat)
+    shape = records.shape_of(config.file, config.prompt_column, config.generated_column)
+    specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=shape.in_chat)
+    columns = shape.columns(spec.value for spec in specs)
     digest = filesystem.digest(config.file)
-    added_columns.rehearse(config.file, target_of(config), [spec.value for spec in specs])
+    added_columns.rehearse(config.file, target_of(config), columns)
     shards, count, opened = list[SamplesRef](), 0, False
-    made = import_file.shards(_tables(config, specs), config.file, config.shard_size, config.save_directory)
+    tables = _tables(config, shape, columns)
+    made = import_file.shards(tables, config.file, config.shard_size, config.save_directory)
     for samples, rows in made:
         shards.append(samples)
         count += rows.height
@@ -76,7 +93,8 @@ def prepare(config: Scoring) -> ScorePlan:
         workspace=Workspace(devices=at, save_directory=config.save_directory, run=current()),
         rewards=specs,
         shards=tuple(shards),
-        records=count,
+        records=count // shape.samples,
+        shape=shape,
         digest=digest,
     )
 
@@ -106,11 +124,13 @@ def _check_places(config: Scoring) -> None:
     filesystem.check_replaceable(target_of(config))
 
 
-def _tables(config: Scoring, specs: Sequence[RewardSpec]) -> Iterator[pl.DataFrame]:
-    """The file's rows; ConfigError where a value would be written over."""
-    values = [spec.value for spec in specs]
-    for block, table in records.tables(config.file, config.prompt_column, config.generated_column, values):
-        taken = [value for value in values if any(value in record for record in block)]
+def _tables(config: Scoring, shape: Shape, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The file's rows; ConfigError where a column would be written over."""
+    names = config.prompt_column, config.generated_column
+    for block, table in records.tables(config.file, *names, columns, shape):
+        taken = [column for column in columns if any(column in record for record in block)]
+        if taken and shape.sides:
+            raise ConfigError(f"--file {config.file} has {taken[0]!r} already: name the value, NAME=VALUE")
         if taken and not config.output:
             raise ConfigError(
                 f"--file {config.file} has {taken[0]!r} already: give an --output, or NAME=VALUE"

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exptilt.reports import frontier, palette_answer
+from exptilt.reports import scores as scores_report
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
@@ -60,8 +61,8 @@ def _show_palette(found: Found, console: Console) -> None:
 
 
 def _show_scores(scores: Scores, console: Console) -> None:
-    """Print each value's mean, and where the records are."""
-    _print_table(["value", "mean"], [[value, str(mean)] for value, mean in scores.means.items()], console)
+    """Print each value's means, and where the records are."""
+    _print_table(*scores_report.table(scores), console)
     reused = ", ".join(f"{value} {count}/{scores.shards}" for value, count in scores.reused.items())
     records = f"{scores.records:,} in {scores.file}"
     cut = [
