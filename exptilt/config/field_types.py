@@ -80,4 +80,5 @@ Positive = Annotated[int, Field(ge=1)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ResamplerName = Literal["multinomial", "systematic", "residual", "gumbel-top-k", "rejection", "best-of-n"]
 EXPORTS: Final = ("weighted", "pairs", "sft")
+IN_CHAT: Final = ("pairs-chat", "sft-chat")  # which pairs and sft write, too
 PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]

@@ -20,6 +20,7 @@ from pydantic import (
 from exptilt.config import lam as lams
 from exptilt.config.field_types import (
     EXPORTS,
+    IN_CHAT,
     S3_HOST,
     Dtype,
     Endpoint,
@@ -85,7 +86,9 @@ class _Tilt(BaseModel):
         description="how they are kept: independently by weight, with less noise, without replacement, ...",
     )
     export: Names = Field(
-        default=(), description="more tables for training: weighted, pairs, sft (a comma list), or all"
+        default=(),
+        description="more tables for training: weighted, pairs, sft (a comma list), or all; pairs-chat and "
+        "sft-chat are the messages alone",
     )
     min_margin: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="pairs: the least difference of Σ λ r"
@@ -95,9 +98,9 @@ class _Tilt(BaseModel):
     @classmethod
     def _known_exports(cls, export: tuple[str, ...]) -> tuple[str, ...]:
         chosen = EXPORTS if export == ("all",) else export
-        unknown = [name for name in chosen if name not in EXPORTS]
+        unknown = [name for name in chosen if name not in (*EXPORTS, *IN_CHAT)]
         if unknown:
-            raise ConfigError(f"--export {unknown[0]}: known are {', '.join(EXPORTS)}, or all")
+            raise ConfigError(f"--export {unknown[0]}: known are {', '.join((*EXPORTS, *IN_CHAT))}, or all")
         return chosen
 
 
@@ -248,7 +251,7 @@ class MCAligned(Valued, _Tilt):
 
 
 class Scoring(BaseModel):
-    """Add values to a file of records that hold prompt and generated, the prompt first in it."""
+    """Add values to a file of texts: completions of prompts, messages, or pairs, chosen and rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -183,13 +183,14 @@ class _Books:
     def summary(self, path: str) -> Summary:
         """The totals, once every shard is entered."""
         plan, drawn = self.plan, [_samples(s) for s in self.shards]
+        exports = getattr(plan.recipe.config, "export", ())
         summary = Summary(
             title=stem(plan),
             prompts=plan.n_prompts - len(self.missing),
             missing=sorted(self.missing, key=lambda prompt: prompt.prompt_index),
             samples=self.samples,
             kept=self.kept,
-            pairs=self.pairs if "pairs" in getattr(plan.recipe.config, "export", ()) else None,
+            pairs=self.pairs if training_tables.has_pairs(exports) else None,
             n=plan.recipe.config.nsamples,
             tokens=sum(s.tokens for s in drawn),
             generate_seconds=sum(s.seconds for s in drawn),

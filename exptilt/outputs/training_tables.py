@@ -3,8 +3,8 @@
 weighted: every sample with log_weight = Σ λ r and its weight, normalised per prompt.
 pairs: per prompt the sample of largest log weight as chosen, of smallest as rejected (the first of equals),
 margin = their difference; a prompt gives no pair where its margin is 0 or under the least margin asked for.
-sft: the completions kept. pairs-chat and sft-chat hold the same as messages, as TRL's trainers take them;
-where prompts are conversations there are these alone.
+sft: the completions kept. pairs-chat and sft-chat hold the same as messages; pairs and sft write these, too,
+and where prompts are conversations these alone. All are as TRL's trainers take them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,30 @@ import polars as pl
 Tables = dict[str, pl.DataFrame]
 
 
+WRITTEN: Final = {"pairs": ("pairs", "pairs-chat"), "sft": ("sft", "sft-chat")}
+
+
 def tables(names: Sequence[str], samples: pl.DataFrame, kept: pl.DataFrame, least: float) -> Tables:
     """The tables of the exports `names`; `samples` and `kept` have prompt, completion and log_weight."""
-    made: Tables = {}
-    if "weighted" in names:
-        made["weighted"] = samples if _in_chat(samples) else samples.drop("messages")
-    if "pairs" in names:
+    wanted = {table for name in names for table in WRITTEN.get(name, (name,))}
+    if _in_chat(samples):
+        wanted -= {"pairs", "sft"}
+    made = {
+        "weighted": samples if _in_chat(samples) else samples.drop("messages"),
+        "sft": kept.select("prompt", "completion"),
+        "sft-chat": kept.select(messages=answered("completion")),
+    }
+    if has_pairs(names):
         found = pairs(samples, least)
         answers = {name: pl.concat_list(_message("assistant", name)) for name in ("chosen", "rejected")}
         made["pairs"] = found.drop("messages")
         made["pairs-chat"] = found.with_columns(prompt=ASKED, **answers).drop("messages")
-    if "sft" in names:
-        made["sft"] = kept.select("prompt", "completion")
-        made["sft-chat"] = kept.select(messages=answered("completion"))
-    plain = ("pairs", "sft") if _in_chat(samples) else ()
-    return {name: table for name, table in made.items() if name not in plain}
+    return {name: table for name, table in made.items() if name in wanted}
+
+
+def has_pairs(names: Sequence[str]) -> bool:
+    """Whether the exports `names` write preference pairs."""
+    return not {"pairs", "pairs-chat"}.isdisjoint(names)
 
 
 def _in_chat(samples: pl.DataFrame) -> bool:
