@@ -24,9 +24,15 @@ def mix(x: Any) -> Any:
 
 
 def uniform(seeds: Any, step: int, tokens: Any) -> Any:
-    """Float64 in (0, 1), of the shape that int64 arrays `seeds` and `tokens` broadcast to.
+    """Float64 in (0, 1), each of (seed, step, token) alone: not of the row, the batch or the other tokens.
 
-    It depends on (seed, step, token) alone: not on the row, the batch or the other tokens.
+    Args:
+        seeds: int64, of any shape.
+        step: how many tokens were drawn before.
+        tokens: int64 token ids, of a shape that broadcasts with that of `seeds`.
+
+    Returns:
+        An array or tensor, as the arguments are, of the shape that they broadcast to.
     """
     high = _shift_right(mix(mix(mix(seeds) ^ step) ^ tokens), 11)
     numbers = high.double() if hasattr(high, "double") else high.astype("float64")

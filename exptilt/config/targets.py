@@ -65,7 +65,13 @@ def _is_percent(level: str) -> bool:
 
 
 def target_levels(targets: Sequence[Target], base: Floats, rewards: Floats) -> "TargetLevels":
-    """The targets in numbers, from base levels [V] and rewards [S, V], V the targets' order."""
+    """The targets in numbers.
+
+    Args:
+        targets: as they were asked for [V].
+        base: the levels [V] under p0.
+        rewards: of all samples [S, V], in the targets' order.
+    """
     from exptilt.tilting.target_solver import TargetLevels
 
     levels = [t.of(float(base[v]), rewards[:, v]) for v, t in enumerate(targets)]

@@ -40,15 +40,35 @@ def batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
 def in_batches(
     lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]
 ) -> list[R]:
-    """See halving; the whole work takes its turn on the device. Raises Stopped when asked to stop."""
+    """As halving, but the whole work takes its turn on the device.
+
+    Args:
+        lengths: in tokens [S].
+        budget: what fits in memory at once.
+        forward: gives one result per place that it is handed.
+
+    Returns:
+        The results [S] in the order of `lengths`.
+
+    Raises:
+        Stopped: when the run is asked to stop.
+    """
     return in_turn(budget.device, lambda: halving(lengths, budget, forward))
 
 
 def halving(lengths: Sequence[int], budget: Budget, forward: Callable[[list[int]], Sequence[R]]) -> list[R]:
-    """What `forward` gives for every place, in the order of `lengths`.
+    """What `forward` gives for every place; where memory runs out the batch is split and the budget halved.
 
-    Where memory runs out the batch is split and the budget halved; one text that alone does
-    not fit raises it.
+    Args:
+        lengths: in tokens [S]; those of like length share a batch.
+        budget: what fits in memory at once; it stays halved.
+        forward: gives one result per place that it is handed.
+
+    Returns:
+        The results [S] in the order of `lengths`.
+
+    Raises:
+        OutOfMemoryError: torch's, where one text alone does not fit.
     """
     found: dict[int, R] = {}
     for batch in batches(lengths, budget):

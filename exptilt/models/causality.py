@@ -33,7 +33,16 @@ def words_of(tokenizer: Any, model: Any) -> tuple[int, ...]:
 
 @once
 def check_continues(model: Any, words: tuple[int, ...], device: str) -> None:
-    """Raise ModelError where `model`, tried with `words`, is not causal."""
+    """Try whether later tokens leave the logits of earlier ones as they are.
+
+    Args:
+        model: a language model.
+        words: token ids to try it with.
+        device: where it lies.
+
+    Raises:
+        ModelError: where it is not causal.
+    """
     lock = alone(model)
 
     def tried() -> None:
@@ -50,9 +59,18 @@ def trial_tokens(model: Any, words: tuple[int, ...]) -> tuple[list[list[int]], T
 
 
 def exact_logits(model: Any, prompts: list[list[int]], more: Tensor) -> Tensor:
-    """Logits [R, S + 1, V] behind each prompt and each row's tokens, a row at a time and without a cache.
+    """Logits behind each prompt and each row's tokens, a row at a time and without a cache.
 
-    Raises ModelError where the model is not causal.
+    Args:
+        model: a causal language model.
+        prompts: token ids [R][*].
+        more: the tokens [R, S] that follow.
+
+    Returns:
+        Logits [R, S + 1, V].
+
+    Raises:
+        ModelError: where the model is not causal.
     """
     exact = torch.stack([_alone(model, prompts[row // 2], more[row]) for row in range(4)])
     _check_causal(model, exact)

@@ -96,7 +96,13 @@ def fast_dtype(device: str) -> str:
 
 
 def base_dtype(model: ModelRef, device: str, asked: str) -> str:
-    """The type that a checkpoint computes in: as asked, or the fast one; float32 for a small one on a CPU."""
+    """The type that a checkpoint computes in: as asked, or the fast one; float32 for a small one on a CPU.
+
+    Args:
+        model: the checkpoint.
+        device: where it will lie.
+        asked: a torch type's name, or "auto".
+    """
     if asked != "auto":
         return asked
     from exptilt.models.loading import hidden_size
@@ -106,8 +112,19 @@ def base_dtype(model: ModelRef, device: str, asked: str) -> str:
 
 
 def on_one_of(devices: Devices, kind: str, at_once: int, work: Callable[[str], R]) -> R:
-    """What `work` gives on the device that does least of this kind, at most `at_once` on each; another
-    device takes it over from one that fails, which gets no work any more. DeviceError when none is left."""
+    """What `work` gives on the device that does least of this kind.
+
+    Another device takes the work over from one that fails, which gets none any more.
+
+    Args:
+        devices: the run's.
+        kind: which work is counted.
+        at_once: how much of it a device does at a time.
+        work: gets the device.
+
+    Raises:
+        DeviceError: when no device is left.
+    """
     while True:
         device = devices.take(kind, at_once)
         try:

@@ -23,7 +23,16 @@ def accepted(model: Any, **arguments: Any) -> dict[str, Any]:
 
 
 def logits_of(model: Any, tokens: Tensor, mask: Tensor) -> Tensor:
-    """Logits [B, T, V] of `tokens` [B, T], padded on the right where `mask` [B, T] is 0."""
+    """Logits of one pass over a padded batch.
+
+    Args:
+        model: a causal language model.
+        tokens: ids [B, T], padded on the right.
+        mask: [B, T], 0 at the padding.
+
+    Returns:
+        Logits [B, T, V].
+    """
     logits: Tensor = model(input_ids=tokens, **accepted(model, attention_mask=mask, use_cache=False)).logits
     return logits
 

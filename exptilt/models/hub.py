@@ -19,8 +19,17 @@ class Listing(NamedTuple):
 
 @lru_cache(maxsize=64)
 def look_up(source: str, role: str, revision: str | None = None) -> Listing:
-    """The commit of `source` that the Hub holds as `revision`, now where that is None, or that a local copy
-    holds where no Hub answers; ModelError, which names `role`, where there is none."""
+    """The commit and files of a Hub repository.
+
+    Args:
+        source: its id.
+        role: what an error calls the model.
+        revision: a branch, tag or commit; None is the main branch as it is now, or as a local copy holds it
+            where no Hub answers.
+
+    Raises:
+        ModelError: where there is none.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -64,8 +73,16 @@ def _names(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=64)
 def adapter_folder(source: str, commit: str | None, said: str) -> Path:
-    """The folder of an adapter's files: `source` where there is no commit, else the one in the local cache to
-    which they are fetched; ModelError, which begins with `said`, where that fails."""
+    """The folder of an adapter's files.
+
+    Args:
+        source: a local folder, or a Hub id.
+        commit: the Hub's, whose files are fetched to the local cache; None for a local folder.
+        said: how an error begins.
+
+    Raises:
+        ModelError: where the files are not fetched.
+    """
     if commit is None:
         return Path(source)
     from huggingface_hub import snapshot_download

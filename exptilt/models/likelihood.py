@@ -26,9 +26,20 @@ class TextNLL(NamedTuple):
 def text_nll(
     model: Any, tokenizer: Any, texts: Sequence[str], device: str, special: bool = True
 ) -> list[TextNLL]:
-    """The NLL of each text; `special` as in encode.
+    """The NLL of each text, batched by length.
 
-    Raises LogitsError where the model's logits are not finite.
+    Args:
+        model: a causal language model on `device`.
+        tokenizer: its tokenizer.
+        texts: [S].
+        device: where the batches go.
+        special: whether a text is opened as tokenization.encode opens it.
+
+    Returns:
+        [S], in nats per predicted token.
+
+    Raises:
+        LogitsError: where the model's logits are not finite.
     """
     whole = encode(tokenizer, texts, special)
     opening = marks(tokenizer)[0] if special else []

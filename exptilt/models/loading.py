@@ -42,10 +42,18 @@ def _options(ref: ModelRef) -> dict[str, Any]:
 
 
 def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> Any:
-    """The model of class `auto` at `ref`, its adapters merged, in evaluation mode on `device`.
+    """The model at `ref`, its adapters merged, in evaluation mode.
 
-    Raises ModelError, which names `role` and the model, where it does not load, an adapter does not fit, or
-    a weight is missing from the checkpoint (it would be random).
+    Args:
+        auto: transformers' class that loads it.
+        ref: which model, at which revision.
+        role: what an error calls it, such as "base model" or a value's name.
+        device: where it goes.
+        dtype: the type that it computes in.
+
+    Raises:
+        ModelError: where it does not load, an adapter does not fit, or a weight is missing from the
+            checkpoint (it would be random).
     """
     try:
         with _loading:
@@ -127,8 +135,15 @@ def _config(auto: Any, ref: ModelRef) -> Any:
 def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
     """The causal language model at `ref`, loaded once per process for drawing and for likelihoods.
 
-    Its own generation configuration is put aside: a run says itself how it samples. ModelError as in
-    load_model and check_causal.
+    Its own generation configuration is put aside: a run says itself how it samples.
+
+    Args:
+        ref: which model, at which revision.
+        device: where it goes.
+        dtype: the type that it computes in.
+
+    Raises:
+        ModelError: as load_model and check_causal.
     """
     check_causal(ref)
     model = load_model(AutoModelForCausalLM, ref, "base model", device, dtype)

@@ -18,8 +18,19 @@ def free_bytes(device: str) -> float:
 
 
 def bytes_per_prompt(config: Any, itemsize: int, length: int, n: int, new: int, shared: bool) -> int:
-    """About what n samples of `new` tokens of one prompt of `length` tokens take while they are drawn:
-    keys and values (once for the prompt where it is `shared`), and logits with their float32 copies."""
+    """About what one prompt's samples take while they are drawn: keys, values, logits with float32 copies.
+
+    Args:
+        config: the model's configuration.
+        itemsize: bytes per number.
+        length: the prompt's tokens.
+        n: samples per prompt.
+        new: tokens per sample at most.
+        shared: whether the prompt's keys and values are held once for all its samples.
+
+    Returns:
+        Bytes.
+    """
     hidden = _number(config, "hidden_size", 1024)
     heads = _number(config, "num_attention_heads", 1)
     width = _number(config, "head_dim", hidden // heads)

@@ -26,9 +26,15 @@ class Place:
 
 
 def locate(source: str, role: str, revision: str | None = None) -> Place:
-    """The place that `source` means, a local folder or a Hub id; `revision` is the Hub's.
+    """The place that `source` means.
 
-    Raises ModelError, which names `role`, where there is none, or it is a single file.
+    Args:
+        source: a local folder or a Hub id.
+        role: what an error calls the model.
+        revision: of the Hub's repository; None is its main branch.
+
+    Raises:
+        ModelError: where there is none, or it is a single file.
     """
     said, path = f"{role} {source!r}", folder(source)
     if not path.is_dir():

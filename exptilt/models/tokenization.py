@@ -9,10 +9,16 @@ PROBE: Final = "a"
 
 
 def encode(tokenizer: Any, texts: Sequence[str], special: bool = True) -> list[list[int]]:
-    """Token ids of each text; with `special`, behind the tokens that the tokenizer opens a text with.
+    """Token ids of each text; what the tokenizer puts at a text's end is left out, since the text goes on.
 
-    A text that has these already gets no second ones, and what the tokenizer puts at a text's end is left
-    out: the text goes on.
+    Args:
+        tokenizer: transformers' tokenizer, left as it is.
+        texts: [S].
+        special: whether each is put behind the tokens that the tokenizer opens a text with; a text that has
+            them already gets no second ones.
+
+    Returns:
+        Ids [S][*].
     """
     if not texts:
         return []
@@ -55,7 +61,13 @@ def are_opened(tokenizer: Any, texts: Sequence[str]) -> bool:
 
 
 def last_tokens(row: list[int], most: int | None, opening: list[int]) -> list[int]:
-    """`row`, if it has at most `most` tokens; else what opens it, and its last tokens."""
+    """`row`, if it has at most `most` tokens; else what opens it, and its last tokens.
+
+    Args:
+        row: token ids.
+        most: how many tokens the model takes, None for any number.
+        opening: the ids that open every text.
+    """
     if most is None or len(row) <= most:
         return row
     kept = opening if row[: len(opening)] == opening and len(opening) < most else []

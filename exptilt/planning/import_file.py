@@ -19,7 +19,17 @@ UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed", "tokens
 def shards(
     tables: Iterable[pl.DataFrame], file: str, asked: int | Literal["auto"], save_directory: str
 ) -> Iterator[tuple[SamplesRef, pl.DataFrame]]:
-    """The samples of the file's prompts, shard by shard, with the rows of `tables` that they came from."""
+    """The samples of a file's prompts, shard by shard.
+
+    Args:
+        tables: the file's records.
+        file: its name.
+        asked: prompts per shard, or "auto".
+        save_directory: where the pool lies.
+
+    Yields:
+        Samples, with the rows of `tables` that they came from.
+    """
     rows, prompts = Spool(), 0
     for table in tables:
         rows.append(table)

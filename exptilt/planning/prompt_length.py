@@ -32,10 +32,16 @@ def fit(
 ) -> Iterator[Fitted]:
     """The prompts that leave room for max_new_tokens in the context of p0's model, table by table.
 
-    Raises PromptError for a prompt that has no tokens or that the chat template refuses, and at the end for
-    too long ones, the first named and all counted, where the policy is "error", or where none is left;
-    ModelError where no prompt could ever fit. A server's prompts are not measured: it refuses a long one
-    itself, and other policies are a ConfigError.
+    Args:
+        tables: of prompts.
+        p0: its tokenizer, context length and max_new_tokens count.
+        policy: what happens to longer ones. A server's prompts are not measured: it refuses long ones.
+
+    Raises:
+        PromptError: for a prompt that has no tokens or that the chat template refuses; at the end for too
+            long ones, the first named and all counted, where the policy is "error" or none is left.
+        ModelError: where no prompt could ever fit.
+        ConfigError: for a server with another policy than "error".
     """
     if not registry.capabilities(p0.model).measures_prompts and policy != "error":
         raise ConfigError(f"--on-long-prompt {policy}: only the server can say how long a prompt is")

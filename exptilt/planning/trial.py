@@ -67,9 +67,19 @@ def case_of(row: dict[str, Any]) -> Case:
 
 
 def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> list[Case]:
-    """The cases with a completion that `p0` gave at one of them; `batch_size` as in a draw.
+    """Draw from `p0` before the run, to fail early.
 
-    Raises ModelError where none can be drawn, and what an engine raises on purpose.
+    Args:
+        p0: what to draw from.
+        device: where.
+        batch_size: as in a draw.
+        tried: prompts to try in turn.
+
+    Returns:
+        The cases with a completion that was drawn at one of them.
+
+    Raises:
+        ModelError: where none can be drawn, and what an engine raises on purpose.
     """
     is_short = registry.capabilities(p0.model).short_trial
     short = replace(p0, max_new_tokens=min(p0.max_new_tokens, TOKENS)) if is_short else p0

@@ -23,7 +23,13 @@ class Estimate:
 
 
 def estimate(total: float, squares: float, count: int) -> Estimate:
-    """The mean of `count` numbers and its standard error, from their sum and their squares' sum."""
+    """A mean and its standard error.
+
+    Args:
+        total: the numbers' sum.
+        squares: the sum of their squares.
+        count: how many they are.
+    """
     mean = float(total / count)
     if count == 1:
         return Estimate(mean, None)

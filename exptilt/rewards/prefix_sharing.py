@@ -22,7 +22,17 @@ Alike = tuple[list[int], int]  # places of rows that begin alike, and how many t
 
 
 def last_logits(model: Any, rows: Rows, keys: Sequence[Hashable], budget: Budget) -> list[list[float]]:
-    """Logits [S][labels] of S token rows; rows of equal key (those of one prompt) may begin alike."""
+    """Logits at the last token of every row; what rows of one prompt share goes through the model once.
+
+    Args:
+        model: a causal classifier.
+        rows: token ids [S][*].
+        keys: [S]; rows of equal key (those of one prompt) may begin alike.
+        budget: what fits in memory at once.
+
+    Returns:
+        [S][labels].
+    """
     sets = _together(keys)
     lengths = [shared_length([rows[i] for i in places]) for places in sets]
     alone = [i for places, length in zip(sets, lengths, strict=True) if not length for i in places]

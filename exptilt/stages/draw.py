@@ -64,10 +64,19 @@ def noted(home: str) -> set[str]:
 
 
 def together(recipe: Recipe, group: Sequence[Lacking], n: int) -> list[tuple[pool.Entry, bool]]:
-    """The entries of blocks that have equally many samples, up to n, and whether the pool had each.
+    """The entries of blocks that have equally many samples, drawn up to n together.
 
-    Raises PromptsFailed for the prompts at which the engine fails. What was drawn of the others is in
-    the pool then, and the next try takes up there.
+    Args:
+        recipe: p0, and where the pool lies.
+        group: the blocks, and what each has.
+        n: samples per prompt.
+
+    Returns:
+        The entries, and whether the pool had each.
+
+    Raises:
+        PromptsFailed: for the prompts at which the engine fails. What was drawn of the others is in the pool
+            then, and the next try takes up there.
     """
     paths = [_path(recipe, each.block, each.have, n) for each in group]
     return pool.compute_together(

@@ -56,12 +56,20 @@ def narrowed(
     work: Callable[[Sequence[T]], R],
     known: Callable[[T], bool] = lambda item: False,
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
-    """What `work` gives for all items or, where it raises, for their halves; and the items that it fails
-    at alone, each with its error.
+    """Work in halves where the whole fails, down to the items that fail alone.
 
-    An item that is `known` to have failed before is tried alone; one that is refused (PromptRefused) is not
-    tried again. What may pass (OSError) and what else exptilt raises on purpose goes through, and so does the
-    first error where more than MOST items fail for a reason that may be everybody's.
+    Args:
+        items: what to work on.
+        work: gives the result of some items.
+        known: whether an item failed before; it is tried alone.
+
+    Returns:
+        The results of the parts that worked, and the items that fail alone, each with its error. One that is
+        refused (PromptRefused) is not tried again.
+
+    Raises:
+        Exception: what may pass (OSError), what else exptilt raises on purpose, and the first error where
+            more than MOST items fail for a reason that may be everybody's.
     """
     found: list[R] = []
     failed: dict[int, Exception] = {}

@@ -42,9 +42,15 @@ def rewards_of(ref: RewardsRef, order: pl.DataFrame) -> pl.DataFrame:
 
 
 def order_of(prompts: pl.DataFrame, samples: SamplesRef, n: int) -> pl.DataFrame:
-    """The order of a shard's tables: prompt_id, place, and n, how many samples the prompt has.
+    """The order of a shard's tables.
 
-    It is n for every prompt, or what samples.counts says where prompts differ.
+    Args:
+        prompts: the shard's prompts.
+        samples: which samples they have.
+        n: samples per prompt, where samples.counts does not say otherwise.
+
+    Returns:
+        prompt_id, place, and n, how many samples the prompt has.
     """
     order = prompts.select("prompt_id").with_row_index("place")
     if not samples.counts:
@@ -72,7 +78,16 @@ def digests(parts: Sequence[str]) -> list[str]:
 def matrix_of(
     samples: SamplesRef, scored: Sequence[RewardsRef], n: int
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
-    """Prompt ids [P], samples per prompt [P] and rewards [S, V] of a shard, in the order of samples_of."""
+    """The rewards of a shard as a matrix.
+
+    Args:
+        samples: the shard's samples.
+        scored: the rewards of each value [V].
+        n: samples per prompt, where samples.counts does not say otherwise.
+
+    Returns:
+        Prompt ids [P], samples per prompt [P] and rewards [S, V], in the order of samples_of.
+    """
     return matrix([flat(ref.parts) for ref in scored], order_of(prompts_of(samples.shard), samples, n))
 
 

@@ -83,15 +83,31 @@ def _ranks(which: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.in
 
 
 def seed_for(run_seed: int, prompt_id: str, sample_index: int | str) -> int:
-    """The seed of one sample, a non-negative int64: blake2b of (run seed, prompt id, sample index).
+    """The seed of one sample, which knows nothing of shards, batches and n: none changes a draw.
 
-    It knows nothing of shards, batches or n, so none of them can change a draw.
+    Args:
+        run_seed: the run's.
+        prompt_id: the prompt's content key.
+        sample_index: the sample's place among those of its prompt, or a name for another use of the prompt.
+
+    Returns:
+        A non-negative int64, by blake2b of all three.
     """
     text = f"{run_seed}/{prompt_id}/{sample_index}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def seeds_for(run_seed: int, ids: Sequence[str], first: int, last: int) -> NDArray[np.int64]:
-    """Seeds [P, last - first] of the samples first..last-1 of every prompt."""
+    """The seeds of a range of every prompt's samples.
+
+    Args:
+        run_seed: the run's.
+        ids: prompt ids [P].
+        first: the first sample's index.
+        last: the index behind the last sample's.
+
+    Returns:
+        Seeds [P, last - first], each by seed_for.
+    """
     rows = [[seed_for(run_seed, pid, i) for i in range(first, last)] for pid in ids]
     return np.array(rows, dtype=np.int64).reshape(len(ids), last - first)

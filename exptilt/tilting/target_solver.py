@@ -234,9 +234,19 @@ def _samples_needed(samples: Samples, chosen: Ints, direction: Floats, share: fl
 def checked(
     samples: Samples, target: TargetLevels, held: NDArray[np.bool_], pooled: bool
 ) -> tuple[Floats, Floats]:
-    """Levels and errors [V] on the held-out prompts [P], of the λ that the other prompts ask for.
+    """How well the λ that some prompts ask for meets the targets on the others.
 
-    Raises ValueError where the other prompts alone cannot reach the targets.
+    Args:
+        samples: rewards and prompts of all samples.
+        target: the levels [V] that are asked for.
+        held: which prompts [P] are held out; λ is solved on the others.
+        pooled: whether one normaliser is used for all prompts together.
+
+    Returns:
+        Levels and errors [V] on the held-out prompts.
+
+    Raises:
+        ValueError: where the other prompts alone cannot reach the targets.
     """
     others, mine = samples.of(~held), samples.of(held)
     if pooled:

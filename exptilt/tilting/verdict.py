@@ -16,8 +16,13 @@ EXPLAINED: Final = (
 
 
 def verdict(n: float, low_share: float, short_share: float) -> str:
-    """The verdict in a word, from the samples per prompt (their median) and the shares of prompts with a low
-    ESS and short of samples."""
+    """The verdict in a word.
+
+    Args:
+        n: samples per prompt, their median.
+        low_share: the share of prompts with a low ESS.
+        short_share: the share of prompts that are short of samples.
+    """
     if n == 1:
         return NOTHING
     if low_share > LOW_SHARE:
@@ -26,7 +31,14 @@ def verdict(n: float, low_share: float, short_share: float) -> str:
 
 
 def sentence(word: str, n: int, low_share: float, short_share: float) -> str:
-    """The verdict in one line."""
+    """The verdict in one line.
+
+    Args:
+        word: what `verdict` gives.
+        n: samples per prompt.
+        low_share: the share of prompts with a low ESS.
+        short_share: the share of prompts that are short of samples.
+    """
     match word:
         case "sound":
             return f"sound: {n} samples suffice at {1 - short_share:.0%} of the prompts"
@@ -40,8 +52,13 @@ def sentence(word: str, n: int, low_share: float, short_share: float) -> str:
 
 
 def advice(word: str, n: float, n_needed: float) -> str | None:
-    """What to do about a verdict that is not good, with n samples per prompt; `n_needed` is enough at nine
-    prompts in ten. Where n is that, more samples are no advice."""
+    """What to do about a verdict that is not good; None where it is, or more samples would not help.
+
+    Args:
+        word: what `verdict` gives.
+        n: samples per prompt.
+        n_needed: the samples per prompt that are enough at nine prompts in ten.
+    """
     if word not in (STRAINED, DISGUISED):
         return None
     if n_needed <= n:

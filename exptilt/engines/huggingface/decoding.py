@@ -42,10 +42,17 @@ class Rows:
 
 
 def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Tensor, Tensor]:
-    """One token per row from logits [R, V]: token, its log p0, its raw log-likelihood; [R].
+    """Draw one token per row: temperature, then top_k, then top_p; Gumbel-max over the kept tokens is exact.
 
-    Temperature, then top_k, then top_p; Gumbel-max over the kept tokens draws from softmax exactly. Where
-    logits hold NaN or +Inf, or nothing but -Inf, both numbers are NaN: topk takes NaN for the largest.
+    Args:
+        logits: [R, V].
+        seeds: int64 [R].
+        step: how many tokens were drawn before.
+        p0: how a token is drawn.
+
+    Returns:
+        Token ids, their log p0 as sampled, their raw log-likelihood; each [R]. Both numbers are NaN where
+        logits hold NaN or +Inf, or nothing but -Inf: topk takes NaN for the largest.
     """
     all_tokens = logits.shape[-1]
     kept, tokens = logits.topk(min(p0.top_k or all_tokens, all_tokens))
@@ -69,7 +76,16 @@ def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-    """Raw log-likelihood [B] of each prompt's tokens after its first, from prefill logits [B, T, V]."""
+    """Raw log-likelihood of each prompt's tokens after its first.
+
+    Args:
+        logits: of the prefill [B, T, V].
+        tokens: ids [B, T].
+        mask: [B, T], 0 at the padding.
+
+    Returns:
+        Nats [B], summed over tokens.
+    """
     picked = logits[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0].double()
     norms = log_norms(logits[:, :-1]).double()
     return torch.where(mask[:, :-1] * mask[:, 1:] > 0, picked - norms, 0.0).sum(-1)
@@ -78,10 +94,21 @@ def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
 def decode(
     model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, stopped: Stopped | None, shared: bool
 ) -> Rows:
-    """Draw N completions of each of B prompts, `ids` [B][*] and `seeds` [B, N] on the model's device.
+    """Draw N completions of each of B prompts.
 
-    `stopped` says of tokens [R, steps] which rows hold a stop text; the prompts' caches are `shared` or
-    copied. Raises Stopped when asked to stop.
+    Args:
+        model: a causal language model.
+        ids: the prompts' token ids [B][*].
+        seeds: int64 [B, N], on the model's device.
+        p0: how a token is drawn, and what ends a text.
+        stopped: says of tokens [R, steps] which rows hold a stop text.
+        shared: whether the prompts' caches are shared by their rows, or copied.
+
+    Returns:
+        The B·N rows, prompt by prompt.
+
+    Raises:
+        Stopped: when the run is asked to stop.
     """
     n, flat = seeds.shape[1], seeds.reshape(-1)
     tokens, mask = left_pad(ids, str(seeds.device))
@@ -133,8 +160,15 @@ def without_cache(model: Any, tokens: Tensor, most: int, chosen: Chosen, ended: 
 
 
 def by_library(model: Any, tokens: Tensor, most: int, chosen: Chosen, ended: Callable[[], Tensor]) -> None:
-    """Let the library feed `model` up to `most` more tokens behind `tokens` [R, T]: those that `chosen` gives
-    for all tokens so far and their logits [R, V], until all rows have `ended`."""
+    """Let the library feed `model` up to `most` more tokens.
+
+    Args:
+        model: a causal language model.
+        tokens: ids [R, T] to go on from.
+        most: new tokens at most.
+        chosen: gives the next tokens [R] for all tokens so far and their logits [R, V].
+        ended: says which rows [R] have ended; the work ends when all have.
+    """
 
     def only(so_far: Tensor, scores: Tensor) -> Tensor:
         token = chosen(so_far, scores)

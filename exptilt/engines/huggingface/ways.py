@@ -30,7 +30,13 @@ Found = Iterator[tuple[list[int], int, Tensor]]  # rows, how many tokens they go
 def way_of(model: Any, words: tuple[int, ...], device: str) -> Way:
     """The first way whose logits are those of passes without a cache, alone and beside a longer prompt.
 
-    Raises ModelError where none is, or where the model is not causal.
+    Args:
+        model: a causal language model.
+        words: token ids of ordinary text to try it with.
+        device: where it lies.
+
+    Raises:
+        ModelError: where no way is right, or the model is not causal.
     """
     lock = alone(model)
 
