@@ -34,19 +34,19 @@ def start_server() -> Callable[[], None]:
     if get_current_settings().api.url:
         check_server()
         return lambda: None
-    port = _free_port()
-    command = [sys.executable, "-m", "tasks.runtime.server", str(port)]
-    # a session of its own: Ctrl-C is for the run alone
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port, server = bound.getsockname()[1], _started(bound)
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
     return lambda: _wait(port, server)
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+def _started(bound: socket.socket) -> "subprocess.Popen[bytes]":
+    """A server on the port that `bound` holds, so that nobody else takes it meanwhile; in a session of its
+    own, so that Ctrl-C is for the run alone."""
+    fd = bound.fileno()
+    command = [sys.executable, "-m", "tasks.runtime.server", str(fd)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=[fd])
 
 
 def _wait(port: int, server: "subprocess.Popen[bytes]") -> None:
@@ -66,14 +66,15 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve on the port that is given, without the UI."""
+    """Serve on the socket whose file descriptor is given, without the UI."""
     import uvicorn
     from prefect.server.api.server import create_app
 
     os.nice(10)  # it answers while the models leave a core free
     threading.Thread(target=_end_with_parent, daemon=True).start()
     app = create_app(ephemeral=True, final=True)
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 if __name__ == "__main__":
