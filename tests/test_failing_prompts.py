@@ -14,6 +14,7 @@ from exptilt.errors import ExptiltError, PromptRefused, ShardsFailed
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.stages.failures import MOST, narrowed
+from exptilt.stages.tables import read
 
 TEXTS = ["abc", "fed", "bad Ω", "cab", "face", "dead", "beef", "a"]
 
@@ -107,7 +108,7 @@ REWARD = (
 @pytest.mark.parametrize("shard_size", [32, 70])
 def test_a_reward_that_fails_at_a_prompt_leaves_it_out_if_asked(toy, tmp_path, shard_size):
     first = prepare(toy()).shards[0]
-    bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
+    bad = read(first.prompts, "prompts")["prompt"][0]
     (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
     value = (f"{tmp_path}/own.py:picky", f"{tmp_path}/own.py:odd")
     config: MCAligned = toy(value=value, lam=(0.1, 1.0), end=70, shard_size=shard_size)
@@ -131,7 +132,7 @@ LATE = (
 def test_a_reward_that_fails_while_topping_up_leaves_its_prompt_out_whole(toy, tmp_path):
     """The samples that it has scored before are no part of the data set either; the others keep theirs."""
     first = prepare(toy()).shards[0]
-    bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
+    bad = read(first.prompts, "prompts")["prompt"][0]
     text = LATE.replace("{bad}", bad).replace("{armed}", str(tmp_path / "armed"))
     (tmp_path / "late.py").write_text(text)
     settings = {"value": f"{tmp_path}/late.py:late", "nsamples": 4}
@@ -154,7 +155,7 @@ def test_the_flow_says_so_too(server, tmp_path):
 @pytest.mark.parametrize("end", [20, 70])
 def test_sweeps_and_palettes_leave_it_out_on_record(server, tmp_path, toy, end):
     first = prepare(toy(end=end)).shards[0]
-    bad = pl.read_parquet(f"{first.prompts}/prompts.parquet")["prompt"][0]
+    bad = read(first.prompts, "prompts")["prompt"][0]
     (tmp_path / "own.py").write_text(REWARD.replace("{bad}", bad))
     pool = ["--basemodel", "toy", "--value", "own.py:picky", "--end", str(end), "--shard-size", "32"]
     sweep = [*pool, "--lam", "picky=-1:1:1", "--save", "3"]

@@ -143,8 +143,9 @@ def test_a_clock_that_was_moved_backwards_changes_nothing(toy, monkeypatch):
     pool_files = [p for p in Path(toy().save_directory).rglob("*") if p.is_file()]
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as dead:
         held = process_identity.me() | {"pid": dead.pid, "born": process_identity._born(dead.pid)}
-    entry = min((Path(toy().save_directory) / "pool/samples").rglob("samples.parquet")).parent
-    hurt(entry / "samples.parquet", "delete")
+    file = min((Path(toy().save_directory) / "pool/samples").rglob("samples-*.parquet"))
+    hurt(file, "delete")
+    entry = file.parent
     entry.with_name(f"{entry.name}.lease").write_text(json.dumps(held))
     for file in pool_files:
         if file.exists():

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from checkpoints import causal
 from processes import run_flow
@@ -17,6 +16,7 @@ from exptilt.local_run import run
 from exptilt.planning import trial
 from exptilt.planning.plan import prepare
 from exptilt.stages import retries
+from exptilt.stages.tables import read
 
 OWN = """
 def broken(prompts, completions):
@@ -48,7 +48,7 @@ def first(prompts, completions):
 def value(tmp_path, toy):
     """The name of a function of OWN."""
     shard = prepare(toy()).shards[0]
-    prompt = pl.read_parquet(f"{shard.prompts}/prompts.parquet")["prompt"][0]
+    prompt = read(shard.prompts, "prompts")["prompt"][0]
     (tmp_path / "own.py").write_text(OWN.replace("FIRST", repr(prompt)))
     return lambda name: f"{tmp_path}/own.py:{name}"
 
@@ -105,7 +105,7 @@ def test_what_may_pass_is_left_to_retries(toy, value, monkeypatch, capsys):
 
 def test_a_damaged_pool_is_no_reason_not_to_plan(toy):
     run(prepare(toy(end=4)))
-    for file in Path(toy().save_directory, "pool", "samples").rglob("samples.parquet"):
+    for file in Path(toy().save_directory, "pool", "samples").rglob("samples-*.parquet"):
         file.write_bytes(file.read_bytes()[:-1])
     again = run(prepare(toy(end=4, lam=2.0)))
     assert again.reused["samples"] == 0

@@ -93,7 +93,7 @@ def test_runs_with_an_s3_each_write_and_read_their_own(endpoints, stores, tmp_pa
         ["f"],
     ]
     for name, result in (("here", here), ("there", there)):
-        samples = (stores[name][0] / "run/pool/samples").rglob("samples.parquet")
+        samples = (stores[name][0] / "run/pool/samples").rglob("samples-*.parquet")
         assert len(list(samples)) == result.summary.shards
         assert result.samples.height == 4 * result.summary.prompts
     scored = exptilt.score(file=there.records, value="diversity", save_directory=tmp_path / "scored")

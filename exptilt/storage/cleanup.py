@@ -1,17 +1,18 @@
 """What a killed run left behind: temporary files and leases, removed once their process is dead for sure.
 
 A temporary file has its process in its name, a lease in its text; a live one's, and another machine's, are
-left alone.
+left alone. Tables in an entry of the pool that its manifest does not name go as well.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
 from exptilt.errors import StorageError
 from exptilt.run import carried
-from exptilt.storage import filesystem, process_identity, s3
+from exptilt.storage import filesystem, pool, process_identity, s3
 
 AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
 
@@ -28,10 +29,18 @@ def sweep(folders: Iterable[str]) -> None:
 
 def _sweep(folder: str) -> None:
     with s3.retrying_for(filesystem.CHECK_SECONDS):
-        for name in filesystem.names(folder):
-            path = filesystem.join(folder, name)
-            if _is_left(path, name):
-                filesystem.remove(path)
+        names = filesystem.names(folder)
+        left = [name for name in names if _is_left(filesystem.join(folder, name), name)]
+        for name in [*left, *_unnamed(folder, names)]:
+            filesystem.remove(filesystem.join(folder, name))
+
+
+def _unnamed(folder: str, names: Sequence[str]) -> Iterator[str]:
+    """The tables in the folder of a whole entry that its manifest does not name: those of a second writer."""
+    tables = [name for name in names if pool.table_of(name)]
+    if max(Counter(map(pool.table_of, tables)).values(), default=0) > 1 and (entry := pool.find(folder)):
+        kept = set(map(entry.file, entry.files))
+        yield from (name for name in tables if filesystem.join(folder, name) not in kept)
 
 
 def _is_left(path: str, name: str) -> bool:

@@ -32,6 +32,7 @@ LASTING = frozenset(
     for name in "ENOSPC EDQUOT EROFS EFBIG EACCES EPERM ENOTDIR EISDIR ENAMETOOLONG".split()
     if hasattr(errno, name)
 )
+LINKLESS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
 def is_local(path: str) -> bool:
@@ -179,40 +180,77 @@ def remove(path: str) -> None:
 
 
 def create(path: str, data: bytes) -> bool:
-    """Write the small file `path` unless there is one; False if there was.
+    """Write the small file `path`, whole, unless there is one; False if there was.
 
     A store that cannot create exclusively writes it anyway.
     """
     with clear_errors(path, "write"):
-        fs, inner = filesystem(path)
-        if is_local(path):
-            fs.makedirs(inner.rpartition("/")[0] or "/", exist_ok=True)
-        try:
-            s3.with_retries(lambda: fs.pipe_file(inner, data, mode="create"))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            return _not_created(path, data, error)
+        return (_create_local if is_local(path) else _create_remote)(path, data)
+
+
+def _create_local(path: str, data: bytes) -> bool:
+    """A file of another name is given this one as well, which fails where there is one."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / temporary(target.name)
+    try:
+        with partial.open("xb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        _link(partial, target, data)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
     return True
 
 
-def _not_created(path: str, data: bytes, error: OSError) -> bool:
-    """What a failed exclusive write means: the file was there, the store has no such write, or an error."""
-    match s3.answer(error)[1]:
-        case 409 | 412:
-            return False
-        case 501:
-            write_bytes(path, data)
-            return True
-    if is_local(path):
-        with suppress(StorageError):
-            remove(path)  # created, but without its text
-    raise error
+def _link(partial: Path, target: Path, data: bytes) -> None:
+    try:
+        target.hardlink_to(partial)
+    except OSError as error:
+        if error.errno not in LINKLESS:
+            raise
+        _write_new(target, data)
+
+
+def _write_new(target: Path, data: bytes) -> None:
+    """Where there are no links, `target` may be seen before its text is."""
+    with target.open("xb") as f:
+        try:
+            f.write(data)
+            f.flush()
+        except BaseException:
+            target.unlink()
+            raise
+
+
+def _create_remote(path: str, data: bytes) -> bool:
+    fs, inner = filesystem(path)
+    try:
+        s3.with_retries(lambda: fs.pipe_file(inner, data, mode="create"))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        match s3.answer(error)[1]:
+            case 409 | 412:
+                return False
+            case 501:  # the store has no such write
+                write_bytes(path, data)
+            case _:
+                raise
+    return True
 
 
 def write_json(path: str, value: Any) -> None:
     """Write `value` as JSON, indented, UTF-8; refuses NaN and infinity."""
-    write_bytes(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as JSON, indented, UTF-8; ValueError for NaN and infinity."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def read_json(path: str) -> Any:

@@ -1,11 +1,15 @@
 """The pool: computed tables under content keys, each entry complete once its manifest is there.
 
-An entry is a folder with Parquet files and manifest.json, written last, which records rows, bytes
-and SHA-256 of every file, and of itself. An entry that is missing, truncated or altered counts as absent.
+An entry is a folder with Parquet files, each named by its own SHA-256, and manifest.json, written last,
+which records name, rows, bytes and SHA-256 of every file, and its own. An entry that is missing, truncated or
+altered counts as absent. The first manifest stays: who comes later with other tables takes those that are
+there, so that results which are not deterministic never mix.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +18,9 @@ import polars as pl
 from exptilt.errors import MissingError, StorageError
 from exptilt.storage import filesystem, keys, lease, schemas
 
-MANIFEST, SEAL = "manifest.json", "sha256"
+MANIFEST, SEAL, FILE = "manifest.json", "sha256", "file"
+DIGITS = 16  # of a table's SHA-256, in its file's name
+OFFERS = 10  # of a manifest, where damaged ones are in its place
 Tables = dict[str, pl.DataFrame]
 Made = tuple[Tables, dict[str, Any]]
 
@@ -36,10 +42,14 @@ class Entry:
     def table(self, name: str) -> pl.DataFrame:
         """The table `name` of this entry, checked against its recorded SHA-256 and its schema; columns that
         it was written without are null, where they may be."""
-        data = self.read[name] if name in self.read else _read(self.path, name)
+        data = self.read[name] if name in self.read else filesystem.read_bytes(self.file(name))
         if name not in self.read and filesystem.sha256(data) != self.files[name]["sha256"]:
-            raise StorageError(f"{self.path}/{name}.parquet has changed since it was written")
+            raise StorageError(f"{self.file(name)} has changed since it was written")
         return schemas.validate(name, schemas.completed(name, pl.read_parquet(data)))
+
+    def file(self, name: str) -> str:
+        """Where the table `name` of this entry lies."""
+        return filesystem.join(self.path, self.files[name].get(FILE, f"{name}.parquet"))
 
 
 def described(path: str) -> Entry | None:
@@ -47,11 +57,24 @@ def described(path: str) -> Entry | None:
 
     A manifest that is not as it was written counts as none. StorageError where the store cannot say.
     """
+    return _entry(path, _manifest(path) or b"")
+
+
+def _manifest(path: str) -> bytes | None:
+    """The manifest at `path` as it is stored; None without one."""
     try:
-        manifest = json.loads(filesystem.read_bytes(filesystem.join(path, MANIFEST)))
-        files, meta = _files(manifest["files"]), dict(manifest["meta"])
-        seal = manifest.get(SEAL, "")
-    except (MissingError, KeyError, TypeError, ValueError, RecursionError):
+        return filesystem.read_bytes(filesystem.join(path, MANIFEST))
+    except MissingError:
+        return None
+
+
+def _entry(path: str, manifest: bytes) -> Entry | None:
+    """The entry that `manifest` describes; None where it is not as it was written."""
+    try:
+        said = json.loads(manifest)
+        files, meta = _files(said["files"]), dict(said["meta"])
+        seal = said.get(SEAL, "")
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     if seal and seal != _sealed(files, meta):
         return None
@@ -64,42 +87,94 @@ def _sealed(files: dict[str, Any], meta: dict[str, Any]) -> str:
 
 
 def _files(said: Any) -> dict[str, dict[str, Any]]:
-    """The files of a manifest; ValueError unless each is a table that we know, with its SHA-256."""
+    """The files of a manifest; ValueError unless each is a table that we know, with its SHA-256 and its name.
+
+    Pools of before have no names in their manifests: a file is called after its table alone.
+    """
     files = dict(said)
     for name, file in files.items():
         if name not in schemas.TABLES or not isinstance(file["sha256"], str):
             raise ValueError(f"no table of a pool: {name!r}")
+        if file.get(FILE, _file_name(name, file["sha256"])) != _file_name(name, file["sha256"]):
+            raise ValueError(f"not the file of table {name!r}: {file[FILE]!r}")
     return files
+
+
+def _file_name(name: str, sha256: str) -> str:
+    return f"{name}-{sha256[:DIGITS]}.parquet"
+
+
+def table_of(file_name: str) -> str:
+    """The table that a file of an entry is called after; empty for what is no such file."""
+    match = re.fullmatch(rf"([a-z]+)(-[0-9a-f]{{{DIGITS}}})?\.parquet", file_name)
+    return match[1] if match and match[1] in schemas.TABLES else ""
 
 
 def find(path: str) -> Entry | None:
     """The entry at `path`, or None unless its manifest is there and every file is as recorded."""
     entry = described(path)
-    if entry is None:
-        return None
+    return _whole(entry) if entry else None
+
+
+def _whole(entry: Entry) -> Entry | None:
+    """`entry` with its files read; None unless every one is as recorded."""
     try:
-        data = {name: _read(path, name) for name in entry.files}
+        data = {name: filesystem.read_bytes(entry.file(name)) for name in entry.files}
     except MissingError:
         return None
     intact = all(filesystem.sha256(data[name]) == said["sha256"] for name, said in entry.files.items())
     return replace(entry, read=data) if intact else None
 
 
-def _read(path: str, name: str) -> bytes:
-    return filesystem.read_bytes(filesystem.join(path, f"{name}.parquet"))
-
-
 def put(path: str, tables: Tables, meta: dict[str, Any]) -> Entry:
-    """Write `tables` at `path`, then the manifest that makes them count."""
-    files = {}
-    for name, table in tables.items():
-        data = filesystem.parquet_bytes(schemas.stored(name, schemas.validate(name, table)))
-        filesystem.write_bytes(filesystem.join(path, f"{name}.parquet"), data)
-        files[name] = {"rows": table.height, "bytes": len(data), "sha256": filesystem.sha256(data)}
-    filesystem.write_json(
-        filesystem.join(path, MANIFEST), {"files": files, "meta": meta, SEAL: _sealed(files, meta)}
-    )
-    return Entry(path=path, files=files, meta=meta)
+    """Write `tables` at `path`, then the manifest that makes them count; what is there then.
+
+    That is another's entry where one has been there first; these tables are removed again. An entry that is
+    damaged is replaced.
+    """
+    files = {name: _write(path, name, table) for name, table in tables.items()}
+    mine = Entry(path=path, files=files, meta=meta)
+    there = _offered(mine)
+    for file in set(map(mine.file, mine.files)) - set(map(there.file, there.files)):
+        with suppress(StorageError):  # what stays is removed later, see cleanup
+            filesystem.remove(file)
+    return there
+
+
+def _write(path: str, name: str, table: pl.DataFrame) -> dict[str, Any]:
+    """Write a table at `path`; what the manifest says of its file."""
+    data = filesystem.parquet_bytes(schemas.stored(name, schemas.validate(name, table)))
+    sha256 = filesystem.sha256(data)
+    file = _file_name(name, sha256)
+    filesystem.write_bytes(filesystem.join(path, file), data)
+    return {FILE: file, "rows": table.height, "bytes": len(data), "sha256": sha256}
+
+
+def _offered(mine: Entry) -> Entry:
+    """The entry that is there once the manifest of `mine` was offered: `mine`, or the one that was first.
+
+    What is there is read before and after: not every store refuses to create an object a second time.
+    """
+    said = {"files": mine.files, "meta": mine.meta, SEAL: _sealed(mine.files, mine.meta)}
+    place, text = filesystem.join(mine.path, MANIFEST), filesystem.json_bytes(said)
+    for _ in range(OFFERS):
+        if (there := _manifest(mine.path)) == text:
+            return mine
+        entry = _entry(mine.path, there or b"")
+        if entry and (whole := _whole(entry)):
+            return whole
+        if there is not None:
+            _remove_damaged(mine.path, there)
+        filesystem.create(place, text)
+    raise StorageError(f"cannot write {place}: what was written did not come back")
+
+
+def _remove_damaged(path: str, manifest: bytes) -> None:
+    """Remove `manifest` unless it was replaced meanwhile; one after the other, so that no new one is hit."""
+    place = filesystem.join(path, MANIFEST)
+    with lease.held(f"{place}.lease"):
+        if _manifest(path) == manifest:
+            filesystem.remove(place)
 
 
 def keep(root: str, stage: str, name: str, table: pl.DataFrame, meta: dict[str, Any]) -> str:
