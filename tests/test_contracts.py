@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from checkpoints import causal
+from classifiers import MODEL, Scorer
 from completions import Small, http_server
 from contracts import EngineContract, RewardContract
 from reward_models import build, embedder
@@ -85,12 +86,21 @@ def models(tmp_path_factory) -> dict[str, str]:
     return {"classifier": build("bert", root / "bert"), "coherence": embedder(root / "embedder")}
 
 
+@pytest.fixture(scope="module")
+def classifier(models):
+    """A classifier behind a server."""
+    with http_server(Scorer(models["classifier"])) as root:
+        yield reference.served("", f"{root}#{MODEL}")
+
+
 class TestRewards(RewardContract):
     @pytest.fixture(params=sorted(set(KINDS) - {"file"}))
-    def reward(self, request, models, rewards_file):
+    def reward(self, request, models, classifier, rewards_file):
         kind, model = request.param, ModelRef(name="r", source="r", revision="1")
         if kind in models:
             model = reference.resolve("r", models[kind], "model")
         if kind == "function":
             model = ModelRef(name="length", source=f"{rewards_file}:length", revision="1")
+        if kind == "served":
+            model = classifier
         return rewards.load(RewardSpec(value=kind, kind=kind, model=model), "cpu")

@@ -374,7 +374,7 @@ def test_several_models_are_listed(refused, rewards_file):
 def test_without_the_package_one_line_says_what_to_install():
     code = "import sys; sys.modules['openai'] = None; import exptilt.models.openai_client"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 'ModelError: a server as base model needs: pip install "exptilt[openai]"' in done.stderr
+    assert 'ModelError: a model behind a server needs: pip install "exptilt[openai]"' in done.stderr
 
 
 @pytest.fixture(scope="module")

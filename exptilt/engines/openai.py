@@ -11,7 +11,6 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Final
 
 import numpy as np
@@ -20,11 +19,9 @@ from numpy.typing import NDArray
 from exptilt.conversation import Prompt, Template, as_dicts, text_of, turns
 from exptilt.engines.base import FINISH_REASONS, P0, Capabilities, EngineSpec, Sample
 from exptilt.errors import ModelError, PromptRefused
-from exptilt.models.reference import SERVED, ModelRef, full_name, is_url
-from exptilt.run import carried, current
+from exptilt.models.reference import ModelRef, is_url, served
+from exptilt.models.requests import IN_FLIGHT, RETRIES, at_once
 
-IN_FLIGHT: Final = 8
-RETRIES: Final = 5  # 15 s in all, or as long as the server asks for
 TRIES: Final = 8
 TRIED: Final = "Once upon a time"
 
@@ -75,32 +72,25 @@ class OpenAIEngine:
 
         Raises PromptRefused where the server gives no text for a prompt, though for another.
         """
-        at_once = batch_size or IN_FLIGHT
+        in_flight = batch_size or IN_FLIGHT
         if not self.notes:
-            self._check_seeds(at_once)
+            self._check_seeds(in_flight)
         rows, n = zip(prompts, seeds.tolist(), strict=True), seeds.shape[1]
         asked = [(place, prompt, seed) for place, (prompt, row) in enumerate(rows) for seed in row]
         try:
-            flat = self._draw_all(asked, self.p0, at_once)
+            flat = self._draw_all(asked, self.p0, in_flight)
         except PromptRefused:
             self._tried(self.p0, range(1), 1)
             raise
         return [flat[i : i + n] for i in range(0, len(flat), n)]
 
-    def _draw_all(self, asked: list[tuple[int, Prompt, int]], p0: P0, at_once: int) -> list[Sample]:
-        """A sample of every (place, prompt, seed); the first that fails ends the rest."""
-        with ThreadPoolExecutor(at_once, thread_name_prefix="request") as pool:
-            futures = [pool.submit(carried(self._sample), *each, p0) for each in asked]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        return [future.result() for future in futures]
+    def _draw_all(self, asked: list[tuple[int, Prompt, int]], p0: P0, in_flight: int) -> list[Sample]:
+        """A sample of every (place, prompt, seed)."""
+        return at_once(lambda each: self._sample(*each, p0), asked, in_flight)
 
     def _sample(self, place: int, prompt: Prompt, seed: int, p0: P0) -> Sample:
         from exptilt.models.openai_client import explained
 
-        current().check()
         what = f"the prompt that begins {text_of(prompt)[:60]!r}"
         refused = functools.partial(PromptRefused, place=place)
         with explained(self.name, what, refused):
@@ -156,17 +146,17 @@ class OpenAIEngine:
         if _distinct(likeliest) > TRIES // 2:
             raise ModelError(f"{self.name} ignores top_k: use --top-k 0")
 
-    def _check_seeds(self, at_once: int) -> None:
+    def _check_seeds(self, in_flight: int) -> None:
         """Warn where seeds, as many at once as in the run, do not make the draw; kept in the notes."""
-        first = self._tried(self._short(0), range(TRIES), at_once)
-        again = self._tried(self._short(0), range(TRIES)[::-1], at_once)[::-1]
+        first = self._tried(self._short(0), range(TRIES), in_flight)
+        again = self._tried(self._short(0), range(TRIES)[::-1], in_flight)[::-1]
         changed = sum(a != b for a, b in zip(first, again, strict=True))
         alike = _distinct(first) == 1
         self.notes = {"seeded": not changed and not alike}
         if alike:
             _warn(f"{self.name} gives one answer to {TRIES} seeds: it seems not to sample")
         elif changed:
-            advice = "; --batch-size 1 asks one by one" if at_once > 1 else ""
+            advice = "; --batch-size 1 asks one by one" if in_flight > 1 else ""
             _warn(f"{self.name} gives other answers to {changed} of {TRIES} seeds, asked again{advice}")
 
     def _short(self, top_k: int) -> P0:
@@ -175,10 +165,10 @@ class OpenAIEngine:
             self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16, stop=()
         )
 
-    def _tried(self, p0: P0, seeds: Sequence[int], at_once: int) -> list[Sample]:
+    def _tried(self, p0: P0, seeds: Sequence[int], in_flight: int) -> list[Sample]:
         """Samples of a harmless prompt; ModelError where it is refused: no prompt is the cause."""
         try:
-            return self._draw_all([(0, TRIED, seed) for seed in seeds], p0, at_once)
+            return self._draw_all([(0, TRIED, seed) for seed in seeds], p0, in_flight)
         except PromptRefused as error:
             raise ModelError(str(error)) from None
 
@@ -198,10 +188,7 @@ def _warn(said: str) -> None:
 
 
 def _base_model(name: str) -> ModelRef | None:
-    if not is_url(name):
-        return None
-    source = full_name(name)
-    return ModelRef(name=source, source=source, revision=SERVED, engine="openai")
+    return served("", name, engine="openai") if is_url(name) else None
 
 
 ENGINE: Final = EngineSpec(

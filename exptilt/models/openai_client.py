@@ -10,10 +10,12 @@ from exptilt.errors import ExptiltError, ModelError, ServerError
 try:
     import openai
 except ImportError as missing:
-    raise ModelError('a server as base model needs: pip install "exptilt[openai]"') from missing
+    raise ModelError('a model behind a server needs: pip install "exptilt[openai]"') from missing
 
+OPENAI: Final = "an OpenAI API"
 SECONDS: Final = 600.0
 UNKNOWN_PARAMETER: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
+NO_SUCH_ROUTE: Final = openai.NotFoundError
 ABOUT_THE_PROMPT: Final = (400, 413, 422)  # where another prompt is answered: too long, not let through
 
 
@@ -36,9 +38,18 @@ def only_model(root: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(name: str, what: str, own: Callable[[str], ExptiltError] = ModelError) -> Iterator[None]:
+def explained(
+    name: str, what: str, own: Callable[[str], ExptiltError] = ModelError, api: str = OPENAI
+) -> Iterator[None]:
     """Raise what a request fails with as one line: ServerError where it may pass, `own` where the prompt may
-    be the cause, ModelError else."""
+    be the cause, ModelError else.
+
+    Args:
+        name: the server's.
+        what: the request is about.
+        own: makes the error that a prompt may be the cause of.
+        api: what the server was asked by.
+    """
     try:
         yield
     except openai.APIStatusError as error:
@@ -50,7 +61,7 @@ def explained(name: str, what: str, own: Callable[[str], ExptiltError] = ModelEr
         said = f"{type(error).__name__}: {_plain(error.__cause__ or error)}"
         raise ServerError(f"{name} does not answer {what} ({said})") from None
     except (openai.OpenAIError, ValueError) as error:
-        raise own(f"{name} does not answer {what} as an OpenAI API does: {_plain(error)}") from None
+        raise own(f"{name} does not answer {what} as {api} does: {_plain(error)}") from None
 
 
 def _words(error: Any) -> str:

@@ -82,25 +82,48 @@ def is_url(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
+def at_server(url: str) -> tuple[str, str]:
+    """The root of a server's API and the model's name, "" where `url` names none.
+
+    Raises ModelError, which does not repeat it, where it holds more than that: credentials come from the
+    environment.
+    """
+    found = URL.fullmatch(url)
+    if not found:
+        raise ModelError(
+            "a model behind a server is written http://HOST:PORT/v1#MODEL, without user, password or query; "
+            "a key is read from OPENAI_API_KEY in the environment"
+        )
+    return found["root"].rstrip("/"), found["model"] or ""
+
+
 def full_name(name: str) -> str:
     """`name`, a server's URL as ROOT#MODEL; the one model that the server has where none is named.
 
-    Raises ModelError where the URL holds more than that: credentials come from the environment.
+    Raises ModelError as at_server, and where the server has several models.
     """
     if not is_url(name):
         return name
-    found = URL.fullmatch(name)
-    if not found:
-        raise ModelError(
-            "a server as base model is written http://HOST:PORT/v1#MODEL, without user, password or query; "
-            "a key is read from OPENAI_API_KEY in the environment"
-        )
-    root = found["root"].rstrip("/")
-    if found["model"]:
-        return f"{root}#{found['model']}"
+    root, model = at_server(name)
+    if model:
+        return f"{root}#{model}"
     from exptilt.models.openai_client import only_model
 
     return f"{root}#{only_model(root)}"
+
+
+def served(name: str, url: str, engine: str = "") -> ModelRef:
+    """The model behind a server.
+
+    Args:
+        name: what the user called it, "" for its URL#MODEL.
+        url: the server's, with the model's name or without.
+        engine: what draws from it, "" for what is no base model.
+
+    Raises ModelError as full_name.
+    """
+    source = full_name(url)
+    return ModelRef(name=name or source, source=source, revision=SERVED, engine=engine)
 
 
 def resolve(name: str, source: str, role: str, task: str = "") -> ModelRef:

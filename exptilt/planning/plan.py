@@ -25,6 +25,7 @@ from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard, rows_of
+from exptilt.stages.workspace import Workspace
 from exptilt.storage import filesystem, pool
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
@@ -58,8 +59,8 @@ class Plan:
     def opening(self) -> str:
         """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
-        forms = {spec.value: f" ({spec.form})" for spec in recipe.rewards if rewards.has_form(spec)}
-        terms = [f"{lam:g} × {value}{forms.get(value, '')}" for value, lam in recipe.lam.items()]
+        how = {spec.value: f" ({manner})" for spec in recipe.rewards if (manner := rewards.manner(spec))}
+        terms = [f"{lam:g} × {value}{how.get(value, '')}" for value, lam in recipe.lam.items()]
         chat = " by the chat template" if recipe.p0 and recipe.p0.chat else ""
         prompts, samples = counted(self.n_prompts, "prompt"), counted(config.nsamples, "sample")
         shards = counted(len(self.shards), "shard")
@@ -73,7 +74,7 @@ class Plan:
     def _templates(self) -> Iterator[str]:
         """Classifiers that are given text, though their tokenizer has a chat template."""
         for spec in self.recipe.rewards:
-            if rewards.has_form(spec) and spec.form == "text" and rewards.has_template(spec):
+            if spec.form == "text" and rewards.has_template(spec):
                 yield (
                     f"{spec.model.name} has a chat template, and value {spec.value!r} is given text: "
                     ":chat behind it gives it conversations"
@@ -113,7 +114,6 @@ def prepare(config: Config) -> Plan:
     )
     in_each = blocks_per_shard(chosen.rows.height, config.nsamples, len(names), config.shard_size)
     shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
-    load_rewards(specs, names[0])
     _try_out(recipe, shards)
     return Plan(
         recipe=recipe,
@@ -124,16 +124,32 @@ def prepare(config: Config) -> Plan:
 
 
 def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
-    """Draw and score at some prompts; where the pool has all samples, score some of these."""
+    """Load the reward models, draw and score at some prompts; where the pool has all samples, score some of
+    these. A server whose rewards the pool has, too, is not asked."""
     from exptilt.planning import trial
-    from exptilt.stages.generate import all_drawn, drawn_first
+    from exptilt.stages.generate import drawn_first, drawn_parts
 
     assert recipe.p0
-    if all_drawn(recipe, shards):
+    parts, device = drawn_parts(recipe, shards), recipe.devices[0]
+    specs = recipe.rewards if parts is None else to_load(recipe.rewards, recipe.workspace, parts)
+    load_rewards(specs, device)
+    if parts is not None:
         tried = trial.drawn_cases([drawn_first(recipe, shard) for shard in trial.spread(shards)])
     else:
-        tried = trial.try_draw(recipe.p0, recipe.devices[0], recipe.batch_size, trial.cases(shards))
-    trial.try_rewards(recipe.rewards, recipe.devices[0], tried)
+        tried = trial.try_draw(recipe.p0, device, recipe.batch_size, trial.cases(shards))
+    trial.try_rewards(specs, device, tried)
+
+
+def to_load(
+    specs: Sequence[RewardSpec], workspace: Workspace, parts: Sequence[str]
+) -> tuple[RewardSpec, ...]:
+    """The rewards that must be at hand to score the samples in the entries `parts`: all but those of servers
+    that the pool has."""
+    from exptilt.stages.score import is_scored
+
+    return tuple(
+        spec for spec in specs if rewards.needs_of(spec) != "server" or not is_scored(workspace, parts, spec)
+    )
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:

@@ -61,7 +61,15 @@ class ScorePlan:
         """The run in one line, printed before it starts; a second one where prompts had to be found."""
         records = counted(self.records, "pair" if self.shape.sides else "record")
         line = f"{records} of {self.config.file} in {counted(len(self.shards), 'shard')}"
-        return f"{line}: adding {', '.join(self.columns)}" + ("\n" + NOTE if self.shape.splits_texts else "")
+        line += f": adding {', '.join(self.columns)}{self._served}"
+        return line + ("\n" + NOTE if self.shape.splits_texts else "")
+
+    @property
+    def _served(self) -> str:
+        """How servers score what they score."""
+        served = [spec for spec in self.rewards if rewards.needs_of(spec) == "server"]
+        how = "; ".join(f"{spec.value}: {rewards.manner(spec)}" for spec in served)
+        return f" ({how})" if how else ""
 
 
 @in_a_new_run
@@ -86,11 +94,13 @@ def prepare(config: Scoring) -> ScorePlan:
         count += rows.height
         opened = opened or is_opened(base, rows["prompt"].to_list())
     specs = tuple(replace(spec, opened=opened and rewards.needs_of(spec) == "base model") for spec in specs)
-    plan.load_rewards(specs, at[0])
-    trial.try_rewards(specs, at[0], _cases(shards))
+    workspace = Workspace(devices=at, save_directory=config.save_directory, run=current())
+    needed = plan.to_load(specs, workspace, [part for shard in shards for part in flat(shard.parts)])
+    plan.load_rewards(needed, at[0])
+    trial.try_rewards(needed, at[0], _cases(shards))
     return ScorePlan(
         config=config,
-        workspace=Workspace(devices=at, save_directory=config.save_directory, run=current()),
+        workspace=workspace,
         rewards=specs,
         shards=tuple(shards),
         records=count // shape.samples,

@@ -97,7 +97,10 @@ def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case])
     for spec in specs:
 
         def score(case: Case, spec: RewardSpec = spec) -> rewards.Scored:
-            return rewards.load(spec, device).score([case.asked], [case.completion], [case.nll])
+            try:
+                return rewards.load(spec, device).score([case.asked], [case.completion], [case.nll])
+            except PromptRefused as error:
+                raise RewardError(f"value {spec.value!r}: {error}") from error
 
         _first(tried, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
 

@@ -8,6 +8,7 @@ from exptilt.wording import counted
 
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
 ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
+SERVED = "as the server had it, its weights not known"
 WHAT = {
     "records": "what was kept: prompt, completion, both as one text or as messages, and the numbers of each",
     "weighted": "every sample with log_weight = Σ λ r and its weight, normalised per prompt",
@@ -60,8 +61,9 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
 
 
 def _form(reward: dict[str, Any]) -> str:
-    """How a value sees a sample: a classifier's form, or what kind it is."""
-    return str(reward["form"] if reward["kind"] == "classifier" else reward["kind"])
+    """How a value sees a sample, a classifier's form or what kind it is; and whether a server scored it."""
+    seen = str(reward["form"] if reward["kind"] in ("classifier", "served") else reward["kind"])
+    return f"{seen}, {SERVED}" if reward["revision"] == reference.SERVED else seen
 
 
 def _front_matter(tables: list[str]) -> str:
@@ -95,7 +97,7 @@ def _base(p0: dict[str, Any]) -> str:
         return str(p0["name"])
     exact = f"revision {p0['revision']}, {p0['dtype']}"
     if p0["device"] == reference.SERVED:
-        exact = "as the server had it, its weights not known"
+        exact = SERVED
     return f"{p0['name']} ({exact}{', prompts in its chat template' if 'chat' in p0 else ''})"
 
 

@@ -2,7 +2,7 @@
 
 from exptilt.rewards.base import Rewards, RewardSpec, Scored
 from exptilt.rewards.catalogue import Beside, check_name, column_of, expand, has_template, resolve
-from exptilt.rewards.registry import has_form, load, needs_of
+from exptilt.rewards.registry import load, manner, needs_of
 
 __all__ = [
     "Beside",
@@ -12,9 +12,9 @@ __all__ = [
     "check_name",
     "column_of",
     "expand",
-    "has_form",
     "has_template",
     "load",
+    "manner",
     "needs_of",
     "resolve",
 ]

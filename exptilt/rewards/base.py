@@ -15,7 +15,7 @@ from exptilt.models.reference import ModelRef
 
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
-Needs = Literal["checkpoint", "base model", "rules", "code", "file"]
+Needs = Literal["checkpoint", "base model", "rules", "code", "file", "server"]
 Transform = Literal["logit", "prob", "logprob"]
 Form = Literal["text", "pair", "chat", "completion"]
 
@@ -97,7 +97,7 @@ class RewardKind:
 
     Attributes:
         needs: what makes the number: a checkpoint that the value names, the base model's likelihood, rules
-            of the kind's own, the user's code, or a file that holds it.
+            of the kind's own, the user's code, a file that holds it, or a server.
         load: the reward of a spec on a device. Libraries are imported here, not before.
         version: of the rules, in the content key: another one scores anew.
         has_labels: whether a value may choose a label, and its probability.

@@ -1,18 +1,16 @@
 """Which reward a value's name means: the catalogue, the user's own models, files and packages.
 
-A value is written [NAME=]SOURCE[#LABEL][:prob|:logprob][:text|:pair|:chat|:completion], the last how the
-model sees a sample. SOURCE is a name of the catalogue, a
-FILE.py:function, a name that an installed package registers in the entry point group
-exptilt.rewards, or, with NAME=, a sequence classifier as a Hub id or a local folder.
+Its source (see asked.py) is a name of the catalogue, a FILE.py:function, a name that an installed package
+registers in the entry point group exptilt.rewards, or, with NAME=, a sequence classifier as a Hub id, a
+local folder or a server's URL.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from exptilt import demo
 from exptilt.conversation import PLAIN, Template
@@ -20,15 +18,11 @@ from exptilt.errors import ConfigError, ModelError
 from exptilt.models import reference
 from exptilt.models.reference import ModelRef
 from exptilt.rewards import labels
-from exptilt.rewards.base import Form, RewardSpec, Transform
-from exptilt.rewards.registry import KINDS
+from exptilt.rewards.asked import FUNCTION, Asked, parts
+from exptilt.rewards.base import Form, RewardSpec
+from exptilt.rewards.registry import KINDS, needs_of
 
 GROUP: Final = "exptilt.rewards"
-VALUE: Final = re.compile(
-    r"(?:(?P<name>[\w.-]+)=)?(?P<source>[^=#]+?)(?:#(?P<label>[^:#]+))?(?::(?P<transform>prob|logprob))?"
-    r"(?::(?P<form>text|pair|chat|completion))?"
-)
-FUNCTION: Final = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)")
 COLUMNS: Final = frozenset(
     "prompt_id prompt_index prompt source completion generated sample_index draw_index seed n_tokens "
     "finish_reason logprob nll weight log_weight ess n max_weight khat log_z kl n_unique".split()
@@ -56,45 +50,19 @@ CATALOGUE: Final[dict[str, Entry]] = {
 }
 ALL: Final = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence", "perplexity")
 KNOWN: Final = (
-    f"{', '.join(CATALOGUE)}, FILE.py:function, NAME=MODEL (a Hub id or a local folder), "
+    f"{', '.join(CATALOGUE)}, FILE.py:function, NAME=MODEL (a Hub id, a local folder or URL#MODEL), "
     "and all; each classifier also with #LABEL, :prob or :logprob, "
     "and :text, :pair, :chat or :completion behind it"
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A value as the user wrote it, in parts."""
-
-    name: str
-    source: str
-    label: str
-    transform: Transform
-    form: Form | None = None
-
-    @property
-    def column(self) -> str:
-        """The column that the value fills: what the user called it, or what names it best."""
-        function = FUNCTION.fullmatch(self.source)
-        plain = self.name or (function["function"] if function else self.source)
-        shown = "" if self.name or not self.label else f"#{self.label}"
-        transform = "" if self.transform == "logit" else f":{self.transform}"
-        return plain + shown + transform + (f":{self.form}" if self.form and not self.name else "")
-
-
 def parse(value: str) -> Asked:
     """The parts of `value`; ConfigError where it is not written as a value is."""
-    found = VALUE.fullmatch(value)
+    found = parts(value)
     if not found:
-        raise ConfigError(f"unknown value {value!r}: known are {KNOWN}")
-    transform = cast(Transform, found["transform"] or "logit")
-    return Asked(
-        name=found["name"] or "",
-        source=found["source"],
-        label=found["label"] or "",
-        transform=transform,
-        form=cast(Form | None, found["form"]),
-    )
+        shown = f"{value.partition('://')[0]}://…" if "://" in value else value  # a URL may hold a password
+        raise ConfigError(f"unknown value {shown!r}: known are {KNOWN}")
+    return found
 
 
 def column_of(value: str) -> str:
@@ -105,6 +73,8 @@ def column_of(value: str) -> str:
 def check_name(value: str) -> None:
     """Raise ConfigError unless `value` names a reward that there may be."""
     asked = parse(value)
+    if asked.is_served:
+        _check_served(asked)
     entry = CATALOGUE.get(asked.source)
     has_labels = KINDS[entry.kind].has_labels if entry else _is_model(asked)
     if not has_labels:
@@ -115,6 +85,16 @@ def check_name(value: str) -> None:
         )
     if asked.column in COLUMNS:
         raise ConfigError(f"--value {value}: the tables have a column {asked.column!r} already")
+
+
+def _check_served(asked: Asked) -> None:
+    """Raise ConfigError, which does not repeat the URL, unless it is written as a server's and has a name."""
+    if not asked.name:
+        raise ConfigError("--value: a model behind a server needs a name: NAME=http://HOST:PORT/v1#MODEL")
+    try:
+        reference.at_server(asked.source)
+    except ModelError as error:
+        raise ConfigError(f"--value {asked.name}: {error}") from error
 
 
 def _check_source(value: str, source: str) -> None:
@@ -168,6 +148,8 @@ def resolve(value: str, beside: Beside) -> RewardSpec:
     if FUNCTION.fullmatch(asked.source) or _plugin(asked.source):
         name = asked.source.rpartition(":")[2]
         return RewardSpec(value=asked.column, kind="function", model=_code(asked), label=name)
+    if asked.is_served:
+        return _served(asked, beside)
     entry = CATALOGUE.get(asked.source, Entry(kind="classifier", source=asked.source))
     kind = KINDS[entry.kind]
     if kind.needs == "base model":
@@ -183,6 +165,19 @@ def resolve(value: str, beside: Beside) -> RewardSpec:
         rules = ModelRef(name=entry.kind, source=entry.kind, revision=kind.version)
         return RewardSpec(value=asked.column, kind=entry.kind, model=rules)
     return _with_model(asked, entry, beside)
+
+
+def _served(asked: Asked, beside: Beside) -> RewardSpec:
+    """A classifier behind a server, which is asked only where its one model is not named."""
+    return RewardSpec(
+        value=asked.column,
+        kind="served",
+        model=reference.served("", asked.source),
+        form=asked.form or ("chat" if beside.in_chat else "text"),
+        label=asked.label,
+        transform=asked.transform,
+        dtype=reference.SERVED,
+    )
 
 
 def _with_model(asked: Asked, entry: Entry, beside: Beside) -> RewardSpec:
@@ -215,10 +210,11 @@ def _usual_form(spec: RewardSpec, asked: Asked, entry: Entry, beside: Beside) ->
 
 
 def has_template(spec: RewardSpec) -> bool:
-    """Whether the tokenizer of a classifier has a chat template."""
+    """Whether the tokenizer of a classifier that is here has a chat template."""
     from exptilt.models.loading import load_tokenizer
 
-    return KINDS[spec.kind].has_labels and bool(load_tokenizer(spec.model).chat_template)
+    is_here = KINDS[spec.kind].has_labels and needs_of(spec) == "checkpoint"
+    return is_here and bool(load_tokenizer(spec.model).chat_template)
 
 
 def _formed(spec: RewardSpec, form: Form) -> RewardSpec:

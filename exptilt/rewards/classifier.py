@@ -9,11 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from scipy.special import log_expit, log_softmax
 from transformers import AutoModelForSequenceClassification
 
-from exptilt.conversation import Conversation, Message, Prompt, text_of, turns
-from exptilt.data.texts import texts_of
+from exptilt.conversation import Prompt
 from exptilt.errors import ModelError
 from exptilt.models.batching import Budget, in_batches
 from exptilt.models.forward import accepted
@@ -22,12 +20,13 @@ from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import refuse_unknown
 from exptilt.once import once
 from exptilt.rewards import labels
-from exptilt.rewards.base import CONVERSATION, Form, Rewards, RewardSpec, Scored
-from exptilt.rewards.encoding import TRIED, Encoded, Numbers, Text, Texts, agrees
+from exptilt.rewards.base import Form, Rewards, RewardSpec, Scored
+from exptilt.rewards.encoding import TRIED, Encoded, Numbers, Texts, agrees
+from exptilt.rewards.forms import Seen, seen
+from exptilt.rewards.logits import transformed
 from exptilt.rewards.prefix_sharing import last_logits
 
 TOKENS_AT_ONCE: Final = {"cpu": 2**10, "cuda": 2**17}  # on a CPU, what its caches hold
-Seen = Text | Conversation
 Way = Callable[[list[Encoded], Sequence[Prompt]], Numbers]
 KEPT: Final = 16  # sets of logits that values of one model may share
 
@@ -49,10 +48,7 @@ class ClassifierReward:
     ) -> Scored:
         """See base.Reward."""
         logits, cut = self.classifier.logits(prompts, completions)
-        if self.spec.transform != "logit":
-            logits = log_expit(logits) if self.is_multi_label else log_softmax(logits, axis=1)
-        numbers = logits[:, self.label]
-        return Scored(np.exp(numbers) if self.spec.transform == "prob" else numbers, cut=cut)
+        return Scored(transformed(logits, self.label, self.spec.transform, self.is_multi_label), cut=cut)
 
 
 @once
@@ -82,7 +78,7 @@ class Classifier:
 
     def logits(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> tuple[Rewards, int]:
         """Logits [S, labels] of S samples, and how many were cut."""
-        texts = self._seen(prompts, completions)
+        texts = seen(self.form, prompts, completions)
         key = hashlib.blake2b(repr(texts).encode()).hexdigest()
         with self.lock:
             if key not in self.kept:
@@ -90,19 +86,6 @@ class Classifier:
             if len(self.kept) > KEPT:
                 self.kept.popitem(last=False)
             return self.kept[key]
-
-    def _seen(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Seen]:
-        """What the model sees of each sample, by its form."""
-        before, after = CONVERSATION
-        pairs = list(zip(prompts, completions, strict=True))
-        match self.form:
-            case "text":
-                return [(text,) for text in texts_of(prompts, completions)]
-            case "pair":
-                return [(f"{before}{text_of(x)}{after}", y.strip()) for x, y in pairs]
-            case "completion":
-                return [(y,) for y in completions]
-        return [(*turns(x), Message("assistant", y)) for x, y in pairs]
 
     @torch.inference_mode()
     def _compute(self, texts: list[Seen], prompts: Sequence[Prompt]) -> tuple[Rewards, int]:

@@ -15,8 +15,8 @@ from exptilt.conversation import Conversation, as_dicts
 from exptilt.errors import RewardError
 from exptilt.models.memory import is_exhausted
 from exptilt.models.tokenization import positions
+from exptilt.rewards.forms import Text
 
-Text = tuple[str, ...]  # a text, or a pair
 Encoded = dict[str, list[int]]
 Numbers = Sequence[Sequence[float]] | NDArray[np.float64]
 TRIED: Final = [("The committee will meet again on Thursday",), ("The committee will go home",), ("No",)]

@@ -41,19 +41,28 @@ def _file(spec: RewardSpec, device: str) -> Reward:
     raise RewardError(f"value {spec.value!r} is known only where {spec.model.name} holds it")
 
 
+def _served(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.served import ServedReward
+
+    return ServedReward(spec)
+
+
 KINDS: Final[dict[str, RewardKind]] = {
     "classifier": RewardKind(needs="checkpoint", load=_classifier, has_labels=True),
     "coherence": RewardKind(needs="checkpoint", load=_coherence),
     "diversity": RewardKind(needs="rules", load=_diversity, version="words-1"),
     "perplexity": RewardKind(needs="base model", load=_perplexity),
     "function": RewardKind(needs="code", load=_function),
+    "served": RewardKind(needs="server", load=_served, has_labels=True),
     "file": RewardKind(needs="file", load=_file),
 }
 
 
-def has_form(spec: RewardSpec) -> bool:
-    """Whether the form in which a sample is given to `spec` may be chosen."""
-    return KINDS[spec.kind].has_labels
+def manner(spec: RewardSpec) -> str:
+    """How `spec` sees a sample, where it may be chosen, and that it is not computed here; "" of others."""
+    form = spec.form if KINDS[spec.kind].has_labels else ""
+    by = "by a server" if needs_of(spec) == "server" else ""
+    return ", ".join(part for part in (form, by) if part)
 
 
 def needs_of(spec: RewardSpec) -> Needs:

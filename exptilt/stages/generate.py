@@ -128,11 +128,16 @@ def _draw_round(recipe: Recipe, group: Sequence[Lacking], n: int, parts: Parts, 
             spent.seconds += entry.meta["seconds"]
 
 
-def all_drawn(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
-    """Whether the pool says that it holds the n samples of every prompt, so that p0 need not be at hand."""
-    n = recipe.config.nsamples
-    blocks = (block for shard in shards for block in blocks_of(prompts_of(shard)))
-    return all(_parts(draw.folder(recipe, block), 0, n, pool.described)[1] >= n for block in blocks)
+def drawn_parts(recipe: Recipe, shards: Sequence[ShardRef]) -> list[str] | None:
+    """The entries of the n samples of every prompt, where the pool says that it holds them all, so that p0
+    need not be at hand; else None."""
+    n, found = recipe.config.nsamples, list[str]()
+    for block in (block for shard in shards for block in blocks_of(prompts_of(shard))):
+        parts, have = _parts(draw.folder(recipe, block), 0, n, pool.described)
+        if have < n:
+            return None
+        found += parts
+    return found
 
 
 def drawn_first(recipe: Recipe, shard: ShardRef) -> pl.DataFrame:

@@ -66,6 +66,11 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     return paths, all(cached for _, cached in found)
 
 
+def is_scored(workspace: Workspace, parts: Sequence[str], spec: RewardSpec) -> bool:
+    """Whether the pool says that it holds the rewards of all samples in the entries `parts`."""
+    return all(pool.described(_path(workspace, part, spec)) for part in parts)
+
+
 def _path(workspace: Workspace, part: str, spec: RewardSpec) -> str:
     digest = described(part).files["samples"]["sha256"]
     key = keys.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
