@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from exptilt import rewards
-from exptilt.config.settings import Config, Valued
+from exptilt.config.settings import Config, MCAligned, Valued
 from exptilt.conversation import Template
 from exptilt.data import prompts
 from exptilt.engines import registry
 from exptilt.engines.base import P0
-from exptilt.errors import ModelError
+from exptilt.errors import ConfigError, ModelError
 from exptilt.models import devices, reference
 from exptilt.models.reference import ModelRef
 from exptilt.planning.base_model import other_sampler, p0_of
@@ -67,7 +67,7 @@ class Plan:
         return (
             f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
             + (f", tilted by {' + '.join(terms)}" if terms else "")
-            + "".join(f"\nnote: {note}" for note in [*self._other_sampler, *self._templates])
+            + "".join(f"\nnote: {note}" for note in [*self._other_sampler, *self._templates, *self._groups])
         )
 
     @property
@@ -78,6 +78,16 @@ class Plan:
                 yield (
                     f"{spec.model.name} has a chat template, and value {spec.value!r} is given text: "
                     ":chat behind it gives it conversations"
+                )
+
+    @property
+    def _groups(self) -> Iterator[str]:
+        """Values that are no number of a sample alone."""
+        for spec in self.recipe.rewards:
+            if spec.group:
+                yield (
+                    f"value {spec.value!r} is of {rewards.together(spec.group)}: "
+                    "another --nsamples scores them anew"
                 )
 
     @property
@@ -102,7 +112,8 @@ def prepare(config: Config) -> Plan:
         p0 = dataclasses.replace(p0, chat=registry.chat_digest(p0.model, p0.template))
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0)
+        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0, n=config.nsamples)
+        _check_top_up(config, specs)
     choose(tables, config, p0, chosen)
     recipe = Recipe(
         config=config,
@@ -133,10 +144,11 @@ def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
     parts, device = drawn_parts(recipe, shards), recipe.devices[0]
     specs = recipe.rewards if parts is None else to_load(recipe.rewards, recipe.workspace, parts)
     load_rewards(specs, device)
+    n = max([1, *(spec.group or 1 for spec in specs)])
     if parts is not None:
-        tried = trial.drawn_cases([drawn_first(recipe, shard) for shard in trial.spread(shards)])
+        tried = trial.drawn_cases([drawn_first(recipe, shard, n) for shard in trial.spread(shards)])
     else:
-        tried = trial.try_draw(recipe.p0, device, recipe.batch_size, trial.cases(shards))
+        tried = trial.try_draw(recipe.p0, device, recipe.batch_size, trial.cases(shards), n)
     trial.try_rewards(specs, device, tried)
 
 
@@ -165,6 +177,7 @@ def resolve_values(
     dtype: str,
     p0: P0 | None = None,
     in_chat: bool = False,
+    n: int = 0,
 ) -> tuple[RewardSpec, ...]:
     """The rewards of `values`.
 
@@ -175,10 +188,12 @@ def resolve_values(
         dtype: auto is what is fast on `device`, and float32 for small base models on a CPU.
         p0: that of the run, None where texts are scored that are there.
         in_chat: whether these are conversations.
+        n: samples of each prompt; 0 for all that a file has.
 
     Raises:
         ModelError: a reward model is not found, or the base model's engine gives no likelihood that a value
             needs.
+        RewardError: a function does not load, or its parameters fit no contract.
     """
     beside = rewards.Beside(
         base=base,
@@ -194,7 +209,17 @@ def resolve_values(
             raise ModelError(
                 f"--value {value}: {spec.kind} needs the model's logits, which {base.name} does not give"
             )
-    return specs
+    return tuple(rewards.by_contract(spec, n) for spec in specs)
+
+
+def _check_top_up(config: Config, specs: Sequence[RewardSpec]) -> None:
+    """Raise ConfigError where a run would draw more samples of some prompts beside a value of a group."""
+    grouped = next((spec for spec in specs if spec.group), None)
+    if isinstance(config, MCAligned) and config.min_ess and grouped:
+        raise ConfigError(
+            f"--min-ess draws more samples for some prompts, but value {grouped.value!r} is of "
+            f"{rewards.together(config.nsamples)}: leave --min-ess out, and raise --nsamples"
+        )
 
 
 def _shards(chosen: Spool, rows: Sequence[int], config: Config) -> Iterator[ShardRef]:

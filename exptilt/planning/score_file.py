@@ -58,11 +58,11 @@ class ScorePlan:
 
     @property
     def opening(self) -> str:
-        """The run in one line, printed before it starts; a second one where prompts had to be found."""
+        """The run in one line, printed before it starts, and what there is to know of it, a line for each."""
         records = counted(self.records, "pair" if self.shape.sides else "record")
         line = f"{records} of {self.config.file} in {counted(len(self.shards), 'shard')}"
         line += f": adding {', '.join(self.columns)}{self._served}"
-        return line + ("\n" + NOTE if self.shape.splits_texts else "")
+        return "\n".join([line, *self._notes])
 
     @property
     def _served(self) -> str:
@@ -70,6 +70,14 @@ class ScorePlan:
         served = [spec for spec in self.rewards if rewards.needs_of(spec) == "server"]
         how = "; ".join(f"{spec.value}: {rewards.manner(spec)}" for spec in served)
         return f" ({how})" if how else ""
+
+    @property
+    def _notes(self) -> Iterator[str]:
+        if self.shape.splits_texts:
+            yield NOTE
+        for spec in self.rewards:
+            if spec.group is not None:
+                yield f"note: value {spec.value!r} is of {rewards.together(spec.group)}"
 
 
 @in_a_new_run
@@ -110,16 +118,15 @@ def prepare(config: Scoring) -> ScorePlan:
 
 
 def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:
-    """Records to try: the first one of the first shard, of one in the middle, and of the last."""
-    firsts = {
-        place: read(flat(shards[place].parts)[0], "samples")["completion"][0] for place in _places(shards)
-    }
-    prompts = {place: prompts_of(shards[place].shard).row(0, named=True) for place in firsts}
-    return [trial.case_of(prompts[i])._replace(completion=text) for i, text in firsts.items()]
-
-
-def _places(shards: Sequence[SamplesRef]) -> set[int]:
-    return {0, len(shards) // 2, len(shards) - 1}
+    """Prompts to try with their records: the first of the first shard, of one in the middle, of the last."""
+    chosen = [shards[place] for place in {0, len(shards) // 2, len(shards) - 1}]
+    drawn = [
+        read(flat(samples.parts)[0], "samples").join(
+            prompts_of(samples.shard).head(1), on="prompt_id", maintain_order="left"
+        )
+        for samples in chosen
+    ]
+    return trial.drawn_cases(drawn)
 
 
 def target_of(config: Scoring) -> str:

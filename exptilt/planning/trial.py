@@ -23,12 +23,12 @@ R = TypeVar("R")
 
 
 class Case(NamedTuple):
-    """A prompt to try, and a completion of it."""
+    """A prompt to try, and completions [N] of it with their nll: one, or as many as a group has."""
 
     prompt_index: int
     prompt: str
-    completion: str = ""
-    nll: float | None = None
+    completions: tuple[str, ...] = ()
+    nlls: tuple[float | None, ...] = ()
     messages: tuple[Message, ...] | None = None
 
     @property
@@ -53,11 +53,16 @@ def cases(shards: Sequence[ShardRef]) -> list[Case]:
 
 
 def drawn_cases(drawn: Sequence[pl.DataFrame]) -> list[Case]:
-    """The first and the last of samples that are there, table by table, as cases."""
-    rows = [table.row(place, named=True) for table in drawn if table.height for place in (0, -1)]
-    return list(
-        dict.fromkeys(case_of(row)._replace(completion=row["completion"], nll=row["nll"]) for row in rows)
-    )
+    """The first and the last prompt of samples that are there, table by table, as cases."""
+    ends = [(table, table["prompt_id"][place]) for table in drawn if table.height for place in (0, -1)]
+    cases = [_drawn_case(table.filter(pl.col("prompt_id") == prompt_id)) for table, prompt_id in ends]
+    return list(dict.fromkeys(cases))
+
+
+def _drawn_case(samples: pl.DataFrame) -> Case:
+    """A prompt with its samples."""
+    completions, nlls = samples["completion"].to_list(), samples["nll"].to_list()
+    return case_of(samples.row(0, named=True))._replace(completions=tuple(completions), nlls=tuple(nlls))
 
 
 def case_of(row: dict[str, Any]) -> Case:
@@ -66,7 +71,7 @@ def case_of(row: dict[str, Any]) -> Case:
     return Case(row["prompt_index"], row["prompt"], messages=messages)
 
 
-def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> list[Case]:
+def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case], n: int = 1) -> list[Case]:
     """Draw from `p0` before the run, to fail early.
 
     Args:
@@ -74,9 +79,10 @@ def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> lis
         device: where.
         batch_size: as in a draw.
         tried: prompts to try in turn.
+        n: completions to draw.
 
     Returns:
-        The cases with a completion that was drawn at one of them.
+        The cases with the completions that were drawn at one of them.
 
     Raises:
         ModelError: where none can be drawn, and what an engine raises on purpose.
@@ -84,12 +90,13 @@ def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case]) -> lis
     is_short = registry.capabilities(p0.model).short_trial
     short = replace(p0, max_new_tokens=min(p0.max_new_tokens, TOKENS)) if is_short else p0
 
-    def draw(case: Case) -> Sample:
-        seeds = keys.seeds_for(0, [case.prompt], 0, 1)
-        return registry.load(short, device).draw([case.asked], seeds, batch_size)[0][0]
+    def draw(case: Case) -> list[Sample]:
+        seeds = keys.seeds_for(0, [case.prompt], 0, n)
+        return registry.load(short, device).draw([case.asked], seeds, batch_size)[0]
 
-    sample = _first(tried, draw, f"base model {p0.model.name!r}", ModelError)
-    return [case._replace(completion=sample.completion, nll=sample.nll) for case in tried] if sample else []
+    samples = _first(tried, draw, f"base model {p0.model.name!r}", ModelError) or []
+    completions, nlls = tuple(s.completion for s in samples), tuple(s.nll for s in samples)
+    return [case._replace(completions=completions, nlls=nlls) for case in tried] if samples else []
 
 
 def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case]) -> None:
@@ -97,12 +104,20 @@ def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case])
     for spec in specs:
 
         def score(case: Case, spec: RewardSpec = spec) -> rewards.Scored:
+            n = 1 if spec.group is None else len(case.completions)
+            prompts = [case.asked] * n
             try:
-                return rewards.load(spec, device).score([case.asked], [case.completion], [case.nll])
+                return rewards.load(spec, device).score(prompts, case.completions[:n], case.nlls[:n])
             except PromptRefused as error:
                 raise RewardError(f"value {spec.value!r}: {error}") from error
 
-        _first(tried, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
+        cases = [case for case in tried if spec.group is None or _differ(case.completions)]
+        _first(cases, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
+
+
+def _differ(completions: Sequence[str]) -> bool:
+    """Whether a group tells how a run's will be: a short draw may give one text throughout."""
+    return len(completions) == 1 or len(set(completions)) > 1
 
 
 def _first(tried: Sequence[Case], work: Callable[[Case], R], what: str, kind: type[ExptiltError]) -> R | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from exptilt.models import reference
 from exptilt.reports.summary import Summary, markdown
+from exptilt.rewards import together
 from exptilt.wording import counted
 
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
@@ -61,8 +62,10 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
 
 
 def _form(reward: dict[str, Any]) -> str:
-    """How a value sees a sample, a classifier's form or what kind it is; and whether a server scored it."""
+    """How a value sees a sample, a classifier's form or what kind it is; what it sees at once; and whether
+    a server scored it."""
     seen = str(reward["form"] if reward["kind"] in ("classifier", "served") else reward["kind"])
+    seen += f" of {together(reward['group'])}" if "group" in reward else ""
     return f"{seen}, {SERVED}" if reward["revision"] == reference.SERVED else seen
 
 

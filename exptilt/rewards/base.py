@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from exptilt.conversation import PLAIN, Prompt, Template
 from exptilt.models.reference import ModelRef
+from exptilt.wording import counted
 
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
@@ -29,7 +30,9 @@ class RewardSpec:
     template, whose digest is `form_template`; `completion` alone; `label` is the number or name of a
     classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
     probability or the log of one, that of a label by itself where the model is `multi_label`; `dtype` is the
-    type that the model computes in; `chat` and `template` are p0's, for perplexity.
+    type that the model computes in; `chat` and `template` are p0's, for perplexity. `takes` is what a
+    function is given, where that is not prompts and completions (see contract.py); `group` says that a
+    prompt's samples are scored together, so that a reward is one of so many (0: of all that a file has).
     """
 
     value: str
@@ -44,6 +47,8 @@ class RewardSpec:
     chat: str = ""
     template: Template = PLAIN
     opened: bool = False
+    takes: tuple[str, ...] = ()
+    group: int | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -60,12 +65,19 @@ class RewardSpec:
             **({"multi_label": True} if self.multi_label else {}),
             **({"chat": self.chat} if self.chat else {}),
             **({"opened": True} if self.opened else {}),
+            **({"takes": list(self.takes)} if self.takes else {}),
+            **({"group": self.group} if self.group is not None else {}),
         }
 
     @property
     def described(self) -> dict[str, Any]:
         """The spec as the manifest records it, without this machine's paths."""
         return {"value": self.value, "name": self.model.name, "form": self.form, **self.identity}
+
+
+def together(group: int) -> str:
+    """What a reward of a group is of; see RewardSpec.group."""
+    return f"each prompt's {counted(group, 'sample') if group else 'samples in the file'} together"
 
 
 class Scored:
@@ -86,6 +98,7 @@ class Reward(Protocol):
     ) -> Scored:
         """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known.
 
+        Where the spec is of a group, they are all samples of one prompt.
         What takes texts sees a conversation as a transcript (see exptilt.conversation).
         """
         ...

@@ -1,36 +1,39 @@
-"""The user's own reward: a Python function over prompts and completions, one number per pair.
+"""The user's own reward: a Python function that returns one number for each sample that it is given.
 
 It comes from a file (FILE.py:function) or from an installed package's entry point; being code that the
-user named, it is run as it is. Data from storage is never executed.
+user named, it is run as it is. Data from storage is never executed. contract.py says how it is called.
 """
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
+from types import ModuleType
 
 import numpy as np
 
-from exptilt.conversation import Prompt, text_of
+from exptilt.conversation import Prompt
 from exptilt.errors import RewardError
+from exptilt.once import once
 from exptilt.rewards.base import RewardSpec, Scored
-from exptilt.wording import counted
-
-Function = Callable[[list[str], list[str]], Any]
+from exptilt.rewards.contract import USUAL, Contract, Function, contract_of
+from exptilt.wording import counted, reason
 
 
 class FunctionReward:
-    """r(x, y) by `function(prompts, completions) -> numbers`."""
+    """r(x, y) by a function; where it is of a group, one number for each of a prompt's samples."""
 
     def __init__(self, spec: RewardSpec) -> None:
         self.spec = spec
-        self.function = _load(spec)
+        self.function, self.contract = _function(spec)
 
     def score(
         self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
         """See base.Reward. Refuses a wrong count or what is not a number, by the value's name."""
-        said = self.function([text_of(prompt) for prompt in prompts], list(completions))
+        bound = self.contract.bound(prompts, completions)
+        said = self.function(*bound.args, **bound.kwargs)
         try:
             rewards = np.asarray(said)
             numbers = rewards.astype(np.float64, casting="same_kind" if rewards.size else "unsafe")
@@ -44,19 +47,43 @@ class FunctionReward:
         return Scored(numbers)
 
 
-def _load(spec: RewardSpec) -> Function:
-    place, _, name = spec.model.source.rpartition(":")
+def by_contract(spec: RewardSpec, n: int) -> RewardSpec:
+    """The spec of a function with what its parameters ask for.
+
+    Args:
+        spec: of a function.
+        n: samples of each prompt that are scored together by a function of groups.
+
+    Raises:
+        RewardError: the function does not load, or its parameters fit no contract.
+    """
+    _, contract = _function(spec)
+    takes = contract.takes if contract.takes != USUAL else ()
+    return replace(spec, takes=takes, group=n if contract.is_of_group else None)
+
+
+def _function(spec: RewardSpec) -> tuple[Function, Contract]:
+    name = f"value {spec.value!r}: {spec.model.name}"
     try:
-        module = _from_file(place) if place.endswith(".py") else importlib.import_module(place)
-        function: Function = getattr(module, name)
+        place, _, path = spec.model.source.rpartition(":")
+        function = attrgetter(path)(_module(place, spec.model.revision))
     except Exception as error:
-        raise RewardError(f"value {spec.value!r}: {spec.model.name} does not load: {error}") from error
+        raise RewardError(f"{name} does not load: {reason(error)}") from error
     if not callable(function):
-        raise RewardError(f"value {spec.value!r}: {spec.model.name} is not a function")
-    return function
+        raise RewardError(f"{name} is not a function")
+    try:
+        return function, contract_of(function)
+    except (TypeError, ValueError) as error:
+        raise RewardError(f"{name} {error}") from error
 
 
-def _from_file(path: str) -> Any:
+@once
+def _module(place: str, revision: str) -> ModuleType:
+    """The module in a file or of that name, its code run once for each revision."""
+    return _from_file(place) if place.endswith(".py") else importlib.import_module(place)
+
+
+def _from_file(path: str) -> ModuleType:
     found = importlib.util.spec_from_file_location("exptilt_user_rewards", path)
     if found is None or found.loader is None:
         raise ImportError(f"{path} is not a Python file")

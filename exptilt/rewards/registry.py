@@ -70,6 +70,20 @@ def needs_of(spec: RewardSpec) -> Needs:
     return KINDS[spec.kind].needs
 
 
+def by_contract(spec: RewardSpec, n: int) -> RewardSpec:
+    """`spec` with what the parameters of its function ask for, where it is of one; errors as load.
+
+    Args:
+        spec: of any kind.
+        n: samples of each prompt; 0 for all that a file has.
+    """
+    if needs_of(spec) != "code":
+        return spec
+    from exptilt.rewards import function
+
+    return function.by_contract(spec, n)
+
+
 @once
 def load(spec: RewardSpec, device: str) -> Reward:
     """The reward of `spec` on `device`, its model loaded once per process.

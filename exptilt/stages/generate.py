@@ -16,7 +16,7 @@ from exptilt.stages.failures import MissingPrompt, PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import Parts, SamplesRef, ShardRef
 from exptilt.stages.shards import without
-from exptilt.stages.tables import prompts_of, read
+from exptilt.stages.tables import even_order, in_order, prompts_of, read
 from exptilt.storage import filesystem, pool
 
 SEQUENCES: Final = 4_096  # drawn together where there are so many; what a crash can lose of a task
@@ -140,13 +140,13 @@ def drawn_parts(recipe: Recipe, shards: Sequence[ShardRef]) -> list[str] | None:
     return found
 
 
-def drawn_first(recipe: Recipe, shard: ShardRef) -> pl.DataFrame:
-    """The first samples of a shard's first block, with its prompts; empty where the entry is damaged."""
+def drawn_first(recipe: Recipe, shard: ShardRef, n: int) -> pl.DataFrame:
+    """The first n samples of the prompts of a shard's first block; empty where an entry is damaged."""
     block = blocks_of(prompts_of(shard))[0]
-    parts, _ = _parts(draw.folder(recipe, block), 0, 1)
-    if not parts:
+    parts, have = _parts(draw.folder(recipe, block), 0, n)
+    if have < n:
         return block.prompts.clear()
-    samples = read(parts[0], "samples").filter(pl.col("sample_index") == 0)
+    samples = in_order([read(part, "samples") for part in parts], even_order(block.prompts, n))
     return samples.join(block.prompts, on="prompt_id", maintain_order="left")
 
 

@@ -52,8 +52,8 @@ class SamplesRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardsRef:
-    """One value's rewards for a shard's samples, one pool entry per entry of samples; none where it has
-    none for the prompts `missing`, which are to be left out."""
+    """One value's rewards for a shard's samples, one pool entry per entry of samples, or per block where
+    it is of a group; none where it has none for the prompts `missing`, which are to be left out."""
 
     value: str
     parts: Parts

@@ -21,10 +21,20 @@ from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef, flat
 from exptilt.stages.shards import samples_without
-from exptilt.stages.tables import Made, described, order_of, prompts_of, read, samples_of
+from exptilt.stages.tables import (
+    Made,
+    described,
+    even_order,
+    in_order,
+    order_of,
+    prompts_of,
+    read,
+    samples_of,
+)
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
 
+EVERY: Final = 2**31 - 1  # more samples than a prompt has
 AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
 
 
@@ -51,34 +61,50 @@ def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Reward
 
 def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple[Parts, bool]:
     """The entries of a value's rewards, and whether the pool had them all."""
+    sources = {number: _together(parts, spec) for number, parts in samples.parts.items()}
     paths = {
-        number: tuple(_path(workspace, part, spec) for part in parts)
-        for number, parts in samples.parts.items()
+        number: tuple(_path(workspace, parts, spec) for parts in together)
+        for number, together in sources.items()
     }
-    both = zip(flat(samples.parts), flat(paths), strict=True)
-    lacking = [(part, path) for part, path in both if pool.find(path) is None]
+    both = zip((parts for number in sorted(sources) for parts in sources[number]), flat(paths), strict=True)
+    lacking = [(parts, path) for parts, path in both if pool.find(path) is None]
     if not lacking:
         return paths, True
     prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index", "messages")
     found = [
-        pool.compute_once(path, partial(_reward, workspace, prompts, part, spec)) for part, path in lacking
+        pool.compute_once(path, partial(_reward, workspace, prompts, parts, spec)) for parts, path in lacking
     ]
     return paths, all(cached for _, cached in found)
 
 
 def is_scored(workspace: Workspace, parts: Sequence[str], spec: RewardSpec) -> bool:
     """Whether the pool says that it holds the rewards of all samples in the entries `parts`."""
-    return all(pool.described(_path(workspace, part, spec)) for part in parts)
+    return all(pool.described(_path(workspace, (part,), spec)) for part in parts)
 
 
-def _path(workspace: Workspace, part: str, spec: RewardSpec) -> str:
-    digest = described(part).files["samples"]["sha256"]
+def _together(parts: tuple[str, ...], spec: RewardSpec) -> list[tuple[str, ...]]:
+    """The entries of a block's samples that are scored together: all of them for a group, else each alone."""
+    return [(part,) for part in parts] if spec.group is None else [parts]
+
+
+def _path(workspace: Workspace, parts: tuple[str, ...], spec: RewardSpec) -> str:
+    found = [described(part).files["samples"]["sha256"] for part in parts]
+    digest = found[0] if spec.group is None else found
     key = keys.content_key({"samples": digest, "reward": spec.identity, "value": spec.value})
     return workspace.path("rewards", key)
 
 
-def _reward(workspace: Workspace, prompts: pl.DataFrame, part: str, spec: RewardSpec) -> Made:
-    table = read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
+def _samples(prompts: pl.DataFrame, parts: tuple[str, ...], spec: RewardSpec) -> pl.DataFrame:
+    """The samples to score, with their prompts; of a group's, those that belong to it."""
+    if spec.group is None:
+        (part,) = parts
+        return read(part, "samples").join(prompts, on="prompt_id", how="left", maintain_order="left")
+    rows = in_order([read(part, "samples") for part in parts], even_order(prompts, spec.group or EVERY))
+    return rows.join(prompts, on="prompt_id", maintain_order="left")
+
+
+def _reward(workspace: Workspace, prompts: pl.DataFrame, parts: tuple[str, ...], spec: RewardSpec) -> Made:
+    table = _samples(prompts, parts, spec)
     began = time.perf_counter()
     scored = on_one_of(
         workspace.devices, "score", AT_ONCE, lambda d: _scored(rewards.load(spec, d), table, spec)
@@ -99,7 +125,10 @@ def _reward(workspace: Workspace, prompts: pl.DataFrame, part: str, spec: Reward
 
 
 def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Scored:
-    """The rewards of all rows; where scoring fails, of halves of the prompts, to name those it fails at."""
+    """The rewards of all rows; where scoring fails, of halves of the prompts, to name those it fails at.
+
+    Of a group every prompt is scored by itself.
+    """
     prompt_ids = table["prompt_id"].unique(maintain_order=True).to_list()
 
     def of(part: Sequence[str]) -> pl.DataFrame:
@@ -110,7 +139,7 @@ def _scored(reward: Reward, table: pl.DataFrame, spec: RewardSpec) -> rewards.Sc
         prompts = [prompt_of(row) for row in rows.select("prompt", "messages").to_dicts()]
         return reward.score(prompts, rows["completion"].to_list(), rows["nll"].to_list())
 
-    made, failed = failures.narrowed(prompt_ids, work)
+    made, failed = failures.narrowed(prompt_ids, work, known=lambda _: spec.group is not None)
     if failed:
         verb = f"value {spec.value!r}"
         missing = [

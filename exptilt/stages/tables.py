@@ -33,12 +33,12 @@ def prompts_of(shard: ShardRef) -> pl.DataFrame:
 
 def samples_of(ref: SamplesRef, order: pl.DataFrame) -> pl.DataFrame:
     """The samples of a shard: prompts in `order`, samples by index (see order_of)."""
-    return _in_order([read(part, "samples") for part in flat(ref.parts)], order)
+    return in_order([read(part, "samples") for part in flat(ref.parts)], order)
 
 
 def rewards_of(ref: RewardsRef, order: pl.DataFrame) -> pl.DataFrame:
     """One value's rewards of the samples, in the order of samples_of."""
-    return _in_order([read(part, "rewards") for part in flat(ref.parts)], order)
+    return in_order([read(part, "rewards") for part in flat(ref.parts)], order)
 
 
 def order_of(prompts: pl.DataFrame, samples: SamplesRef, n: int) -> pl.DataFrame:
@@ -52,13 +52,18 @@ def order_of(prompts: pl.DataFrame, samples: SamplesRef, n: int) -> pl.DataFrame
     Returns:
         prompt_id, place, and n, how many samples the prompt has.
     """
-    order = prompts.select("prompt_id").with_row_index("place")
+    order = even_order(prompts, n)
     if not samples.counts:
-        return order.with_columns(n=pl.lit(n))
-    return order.join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
+        return order
+    return order.drop("n").join(read(samples.counts, "counts"), on="prompt_id", maintain_order="left")
 
 
-def _in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
+def even_order(prompts: pl.DataFrame, n: int) -> pl.DataFrame:
+    """The order of prompts that have n samples each."""
+    return prompts.select("prompt_id").with_row_index("place").with_columns(n=pl.lit(n))
+
+
+def in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
     """The rows of the prompts that `order` has, the first of several for one sample."""
     table = pl.concat(parts).unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
     kept = table.join(order, on="prompt_id").filter(pl.col("sample_index") < pl.col("n"))
@@ -95,7 +100,7 @@ def matrix(
     rewards: Sequence[Sequence[str]], order: pl.DataFrame
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
     """The same of entries [V] of rewards, for the prompts of `order` that they have."""
-    tables = [_in_order([read(part, "rewards") for part in parts], order) for parts in rewards]
+    tables = [in_order([read(part, "rewards") for part in parts], order) for parts in rewards]
     counts = tables[0].group_by("prompt_id", maintain_order=True).len()
     columns = [table["reward"].to_numpy() for table in tables]
     return (
