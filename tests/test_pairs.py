@@ -258,7 +258,9 @@ def test_a_file_is_pairs_or_completions_as_its_first_record(config):
 def test_a_column_that_is_there_is_never_written_over(config, tmp_path, output):
     rows = [TEXTS, {**TEXTS, "score_chosen": 8.5}]
     target = str(tmp_path / output) if output else ""
-    with pytest.raises(ConfigError, match=r"has 'score_chosen' already: name the value, NAME=VALUE"):
+    with pytest.raises(
+        ConfigError, match=r"has 'score_chosen' already: give the value another name, NAME=VALUE"
+    ):
         prepare(config(rows, value=f"score={tmp_path}/own.py:size", output=target))
     run(prepare(config(rows, output=target)))
 

@@ -146,10 +146,7 @@ def _tables(config: Scoring, shape: Shape, columns: Sequence[str]) -> Iterator[p
     names = config.prompt_column, config.generated_column
     for block, table in records.tables(config.file, *names, columns, shape):
         taken = [column for column in columns if any(column in record for record in block)]
-        if taken and shape.sides:
-            raise ConfigError(f"--file {config.file} has {taken[0]!r} already: name the value, NAME=VALUE")
-        if taken and not config.output:
-            raise ConfigError(
-                f"--file {config.file} has {taken[0]!r} already: give an --output, or NAME=VALUE"
-            )
+        if taken and (shape.sides or not config.output):
+            advice = "give the value another name," if shape.sides else "give an --output, or"
+            raise ConfigError(f"--file {config.file} has {taken[0]!r} already: {advice} NAME=VALUE")
         yield table
