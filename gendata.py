@@ -7,7 +7,7 @@ python gendata.py generate_from_MC_aligned_model --lam_list=-0.5 --value_list="h
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import exptilt
 from exptilt.errors import ExptiltError, ShardsFailed
@@ -27,6 +27,8 @@ class TextGeneration:
         basemodel_name: demo, gpt2, opt1.3b, llama2_chat, a Hub id or a local folder.
         data_name: demo, Anthropic-harmless, Imdb, a file or a Hub data set; ValueError otherwise.
         save_directory: a local folder or s3://bucket/prefix.
+        engine: vllm has a server of vLLM draw, which the run starts and ends.
+        vllm_command: the vllm of another environment, and arguments of its serve.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class TextGeneration:
         basemodel_name: str = "demo",
         data_name: str = "demo",
         save_directory: str = "results",
+        engine: Literal["auto", "vllm"] = "auto",
+        vllm_command: str = "",
     ) -> None:
         from exptilt.data.prompts import check_name, short_name
         from exptilt.models.devices import resolve
@@ -44,6 +48,7 @@ class TextGeneration:
         self.basemodel_name = basemodel_name
         self.data_name = data_name
         self.save_directory = save_directory
+        self.engine, self.vllm_command = engine, vllm_command
         self.basemodel_filename = file_name(full_name(basemodel_name))
         stem = f"{self.basemodel_filename}-{short_name(data_name)}"
         self.file_path = f"{save_directory}/{stem}.json"
@@ -95,6 +100,8 @@ class TextGeneration:
             "data": self.data_name,
             "save_directory": self.save_directory,
             "device": self.device,
+            "engine": self.engine,
+            "vllm_command": self.vllm_command,
             "top_k": self.top_k,
             "max_new_tokens": self.max_new_tokens,
             "seed": self.seed,

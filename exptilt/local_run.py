@@ -57,6 +57,13 @@ def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
         ShardsFailed: once every other shard is saved; it lists the shards that failed, as a flow does.
         Stopped: where a stop was asked for.
     """
+    try:
+        return _run(plan, watch)
+    finally:
+        plan.run.end()
+
+
+def _run(plan: Plan | ScorePlan, watch: Watch) -> Outcome:
     if isinstance(plan, ScorePlan):
         return _score(plan, watch)
     match plan.recipe.config:

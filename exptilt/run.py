@@ -1,4 +1,5 @@
-"""What a run owns beside its recipe: where its S3 answers, how often it tried again, its request to stop.
+"""What a run owns beside its recipe: where its S3 answers, how often it tried again, its request to stop, and
+programs that it started.
 
 A plan is made in a new run (`in_a_new_run`), a step enters the run that it is given (`in_its_run`), and a
 thread that a step starts gets its work by `carried`. Below a step nothing is handed down: `current` is the
@@ -6,21 +7,25 @@ run of that step. The process keeps none: outside of every step `current` is a n
 environment says.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from threading import Event, Lock
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from exptilt.errors import Stopped
+from exptilt.owned import Owned
+
+T = TypeVar("T")
+Use = Callable[[T], bool]
 
 
 class Run:
     """The state of one run; runs that are at work at once in a process share none of it."""
 
     def __init__(self, endpoint: str = "") -> None:
-        """A run that begins within another one stops with it.
+        """A run that begins within another one stops with it, and what either owns is the other's, too.
 
         Args:
             endpoint: the address of its S3, if not the environment's.
@@ -29,6 +34,7 @@ class Run:
         self.endpoint, self.retries = endpoint, 0
         self._stop: Event = outer._stop if outer else Event()
         self._counting = Lock()
+        self._owned: Owned = outer._owned if outer else Owned()
 
     def __reduce__(self) -> tuple[type["Run"], tuple[str]]:
         """In another process it is a run of its own."""
@@ -65,6 +71,20 @@ class Run:
         """Wait for `seconds`; raise Stopped as soon as the run is asked to stop."""
         self._stop.wait(seconds)
         self.check()
+
+    def owned(self, key: Hashable, make: Callable[[], AbstractContextManager[T]], is_of_use: Use[T]) -> T:
+        """What the run has made for `key`, made now where it has none of use.
+
+        Args:
+            key: names it within the run.
+            make: gives it as a context, which is left when the run ends.
+            is_of_use: whether one that was made before still is.
+        """
+        return self._owned.get(key, make, is_of_use)
+
+    def end(self) -> None:
+        """End what the run owns."""
+        self._owned.end()
 
     def count_retry(self) -> None:
         """Note that something is tried again."""
@@ -113,12 +133,16 @@ def in_its_run(step: Callable[Concatenate[O, P], R]) -> Callable[Concatenate[O, 
 
 
 def in_a_new_run(prepare: Callable[[C], R]) -> Callable[[C], R]:
-    """`prepare`, in a run that begins with it; its S3 is that of the configuration."""
+    """`prepare`, in a run that begins with it and ends where it fails; its S3 is the configuration's."""
 
     @wraps(prepare)
     def prepared(config: C) -> R:
-        with Run(config.endpoint_url).entered():
-            return prepare(config)
+        with Run(config.endpoint_url).entered() as run:
+            try:
+                return prepare(config)
+            except BaseException:
+                run.end()
+                raise
 
     return prepared
 

@@ -37,6 +37,7 @@ from exptilt.config.field_types import (
     split,
 )
 from exptilt.errors import ConfigError
+from exptilt.models.vllm_command import VLLM, parse
 
 
 def check_device(device: str) -> str:
@@ -122,6 +123,16 @@ class _Base(BaseModel):
         default=False,
         description="put each prompt as a user's turn, by the chat template; conversations always are",
     )
+    engine: Literal["auto", "vllm"] = Field(
+        default="auto",
+        description="what draws: auto is exptilt itself, or what the base model's name means; vllm is vLLM, "
+        "a server of which the run starts on every device and ends",
+    )
+    vllm_command: str = Field(
+        default="",
+        description="the vllm of another environment, and arguments of its serve, "
+        'as "/opt/vllm/bin/vllm --max-model-len 4096" (default: vllm)',
+    )
     system: str = Field(default="", description="a system turn for every prompt")
     chat_template: Place = Field(
         default="", description="a file with the chat template to use in place of the model's own"
@@ -180,6 +191,13 @@ class _Base(BaseModel):
     @classmethod
     def _known_device(cls, device: str) -> str:
         return check_device(device)
+
+    @model_validator(mode="after")
+    def _vllm_is_asked_for(self) -> Self:
+        if self.vllm_command and self.engine != VLLM:
+            raise ConfigError("--vllm-command says which vLLM --engine vllm starts: give that, too")
+        parse(self.vllm_command)
+        return self
 
     @model_validator(mode="after")
     def _range_holds_something(self) -> Self:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exptilt.conversation import PLAIN, Prompt, Template
 from exptilt.models.reference import ModelRef
+from exptilt.models.vllm_command import VllmCommand
 
 FINISH_REASONS: Final = ("stop", "length")
 
@@ -25,7 +26,8 @@ class P0:
     `template` is how the run fills it in, which the digest knows.
     `ends` are the end tokens, `named_ends` those of them that the model's generation configuration names;
     `stop` are texts before which a completion ends. `opened` says that of the tokenizer's special tokens
-    only those that open a text are put, once.
+    only those that open a text are put, once. `vllm` is the vLLM that the run starts to draw, None where
+    something else does.
     """
 
     model: ModelRef
@@ -40,6 +42,7 @@ class P0:
     named_ends: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()
     opened: bool = False
+    vllm: VllmCommand | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -58,6 +61,7 @@ class P0:
             **({"ends": list(self.ends)} if self.ends != self.named_ends else {}),
             **({"stop": list(self.stop)} if self.stop else {}),
             **({"opened": True} if self.opened else {}),
+            **(self.vllm.identity if self.vllm else {}),
         }
 
 

@@ -47,23 +47,44 @@ def _standard(p0: P0) -> dict[str, Any]:
 LAWS: Final[tuple[Law, ...]] = (_sampler, _generation_config, _standard)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a server is asked.
+
+    Attributes:
+        key: the server's, that of the environment if empty.
+        written: a prompt of no chat, and what it is continued with, as the request has them: a text, or
+            token ids.
+        more: what every request says beside p0.
+        retries: of a request that fails for a reason that may pass.
+    """
+
+    key: str = ""
+    written: Callable[[Prompt, str], str | list[int]] = lambda prompt, more: text_of(prompt) + more
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
+    retries: int = RETRIES
+
+
+PLAINLY: Final = Asking()
+
+
 class OpenAIEngine:
     """y ~ p0(.|x) by a server."""
 
-    def __init__(self, p0: P0) -> None:
+    def __init__(self, p0: P0, asking: Asking = PLAINLY) -> None:
         """Ask the server for a first token, and whether it heeds top_k.
 
         Raises ServerError where it does not answer, ModelError where it cannot draw from `p0`.
         """
-        self.p0, self.notes = p0, dict[str, Any]()
+        self.p0, self.asking, self.notes = p0, asking, dict[str, Any]()
         self.name = p0.model.name
         from exptilt.models.openai_client import connect
 
         root, _, self.model = p0.model.source.partition("#")
-        self.client = connect(root)
+        self.client = connect(root, asking.key)
         self.law = self._find_law()
         self._check_top_k()
-        self.client = self.client.with_options(max_retries=RETRIES)
+        self.client = self.client.with_options(max_retries=asking.retries)
 
     def draw(
         self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
@@ -113,13 +134,13 @@ class OpenAIEngine:
             "max_tokens": p0.max_new_tokens,
             "seed": seed & 0x7FFFFFFF,
             **({"stop": list(p0.stop)} if p0.stop else {}),
-            "extra_body": {**law(p0), **_filled(p0.template)},
+            "extra_body": {**law(p0), **_filled(p0.template), **self.asking.more},
         }
         if p0.chat:
             messages: Any = as_dicts(turns(prompt))
             answer = self.client.chat.completions.create(messages=messages, **settings)
         else:
-            answer = self.client.completions.create(prompt=text_of(prompt), **settings)
+            answer = self.client.completions.create(prompt=self.asking.written(prompt, ""), **settings)
         if not getattr(answer, "choices", None) or not getattr(answer, "usage", None):
             raise ValueError(" ".join(str(answer).split())[:60])
         return answer.choices[0], answer.usage

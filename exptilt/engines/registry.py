@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from exptilt.conversation import PLAIN, Template
-from exptilt.engines import huggingface, openai, toy
+from exptilt.engines import huggingface, openai, toy, vllm
 from exptilt.engines.base import P0, Capabilities, Engine, EngineSpec
 from exptilt.errors import ModelError
 from exptilt.models import chat_template, devices
@@ -23,7 +23,9 @@ def engines() -> dict[str, EngineSpec]:
     Raises ModelError where an installed one does not load.
     """
     installed = [_installed(point) for point in entry_points(group=GROUP)]
-    return {spec.name: spec for spec in (toy.ENGINE, openai.ENGINE, *installed, huggingface.ENGINE)}
+    return {
+        spec.name: spec for spec in (toy.ENGINE, openai.ENGINE, vllm.ENGINE, *installed, huggingface.ENGINE)
+    }
 
 
 def _installed(point: EntryPoint) -> EngineSpec:

@@ -23,9 +23,15 @@ def _key() -> str:
     return os.environ.get("OPENAI_API_KEY", "").strip() or "no-key"
 
 
-def connect(root: str) -> Any:
-    """A client that tries twice, as suits the first requests."""
-    return openai.OpenAI(base_url=root, api_key=_key(), timeout=SECONDS, max_retries=1)
+def connect(root: str, key: str = "") -> Any:
+    """A client that tries twice, as suits the first requests.
+
+    Args:
+        root: the API's address.
+        key: of a server that this run started, which no proxy lies before; that of the environment if empty.
+    """
+    own = {"http_client": openai.DefaultHttpxClient(trust_env=False)} if key else {}
+    return openai.OpenAI(base_url=root, api_key=key or _key(), timeout=SECONDS, max_retries=1, **own)
 
 
 def only_model(root: str) -> str:

@@ -1,17 +1,24 @@
-"""p0 of a run: the base model, its dtype, end tokens and chat template; and a sampler it asks for instead."""
+"""p0 of a run: the base model, what draws from it, its dtype, end tokens and chat template; and a sampler it
+asks for instead."""
+
+from dataclasses import replace
 
 from exptilt.config.settings import Config
 from exptilt.conversation import Template
 from exptilt.engines import registry
 from exptilt.engines.base import P0
-from exptilt.errors import ConfigError, StorageError
-from exptilt.models.reference import ModelRef
+from exptilt.errors import ConfigError, ModelError, StorageError
+from exptilt.models import vllm_command
+from exptilt.models.reference import HUGGINGFACE, ModelRef
+from exptilt.models.vllm_command import VLLM
 from exptilt.storage import filesystem
+from exptilt.wording import counted
 
 
 def p0_of(config: Config, device: str) -> P0:
     """What defines p0 in a run of `config` on `device`; ModelError where the base model cannot draw so."""
-    model = registry.base_model(config.basemodel)
+    vllm = vllm_command.find(config.vllm_command) if config.engine == VLLM else None
+    model = _served_by_vllm(config.basemodel) if vllm else registry.base_model(config.basemodel)
     ends, named = _end_tokens(model)
     template = _template(config)
     return P0(
@@ -26,7 +33,21 @@ def p0_of(config: Config, device: str) -> P0:
         ends=ends,
         named_ends=named,
         stop=config.stop,
+        vllm=vllm,
     )
+
+
+def _served_by_vllm(name: str) -> ModelRef:
+    """The base model, to be drawn from by vLLM; an error where it is no checkpoint, or has adapters."""
+    found = registry.base_model(name)
+    if found.engine != HUGGINGFACE:
+        raise ConfigError(f"--engine vllm serves a checkpoint, which {name} is not: leave it out")
+    if found.adapters:
+        raise ModelError(
+            f"--engine vllm: {name!r} is a base with {counted(len(found.adapters), 'adapter')}, and exptilt "
+            "serves only whole checkpoints: pass a merged one, or leave --engine out"
+        )
+    return replace(found, engine=VLLM)
 
 
 def _template(config: Config) -> Template:

@@ -98,7 +98,7 @@ def _base(p0: dict[str, Any]) -> str:
     """The base model, as exactly as it is known."""
     if "revision" not in p0:
         return str(p0["name"])
-    exact = f"revision {p0['revision']}, {p0['dtype']}"
+    exact = f"revision {p0['revision']}, {p0['dtype']}" + (f", {p0['engine']}" if "engine" in p0 else "")
     if p0["device"] == reference.SERVED:
         exact = SERVED
     return f"{p0['name']} ({exact}{', prompts in its chat template' if 'chat' in p0 else ''})"

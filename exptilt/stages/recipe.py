@@ -44,7 +44,8 @@ class Recipe:
         if self.p0 is None:
             return self.name
         is_local = registry.capabilities(self.p0.model).is_local
-        where = f" on {', '.join(self.devices)} ({self.p0.dtype})" if is_local else ""
+        by = f" by vLLM {self.p0.vllm.version}" if self.p0.vllm else ""
+        where = f"{by} on {', '.join(self.devices)} ({self.p0.dtype})" if is_local else ""
         return f"{self.p0.model.name}{where}"
 
     @property

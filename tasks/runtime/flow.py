@@ -39,7 +39,10 @@ def gen(model: type[C]) -> Callable[[Callable[[C, Any], Any]], Flow[..., Any]]:
             own = plan.run if plan else Run()  # the plan that the body makes begins in it
             with TagsContext(current_tags=set()), stopping_at_once(own):  # a task's tag asks for a slot
                 sign_and_end_dead_runs(TAG)
-                return body(config, plan)
+                try:
+                    return body(config, plan)
+                finally:
+                    own.end()
 
         run.__signature__ = _signature(model)  # type: ignore[attr-defined]
         run.__doc__ = _document(body, model)
