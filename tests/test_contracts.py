@@ -9,6 +9,7 @@ from classifiers import MODEL, Scorer
 from completions import Small, http_server
 from contracts import EngineContract, RewardContract
 from reward_models import build, embedder
+from test_judges import spoken
 
 from exptilt import rewards
 from exptilt.engines import huggingface, openai, registry, toy
@@ -93,9 +94,21 @@ def classifier(models):
         yield reference.served("", f"{root}#{MODEL}")
 
 
+def opinion(path: str, body: dict):
+    """A judge's answer, by the length of the question."""
+    chance = 1 / len(body["messages"][0]["content"])
+    return 200, spoken([("2", 1 - chance), ("1", chance)])
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with http_server(opinion) as root:
+        yield reference.served("", f"{root}#m")
+
+
 class TestRewards(RewardContract):
     @pytest.fixture(params=sorted(set(KINDS) - {"file"}))
-    def reward(self, request, models, classifier, rewards_file):
+    def reward(self, request, models, classifier, judge, rewards_file):
         kind, model = request.param, ModelRef(name="r", source="r", revision="1")
         if kind in models:
             model = reference.resolve("r", models[kind], "model")
@@ -103,4 +116,9 @@ class TestRewards(RewardContract):
             model = ModelRef(name="length", source=f"{rewards_file}:length", revision="1")
         if kind == "served":
             model = classifier
+        if kind == "judge":
+            asked = "answers: 1, 2\n{prompt} {completion}"
+            return rewards.load(
+                RewardSpec(value=kind, kind=kind, model=judge, transform="expected", rubric=asked), "cpu"
+            )
         return rewards.load(RewardSpec(value=kind, kind=kind, model=model), "cpu")

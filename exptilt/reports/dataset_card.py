@@ -66,6 +66,7 @@ def _form(reward: dict[str, Any]) -> str:
     a server scored it."""
     seen = str(reward["form"] if reward["kind"] in ("classifier", "served") else reward["kind"])
     seen += f" of {together(reward['group'])}" if "group" in reward else ""
+    seen = f"{seen}, {reward['transform']} answer" if reward["kind"] == "judge" else seen
     return f"{seen}, {SERVED}" if reward["revision"] == reference.SERVED else seen
 
 

@@ -1,7 +1,8 @@
 """A value as the user writes it, in parts.
 
 It is written [NAME=]SOURCE[#LABEL][:prob|:logprob][:text|:pair|:chat|:completion]. SOURCE is a name, a
-FILE.py:function, or, with NAME=, a Hub id, a local folder, or a model behind a server as URL#MODEL.
+FILE.py:function, or, with NAME=, a Hub id, a local folder, or a model behind a server as URL#MODEL. A judge
+is written NAME=RUBRIC@URL#MODEL, RUBRIC a file.
 """
 
 import re
@@ -16,19 +17,20 @@ END: Final = (
 )
 NAME: Final = r"(?:(?P<name>[\w.-]+)=)?"
 VALUE: Final = re.compile(rf"{NAME}(?P<source>[^=#]+?){END}")
-SERVED: Final = re.compile(rf"{NAME}(?P<source>https?://[^#]+?(?:#[^#]*?)?){END}")
+SERVED: Final = re.compile(rf"{NAME}(?:(?P<rubric>[^=]+?)@)?(?P<source>https?://[^#]+?(?:#[^#]*?)?){END}")
 FUNCTION: Final = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A value as the user wrote it, in parts; `form` is None where it says none."""
+    """A value as the user wrote it, in parts; `form` is None where it says none, `rubric` a judge's file."""
 
     name: str
     source: str
     label: str
     transform: Transform
     form: Form | None = None
+    rubric: str = ""
 
     @property
     def column(self) -> str:
@@ -56,4 +58,5 @@ def parts(value: str) -> Asked | None:
         label=found["label"] or "",
         transform=cast(Transform, found["transform"] or "logit"),
         form=cast(Form | None, found["form"]),
+        rubric=found.groupdict().get("rubric") or "",
     )

@@ -3,6 +3,7 @@
 Everything in a spec's identity is in the content key of what it scored, and in the manifest.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
@@ -17,7 +18,7 @@ from exptilt.wording import counted
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
 Needs = Literal["checkpoint", "base model", "rules", "code", "file", "server"]
-Transform = Literal["logit", "prob", "logprob"]
+Transform = Literal["logit", "prob", "logprob", "expected", "written"]
 Form = Literal["text", "pair", "chat", "completion"]
 
 
@@ -29,10 +30,12 @@ class RewardSpec:
     `text`, prompt + completion; `pair`, two segments; `chat`, the conversation by the classifier's own
     template, whose digest is `form_template`; `completion` alone; `label` is the number or name of a
     classifier's label ("" for the usual one), or a function's name; `transform` turns its logit into a
-    probability or the log of one, that of a label by itself where the model is `multi_label`; `dtype` is the
-    type that the model computes in; `chat` and `template` are p0's, for perplexity. `takes` is what a
-    function is given, where that is not prompts and completions (see contract.py); `group` says that a
-    prompt's samples are scored together, so that a reward is one of so many (0: of all that a file has).
+    probability or the log of one, that of a label by itself where the model is `multi_label`, and says which
+    answer of a judge counts: the one expected by its probabilities, or the one written; `rubric` is what a
+    judge is asked; `dtype` is the type that the model computes in; `chat` and `template` are p0's, for
+    perplexity. `takes` is what a function is given, where that is not prompts and completions (see
+    contract.py); `group` says that a prompt's samples are scored together, so that a reward is one of so
+    many (0: of all that a file has).
     """
 
     value: str
@@ -49,6 +52,7 @@ class RewardSpec:
     opened: bool = False
     takes: tuple[str, ...] = ()
     group: int | None = None
+    rubric: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,6 +71,7 @@ class RewardSpec:
             **({"opened": True} if self.opened else {}),
             **({"takes": list(self.takes)} if self.takes else {}),
             **({"group": self.group} if self.group is not None else {}),
+            **({"rubric": _digest(self.rubric)} if self.rubric else {}),
         }
 
     @property
@@ -78,6 +83,10 @@ class RewardSpec:
 def together(group: int) -> str:
     """What a reward of a group is of; see RewardSpec.group."""
     return f"each prompt's {counted(group, 'sample') if group else 'samples in the file'} together"
+
+
+def _digest(text: str) -> str:
+    return f"blake2b:{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 class Scored:

@@ -17,7 +17,7 @@ from exptilt.conversation import PLAIN, Template
 from exptilt.errors import ConfigError, ModelError
 from exptilt.models import reference
 from exptilt.models.reference import ModelRef
-from exptilt.rewards import labels
+from exptilt.rewards import labels, rubric
 from exptilt.rewards.asked import FUNCTION, Asked, parts
 from exptilt.rewards.base import Form, RewardSpec
 from exptilt.rewards.registry import KINDS, needs_of
@@ -51,6 +51,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
 ALL: Final = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence", "perplexity")
 KNOWN: Final = (
     f"{', '.join(CATALOGUE)}, FILE.py:function, NAME=MODEL (a Hub id, a local folder or URL#MODEL), "
+    "NAME=RUBRIC@URL#MODEL (a judge), "
     "and all; each classifier also with #LABEL, :prob or :logprob, "
     "and :text, :pair, :chat or :completion behind it"
 )
@@ -73,11 +74,10 @@ def column_of(value: str) -> str:
 def check_name(value: str) -> None:
     """Raise ConfigError unless `value` names a reward that there may be."""
     asked = parse(value)
+    has_labels = _has_labels(asked)
     if asked.is_served:
         _check_served(asked)
-    entry = CATALOGUE.get(asked.source)
-    has_labels = KINDS[entry.kind].has_labels if entry else _is_model(asked)
-    if not has_labels:
+    elif not has_labels:
         _check_source(value, asked.source)
     if not has_labels and (asked.label or asked.transform != "logit" or asked.form):
         raise ConfigError(
@@ -87,14 +87,22 @@ def check_name(value: str) -> None:
         raise ConfigError(f"--value {value}: the tables have a column {asked.column!r} already")
 
 
+def _has_labels(asked: Asked) -> bool:
+    entry = CATALOGUE.get(asked.source)
+    return KINDS[entry.kind].has_labels if entry else _is_model(asked)
+
+
 def _check_served(asked: Asked) -> None:
-    """Raise ConfigError, which does not repeat the URL, unless it is written as a server's and has a name."""
+    """Raise ConfigError, which does not repeat the URL, unless it is written as a server's, has a name, and a
+    rubric that can be used where it is a judge's."""
     if not asked.name:
         raise ConfigError("--value: a model behind a server needs a name: NAME=http://HOST:PORT/v1#MODEL")
     try:
         reference.at_server(asked.source)
     except ModelError as error:
         raise ConfigError(f"--value {asked.name}: {error}") from error
+    if asked.rubric:
+        rubric.read(asked.rubric, f"--value {asked.name}: the rubric {asked.rubric}")
 
 
 def _check_source(value: str, source: str) -> None:
@@ -106,7 +114,8 @@ def _check_source(value: str, source: str) -> None:
 
 
 def _is_model(asked: Asked) -> bool:
-    return bool(asked.name) and not FUNCTION.fullmatch(asked.source) and asked.source not in CATALOGUE
+    own = asked.name and not asked.rubric
+    return bool(own) and not FUNCTION.fullmatch(asked.source) and asked.source not in CATALOGUE
 
 
 def _plugin(name: str) -> EntryPoint | None:
@@ -149,7 +158,7 @@ def resolve(value: str, beside: Beside) -> RewardSpec:
         name = asked.source.rpartition(":")[2]
         return RewardSpec(value=asked.column, kind="function", model=_code(asked), label=name)
     if asked.is_served:
-        return _served(asked, beside)
+        return _judge(asked) if asked.rubric else _served(asked, beside)
     entry = CATALOGUE.get(asked.source, Entry(kind="classifier", source=asked.source))
     kind = KINDS[entry.kind]
     if kind.needs == "base model":
@@ -177,6 +186,25 @@ def _served(asked: Asked, beside: Beside) -> RewardSpec:
         label=asked.label,
         transform=asked.transform,
         dtype=reference.SERVED,
+    )
+
+
+def _judge(asked: Asked) -> RewardSpec:
+    """A judge, which is asked whether it gives probabilities."""
+    from exptilt.rewards.answers import named
+    from exptilt.rewards.first_tokens import gives
+
+    text = rubric.read(asked.rubric, f"--value {asked.name}: the rubric {asked.rubric}")
+    model = reference.served("", asked.source)
+    with named(asked.column):
+        transform = gives(model.source)
+    return RewardSpec(
+        value=asked.column,
+        kind="judge",
+        model=replace(model, name=f"{Path(asked.rubric).name}@{model.source}"),
+        transform=transform,
+        dtype=reference.SERVED,
+        rubric=text,
     )
 
 

@@ -47,6 +47,12 @@ def _served(spec: RewardSpec, device: str) -> Reward:
     return ServedReward(spec)
 
 
+def _judge(spec: RewardSpec, device: str) -> Reward:
+    from exptilt.rewards.judge import JudgeReward
+
+    return JudgeReward(spec)
+
+
 KINDS: Final[dict[str, RewardKind]] = {
     "classifier": RewardKind(needs="checkpoint", load=_classifier, has_labels=True),
     "coherence": RewardKind(needs="checkpoint", load=_coherence),
@@ -54,13 +60,15 @@ KINDS: Final[dict[str, RewardKind]] = {
     "perplexity": RewardKind(needs="base model", load=_perplexity),
     "function": RewardKind(needs="code", load=_function),
     "served": RewardKind(needs="server", load=_served, has_labels=True),
+    "judge": RewardKind(needs="server", load=_judge),
     "file": RewardKind(needs="file", load=_file),
 }
 
 
 def manner(spec: RewardSpec) -> str:
     """How `spec` sees a sample, where it may be chosen, and that it is not computed here; "" of others."""
-    form = spec.form if KINDS[spec.kind].has_labels else ""
+    form = str(spec.form) if KINDS[spec.kind].has_labels else ""
+    form = f"the {spec.transform} answer of a judge" if spec.kind == "judge" else form
     by = "by a server" if needs_of(spec) == "server" else ""
     return ", ".join(part for part in (form, by) if part)
 
