@@ -91,6 +91,13 @@ def names(folder: str, kind: str) -> list[str]:
     return [name for name in (kind, f"{kind}-chat") if Path(folder, name).exists()]
 
 
+def test_weights_of_all_samples_load_and_sum_to_one(exported):
+    table = loaded(exported, "weighted")
+    assert len(table) == 24
+    assert sum(table["weight"]) == pytest.approx(3)
+    assert ("messages" in table.column_names) == (names(exported, "pairs") == ["pairs-chat"])
+
+
 def text_of(tokenizer: Any, prompt: Any, completion: Any) -> str:
     """What a trainer is to see: the template's text, or the two texts and the end token."""
     if isinstance(prompt, str):
