@@ -25,7 +25,7 @@ class TextGeneration:
 
     Args:
         basemodel_name: demo, gpt2, opt1.3b, llama2_chat, a Hub id or a local folder.
-        data_name: demo, Anthropic-harmless, Imdb, a file or a Hub data set; ValueError otherwise.
+        data_name: demo, Anthropic-harmless, Imdb, files, a folder or a Hub data set; ValueError otherwise.
         save_directory: a local folder or s3://bucket/prefix.
         engine: vllm has a server of vLLM draw, which the run starts and ends.
         vllm_command: the vllm of another environment, and arguments of its serve.
@@ -34,7 +34,7 @@ class TextGeneration:
     def __init__(
         self,
         basemodel_name: str = "demo",
-        data_name: str = "demo",
+        data_name: str | Sequence[str] = "demo",
         save_directory: str = "results",
         engine: Literal["auto", "vllm"] = "auto",
         vllm_command: str = "",
@@ -43,6 +43,7 @@ class TextGeneration:
         from exptilt.models.devices import resolve
         from exptilt.models.reference import file_name, full_name
 
+        data_name = data_name if isinstance(data_name, str) else ",".join(data_name)
         check_name(data_name)
         self.device = resolve("auto")[0].partition(":")[0]
         self.basemodel_name = basemodel_name

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -92,8 +93,8 @@ def _add_flag(parser: argparse._ArgumentGroup, name: str, field: FieldInfo) -> N
     if field.annotation is bool:
         parser.add_argument(flag, action="store_true", help=field.description)
         return
-    many = isinstance(field.default, tuple)
-    default = ",".join(map(str, field.default)) if many else field.default
+    many = any(isinstance(check, BeforeValidator) for check in field.metadata)  # it takes a list, too
+    default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     shown = "" if default in (None, "", PydanticUndefined) else f" (default: {default})"
     parser.add_argument(

@@ -71,6 +71,20 @@ Options = Annotated[tuple[str, ...], BeforeValidator(_options), _schema("string"
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), _schema("string")]
 Items = Annotated[tuple[str, ...], BeforeValidator(listed), _schema("string")]
 Specs = Annotated[tuple[str, ...], BeforeValidator(listed), _schema("string", {"type": "object"})]
+
+
+def _joined(given: Any) -> Any:
+    """One name, or several: with commas between them."""
+    return ",".join(map(str, given)) if isinstance(given, (list, tuple)) else given
+
+
+def _check_paths(names: str) -> str:
+    for name in names.split(","):
+        s3.check_path(name.strip())
+    return names
+
+
+Places = Annotated[str, BeforeValidator(_joined), AfterValidator(_check_paths), _schema("string")]
 Place = Annotated[str, AfterValidator(s3.check_path)]
 Endpoint = Annotated[
     str, AfterValidator(s3.check_endpoint), WithJsonSchema({"type": "string", "pattern": s3.PATTERN})

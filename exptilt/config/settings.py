@@ -28,6 +28,7 @@ from exptilt.config.field_types import (
     Numbers,
     Options,
     Place,
+    Places,
     Positive,
     PositiveOrAuto,
     ResamplerName,
@@ -113,10 +114,11 @@ class _Base(BaseModel):
         description="demo, gpt2, opt1.3b, llama2_chat, toy, a Hub id, a local folder, "
         "or a server as http://HOST:PORT/v1#MODEL",
     )
-    data: Place = Field(
+    data: Places = Field(
         default="demo",
-        description="demo, Anthropic-harmless, Imdb, a .json/.jsonl/.csv/.parquet/.txt file, "
-        "or a Hub data set as org/name or org/name:split",
+        description="demo, Anthropic-harmless, Imdb, a .json/.jsonl/.csv/.txt file (also .gz, .zst) or "
+        ".parquet, several (a comma list, or repeated), a pattern or a folder, or a Hub data set as "
+        "org/name or org/name:split",
     )
     prompt_column: str = Field(default="prompt", description="the column that holds the prompts")
     chat: bool = Field(

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from exptilt.data import arrow_of_json, files, json_of_arrow, json_records
+from exptilt.data import arrow_of_json, compressed, files, json_of_arrow, json_records
 from exptilt.data.json_records import Record
 from exptilt.storage import filesystem, keys
 
@@ -42,10 +42,8 @@ def _write(f: IO[bytes], file: str, target: str, numbers: Numbers) -> None:
         return
     records = json_of_arrow.texts(files.batches(file), file) if source == ".parquet" else files.texts(file)
     texts = _with_numbers(records, numbers)
-    if ending == ".json":
-        write_array(f, texts)
-    else:
-        f.writelines(json_records.in_one_line(text).encode() + b"\n" for text in texts)
+    pieces = array(texts) if ending == ".json" else map(_line, texts)
+    f.writelines(compressed.written(pieces, target))
 
 
 def _texts(file: str) -> Iterator[list[str]]:
@@ -65,12 +63,16 @@ def _with_numbers(records: Iterator[tuple[Record, str]], numbers: Numbers) -> It
         first += len(block)
 
 
-def write_array(f: IO[bytes], texts: Iterable[str]) -> None:
-    """A JSON array of the items' texts, each at the beginning of a line."""
-    f.write(b"[")
+def _line(text: str) -> bytes:
+    return json_records.in_one_line(text).encode() + b"\n"
+
+
+def array(texts: Iterable[str]) -> Iterator[bytes]:
+    """A JSON array of the items' texts, each at the beginning of a line, in pieces."""
+    yield b"["
     for number, text in enumerate(texts):
-        f.write((",\n    " if number else "\n    ").encode() + text.encode())
-    f.write(b"\n]\n")
+        yield (",\n    " if number else "\n    ").encode() + text.encode()
+    yield b"\n]\n"
 
 
 def _write_batches(f: IO[bytes], batches: Iterator[Any], numbers: Numbers) -> None:

@@ -1,13 +1,16 @@
 """Prompts and records that a program holds: written once, as JSON lines under their content's digest."""
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from exptilt.data import files
+from exptilt.data import beside, conversations, file_names
+from exptilt.data.columns import find_column
 from exptilt.errors import ConfigError
 from exptilt.storage import filesystem, keys
 
@@ -16,7 +19,8 @@ def prompt_file(given: Any, column: str, root: str) -> str:
     """A name or a path of prompts, as --data takes it.
 
     Args:
-        given: that already; or texts, a frame with `column`, or dicts with it, which are written.
+        given: that already, or a list of pathlib's paths; or texts, a frame with `column`, or dicts with it,
+            which are written.
         column: the column of the prompts, also in the file written.
         root: the save directory; the file lies in its folder inputs/.
 
@@ -26,6 +30,8 @@ def prompt_file(given: Any, column: str, root: str) -> str:
     """
     if isinstance(given, (str, Path)):
         return str(given)
+    if isinstance(given, Sequence) and given and any(isinstance(item, Path) for item in given):
+        return _paths(given)
     return _written([_prompt(row, column) for row in _rows(given, "data")], "prompts", root)
 
 
@@ -50,10 +56,34 @@ def _rows(given: Any, name: str) -> Iterable[Any]:
     return given
 
 
+def _paths(given: Sequence[Any]) -> str:
+    """Several files as --data takes them."""
+    text = next((item for item in given if not isinstance(item, Path)), None)
+    if text is not None:
+        raise ConfigError(f"data: a list is of pathlib.Path alone, or of prompts; {text!r} is no Path")
+    return ",".join(map(str, given))
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text is more likely a file's name than a prompt."""
+    is_remote = re.fullmatch(r"\w+://\S+", text) is not None
+    return bool(file_names.ending(text)) and (is_remote or os.path.isfile(text))
+
+
 def _prompt(row: Any, column: str) -> dict[str, Any]:
+    if isinstance(row, str) and _is_path(row):
+        raise ConfigError(
+            f"data: a text in a list is a prompt, and {row!r} is a file: to read files, give a list of "
+            "pathlib.Path, or one text with commas between their names"
+        )
     if not isinstance(row, Mapping):
         return {column: row}
-    return {column: row[files.find_column(row, column)]}
+    chosen = find_column(row, column)
+    others = beside.given(row, chosen) if conversations.is_listed(row[chosen]) else {}
+    return {
+        column: row[chosen],
+        **{name: value if isinstance(value, str) else True for name, value in others.items()},
+    }
 
 
 def _written(rows: list[Any], what: str, root: str) -> str:

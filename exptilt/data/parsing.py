@@ -55,20 +55,20 @@ def _item(text: str, at: int, number: int, decode: Decode) -> tuple[Any, int, st
     return (item, end, "") if AFTER.match(text, end) else (None, 0, f"no comma after record {number}")
 
 
-def parquet_rows(path: str, columns: list[str] | None = None) -> Iterator[Record]:
-    """The rows of a Parquet file, some thousands in memory at a time; of all columns, or of `columns`."""
+def parquet_rows(path: str, columns: list[str] | None = None, rows: int = 0) -> Iterator[Record]:
+    """The rows of a Parquet file, ROWS or `rows` in memory at a time; of all columns, or of `columns`."""
     _check_once(parquet_columns(path), columns)
     with _refusing():
-        for batch in parquet_batches(path, columns):
+        for batch in parquet_batches(path, columns, rows):
             yield from batch.to_pylist()
 
 
-def parquet_batches(path: str, columns: list[str] | None = None) -> Iterator[Any]:
+def parquet_batches(path: str, columns: list[str] | None = None, rows: int = 0) -> Iterator[Any]:
     """The same as Arrow record batches, as the file has them."""
     import pyarrow.parquet
 
     with _refusing(), pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS, columns=columns):
+        for batch in file.iter_batches(rows or ROWS, columns=columns):
             batch.validate(full=True)
             yield batch
 

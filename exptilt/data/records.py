@@ -14,6 +14,7 @@ import polars as pl
 from exptilt.conversation import as_dicts
 from exptilt.conversation import text_of as prompt_text
 from exptilt.data import added_columns, completions, files, pairs
+from exptilt.data.columns import PROMPT
 from exptilt.data.completions import COMPLETIONS, MESSAGES, SIDES, Sample
 from exptilt.data.conversations import Unusable
 from exptilt.data.json_records import Record, text_of
@@ -73,7 +74,7 @@ def shape_of(file: str, prompt_column: str, generated_column: str) -> Shape:
     first = next(blocks(file, _known(prompt_column, generated_column)))[0]
     is_pair = first.get(generated_column) is None and completions.is_pair(first)
     shape = Shape(sides=SIDES if is_pair else (), has_prompts=prompt_column in first)
-    if is_pair and not shape.has_prompts and prompt_column != files.PROMPT:
+    if is_pair and not shape.has_prompts and prompt_column != PROMPT:
         raise ConfigError(f"--file {file}: record 0 has no column {prompt_column!r} (--prompt-column)")
     (prompt, _), *_ = _samples([first], 0, file, _reader(prompt_column, generated_column, shape))
     return replace(shape, in_chat=not isinstance(prompt, str))
@@ -144,7 +145,7 @@ def _table(samples: Sequence[Sample], seen: keys.Seen) -> pl.DataFrame:
 
 def write_json(f: IO[bytes], records: Iterable[Record]) -> None:
     """A JSON array, indented by 4, written record by record; StorageError at a NaN or an infinity."""
-    added_columns.write_array(f, map(_indented, records, count()))
+    f.writelines(added_columns.array(map(_indented, records, count())))
 
 
 def _indented(record: Record, number: int) -> str:

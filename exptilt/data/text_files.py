@@ -20,16 +20,17 @@ def decoding(f: IO[bytes]) -> Callable[[int], str]:
     """Reads so many bytes of `f`, or as many more as a character takes, as text; nothing only at its end.
 
     A byte order mark says the encoding and is no text; a file without one is UTF-8. ValueError, which names
-    the byte, where it is not so encoded.
+    the byte (of what is compressed, within the text), where it is not so encoded.
     """
-    head = f.read(4)
+    head = _head(f)
     mark, name = next((mark, name) for mark, name in MARKS if head.startswith(mark))
-    decoder, offset = codecs.getincrementaldecoder(name)(), f.seek(len(mark))
+    decoder, offset, kept = codecs.getincrementaldecoder(name)(), len(mark), head[len(mark) :]
 
     def read(size: int) -> str:
-        nonlocal offset
+        nonlocal offset, kept
         while True:
-            data, begun = f.read(size), len(decoder.getstate()[0])
+            data, begun = kept or f.read(size), len(decoder.getstate()[0])
+            kept = b""
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
@@ -39,6 +40,14 @@ def decoding(f: IO[bytes]) -> Callable[[int], str]:
                 return text
 
     return read
+
+
+def _head(f: IO[bytes]) -> bytes:
+    """The first bytes of `f`, as many as the longest mark; a stream may give them one by one."""
+    head = b""
+    while len(head) < 4 and (more := f.read(4 - len(head))):
+        head += more
+    return head
 
 
 def lines(f: IO[bytes]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import polars as pl
 from exptilt import rewards
 from exptilt.config.settings import Scoring
 from exptilt.data import added_columns, files, records
+from exptilt.data.columns import PROMPT
 from exptilt.data.records import Shape
 from exptilt.engines import registry
 from exptilt.errors import ConfigError
@@ -27,7 +28,7 @@ from exptilt.storage import filesystem
 from exptilt.wording import counted
 
 NOTE: Final = (
-    f"note: no column {files.PROMPT!r}: what both texts of a pair begin with is its prompt (--prompt-column)"
+    f"note: no column {PROMPT!r}: what both texts of a pair begin with is its prompt (--prompt-column)"
 )
 
 

@@ -150,15 +150,20 @@ def read_bytes(path: str) -> bytes:
 
 @contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """`path` itself where it is local; else a temporary file with what the store has there."""
+    """`path` itself where it is local; else a temporary file, of the same ending, with what the store has."""
     if is_local(path):
         yield path
         return
-    with tempfile.NamedTemporaryFile() as f:
-        with clear_errors(path, "read"):
-            fs, inner = filesystem(path)
-            s3.with_retries(lambda: fs.get_file(inner, f.name))
+    with tempfile.NamedTemporaryFile(suffix=Path(path).suffix[:20]) as f:
+        fetch(path, f.name)
         yield f.name
+
+
+def fetch(path: str, target: str) -> None:
+    """Copy what a store has at `path` to the local file `target`."""
+    with clear_errors(path, "read"):
+        fs, inner = filesystem(path)
+        s3.with_retries(lambda: fs.get_file(inner, target))
 
 
 def names(folder: str) -> list[str]:

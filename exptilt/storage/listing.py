@@ -1,0 +1,77 @@
+"""What files there are in a folder or by a pattern: sorted by name, on a local disk and on a store alike.
+
+Names that begin with a dot or an underscore are hidden, as _SUCCESS and .ipynb_checkpoints: they are listed
+only where a pattern says so.
+"""
+
+import glob
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+from exptilt.storage import filesystem, s3
+
+HIDDEN = (".", "_")
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder at `path`, or objects below it; StorageError where that cannot be known."""
+    if filesystem.is_local(path):
+        return os.path.isdir(path)
+    with filesystem.clear_errors(path, "list"):
+        fs, inner = filesystem.filesystem(path)
+        return bool(s3.with_retries(lambda: fs.isdir(inner)))
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file at `path`; StorageError where that cannot be known."""
+    if filesystem.is_local(path):
+        return os.path.isfile(path)
+    with filesystem.clear_errors(path, "list"):
+        fs, inner = filesystem.filesystem(path)
+        return bool(s3.with_retries(lambda: fs.isfile(inner)))
+
+
+def files_in(folder: str) -> list[str]:
+    """The paths of the files in `folder` and its folders, relative to it, without hidden ones."""
+    with filesystem.clear_errors(folder, "list"):
+        names = _walked(folder) if filesystem.is_local(folder) else _found(folder)
+        return sorted(name for name in names if not any(map(_is_hidden, name.split("/"))))
+
+
+def _walked(folder: str) -> Iterator[str]:
+    for where, _, names in os.walk(folder, onerror=_raise):
+        inner = os.path.relpath(where, folder)
+        yield from names if inner == "." else (f"{inner}/{name}" for name in names)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _found(folder: str) -> list[str]:
+    fs, inner = filesystem.filesystem(folder)
+    found = s3.with_retries(lambda: fs.find(inner))
+    return [str(path).removeprefix(f"{inner.rstrip('/')}/") for path in found]
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths of the files and folders that `pattern` (of *, ?, [ ] and **) stands for."""
+    with filesystem.clear_errors(pattern, "list"):
+        paths = glob.glob(pattern, recursive=True) if filesystem.is_local(pattern) else _matched(pattern)
+    last = pattern.rstrip("/").rsplit("/", 1)[-1]
+    return sorted(path for path in paths if _is_listed(path.rstrip("/").rsplit("/", 1)[-1], last))
+
+
+def _matched(pattern: str) -> list[str]:
+    fs, inner = filesystem.filesystem(pattern)
+    scheme = pattern.partition("://")[0]
+    return [f"{scheme}://{path}" for path in s3.with_retries(lambda: fs.glob(inner))]
+
+
+def _is_listed(name: str, pattern: str) -> bool:
+    return not _is_hidden(name) or pattern.startswith(HIDDEN)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(HIDDEN)
