@@ -214,7 +214,7 @@ def test_a_model_without_a_template_is_named(config, tmp_path):
 
 def test_the_opening_says_that_prompts_are_conversations(config):
     assert "3 prompts of" in (said := prepare(config([{"messages": turns} for turns in TURNS])).opening)
-    assert "c.jsonl by the chat template × 1 sample" in said
+    assert "c.jsonl (conversations in column 'messages') by the chat template × 1 sample" in said
 
 
 def test_exports_are_messages_as_trainers_take_them(config, tmp_path):

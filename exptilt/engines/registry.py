@@ -9,6 +9,7 @@ from exptilt.engines import huggingface, openai, toy, vllm
 from exptilt.engines.base import P0, Capabilities, Engine, EngineSpec
 from exptilt.errors import ModelError
 from exptilt.models import chat_template, devices
+from exptilt.models import template_names as names
 from exptilt.models.reference import SERVED, ModelRef
 from exptilt.once import once
 from exptilt.storage.keys import content_key
@@ -62,21 +63,31 @@ def dtype_of(model: ModelRef, device: str, asked: str) -> str:
     return "float32" if asked == "auto" else asked
 
 
-def chat_digest(model: ModelRef, template: Template) -> str:
+def chat_digest(model: ModelRef, template: Template, why: str = "--chat") -> str:
     """What stands for the chat template of `model` in a key; "server" where it is the server's own.
 
     Args:
         model: the base model.
         template: how the run fills it in.
+        why: what asks for a template, in errors.
 
-    Raises ModelError where the model has no template.
+    Raises ModelError where the model has no template, ConfigError where that does not read an option.
     """
     chat = capabilities(model).chat
     if not chat:
-        raise chat_template.no_template(model)
+        raise chat_template.no_template(model, why)
     if chat == "checkpoint":
-        return chat_template.digest(model, template)
+        return chat_template.digest(model, template, why)
+    if template.text:
+        names.check_options(template, template.text)
     return chat if template == PLAIN else content_key([chat, template.text, dict(template.options)])
+
+
+def template_names(model: ModelRef, template: Template) -> frozenset[str] | None:
+    """The names that the chat template of `model` reads; None where it is the server's own."""
+    local = capabilities(model).chat == "checkpoint"
+    text = template.text or (chat_template.text_of(model, template) if local else "")
+    return names.names_read(text) if text else None
 
 
 @once

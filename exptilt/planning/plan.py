@@ -11,7 +11,7 @@ import polars as pl
 
 from exptilt import rewards
 from exptilt.config.settings import Config, MCAligned, Valued
-from exptilt.conversation import Template
+from exptilt.conversation import PLAIN, Template
 from exptilt.data import prompts
 from exptilt.engines import registry
 from exptilt.engines.base import P0
@@ -36,7 +36,7 @@ class Plan:
     """A checked run: the recipe, its prompts in shards, and the prompts left out or cut.
 
     `skipped` says why, by a prompt's index; `scored` holds the shards' samples and rewards where they came
-    from a file.
+    from a file. `form` says that prompts are conversations and in which column, "" where they are texts.
     """
 
     recipe: Recipe
@@ -44,6 +44,7 @@ class Plan:
     skipped: dict[int, str]
     truncated: tuple[int, ...]
     scored: tuple[ScoredRef, ...] = ()
+    form: str = ""
 
     @property
     def run(self) -> Run:
@@ -61,7 +62,7 @@ class Plan:
         config, recipe = self.recipe.config, self.recipe
         how = {spec.value: f" ({manner})" for spec in recipe.rewards if (manner := rewards.manner(spec))}
         terms = [f"{lam:g} × {value}{how.get(value, '')}" for value, lam in recipe.lam.items()]
-        chat = " by the chat template" if recipe.p0 and recipe.p0.chat else ""
+        chat = f"{self.form} by the chat template" if recipe.p0 and recipe.p0.chat else ""
         prompts, samples = counted(self.n_prompts, "prompt"), counted(config.nsamples, "sample")
         shards = counted(len(self.shards), "shard")
         return (
@@ -107,9 +108,9 @@ def prepare(config: Config) -> Plan:
     filesystem.check_writable(config.save_directory)
     names = devices.resolve(config.device)
     chosen, p0 = Chosen(), p0_of(config, names[0])
-    tables, in_chat = source(config, chosen)
-    if in_chat and not p0.chat:
-        p0 = dataclasses.replace(p0, chat=registry.chat_digest(p0.model, p0.template))
+    tables, in_chat = source(config, chosen, p0)
+    p0 = _in_chat(p0, chosen.column) if in_chat and not p0.chat else p0
+    _check_template(p0)
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
         specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0, n=config.nsamples)
@@ -131,7 +132,27 @@ def prepare(config: Config) -> Plan:
         shards=shards,
         skipped=chosen.skipped,
         truncated=tuple(chosen.truncated),
+        form=f" (conversations{_in_column(chosen.column)})" if in_chat else "",
     )
+
+
+def _in_chat(p0: P0, column: str) -> P0:
+    """`p0` of conversations."""
+    why = f"prompts are conversations{_in_column(column)}"
+    return dataclasses.replace(p0, chat=registry.chat_digest(p0.model, p0.template, why))
+
+
+def _check_template(p0: P0) -> None:
+    """Refuse what is said of a template where none is filled in."""
+    if p0.template != PLAIN and not p0.chat:
+        flag = "--chat-template" if p0.template.text else "--template-options"
+        raise ConfigError(
+            f"{flag}: prompts are texts, and no template is filled in: add --chat, or leave it out"
+        )
+
+
+def _in_column(column: str) -> str:
+    return f" in column {column!r}" if column else ""
 
 
 def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 
 import polars as pl
 
 from exptilt.config.settings import Config
 from exptilt.data import prompts
+from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.planning.base_model import is_opened
@@ -28,6 +29,7 @@ class Chosen:
         skipped: why a prompt is left out, by its index.
         truncated: the indices of those that were cut.
         opened: whether p0 leaves special tokens around them out.
+        column: the column that they stand in, "" where the source has none.
     """
 
     rows: Spool = field(default_factory=Spool)
@@ -35,20 +37,25 @@ class Chosen:
     skipped: dict[int, str] = field(default_factory=dict)
     truncated: list[int] = field(default_factory=list)
     opened: bool = False
+    column: str = ""
 
 
-def source(config: Config, chosen: Chosen) -> tuple[Iterator[pl.DataFrame], bool]:
+def source(config: Config, chosen: Chosen, p0: P0) -> tuple[Iterator[pl.DataFrame], bool]:
     """The prompts of `config` in its range, table by table, and whether they are conversations.
 
     Rows that are no prompt are entered in `chosen` where they may be left out. Raises ConfigError and
-    PromptError as data.prompts.tables.
+    PromptError as data.prompts.values and tables_of.
     """
-    tables = prompts.tables(
+    given = prompts.values(config.data, config.prompt_column)
+    head = list(islice(given, 1))
+    chosen.column = head[0].column if head else ""
+    tables = prompts.tables_of(
+        chain(head, given),
         config.data,
-        config.prompt_column,
         system=config.system,
         in_chat=config.chat,
         unusable=chosen.skipped if config.on_long_prompt == "skip" else None,
+        names=lambda: registry.template_names(p0.model, p0.template),
     )
     first = next(tables)
     return _slice(chain([first], tables), config), first["messages"][0] is not None
