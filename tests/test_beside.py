@@ -7,9 +7,12 @@ import polars as pl
 import pytest
 from test_conversations import TEMPLATE, TURNS, chat_model, config, folder  # noqa: F401
 
+from exptilt.conversation import Template
 from exptilt.data import in_memory
+from exptilt.engines import registry
 from exptilt.errors import ConfigError, ModelError, PromptError
 from exptilt.models import template_names
+from exptilt.models.reference import SERVED, ModelRef
 from exptilt.planning.plan import prepare
 
 TOOL = [{"type": "function", "function": {"name": "add"}}]
@@ -88,6 +91,15 @@ def test_an_option_that_the_template_does_not_read_is_named(config, tmp_path):  
     with pytest.raises(ConfigError, match=r"it reads bos_token$"):
         prepare(config(row, template_options="think=false", **own))
     assert prepare(config(row, template_options="bos_token=a", **own)).n_prompts == 1
+
+
+def test_of_a_servers_templates_only_one_that_is_given_is_known():
+    model = ModelRef(name="x", source="x", revision=SERVED, engine="openai")
+    options = (("thnk", False),)
+    assert registry.chat_digest(model, Template("", options)) != "server"
+    assert registry.template_names(model, Template("", options)) is None
+    with pytest.raises(ConfigError, match=r"^--template-options thnk: .* it reads think$"):
+        registry.chat_digest(model, Template(TEMPLATE, options))
 
 
 def test_options_without_a_template_are_named(config, tmp_path):  # noqa: F811

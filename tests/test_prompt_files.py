@@ -4,11 +4,14 @@ import codecs
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
+import s3fs
+from processes import s3_server
 from test_prompts import loaded, texts
 from test_records import rows_of, scored
 
@@ -202,8 +205,13 @@ def test_a_folder_of_splits_is_read_by_one_of_them(folder):
     assert texts("lab/set") == texts("lab/set:train") == texts(f"{folder}/lab/set:train") == train
     assert texts("lab/set:test") == ["test-00000-of-00001"]
     said = refusal(f"{folder}/lab/set")
-    assert f"has several splits: name one; there are {folder}/lab/set:test, {folder}/lab/set:train" in said
+    assert "has several splits: name one, or all by a pattern; there are" in said
+    assert said.endswith(f"there are {folder}/lab/set:test, {folder}/lab/set:train")
     assert "has no split 'dev'" in refusal("lab/set:dev")
+    shutil.copytree("lab/set/data", "lab/set/other")
+    assert "lab/set has several configurations (data, other): name one, as lab/set/data" in refusal("lab/set")
+    assert texts("lab/set/other:train") == train
+    shutil.rmtree("lab/set/other")
     Path("lab/set/data/more.parquet").write_bytes(
         Path("lab/set/data/test-00000-of-00001.parquet").read_bytes()
     )
@@ -222,7 +230,8 @@ def test_a_folder_of_save_to_disk_is_read_as_it_was_saved(folder):
     assert texts("chosen") == ["c", "a"]
     assert texts("both:test") == ["b"]
     assert loaded("one,chosen")["source"].to_list() == ["one:0", "one:1", "one:2", "chosen:0", "chosen:1"]
-    assert "both has several splits: name one; there are both:test, both:train" in refusal("both")
+    said = "--data both has several splits: name one, or all by a pattern; there are both:test, both:train"
+    assert refusal("both") == said
     assert "one has no split 'train'" in refusal("one:train")
     for file in Path("one").glob("*.arrow"):
         file.write_bytes(file.read_bytes()[:100])
@@ -310,3 +319,39 @@ def test_files_are_those_that_are_listed_whatever_the_disk_gives_first(folder, m
     monkeypatch.setattr(os, "walk", lambda *a, **k: reversed([(w, f, n[::-1]) for w, f, n in walk(*a, **k)]))
     assert [file.path for file in file_sets.files_of("data")] == before
     assert file_names.names_of(file_sets.files_of("data")) == ["a 1.jsonl.gz", "b.jsonl", "more/c.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A real S3 server; the folder of its bucket."""
+    folder = tmp_path_factory.mktemp("s3") / "store"
+    with s3_server(folder) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield folder / "bucket"
+
+
+def test_a_store_gives_the_same_rows_as_a_disk(folder, bucket):
+    import datasets
+
+    datasets.Dataset.from_dict({"prompt": ["a", "b"]}).save_to_disk("data/more/saved")
+    Path("data/x*.jsonl").write_text(lines(["five"]))
+    shutil.copytree("data", bucket / "data")
+    sets = ["data/[ab]*", "data/b.jsonl,data/a 1.jsonl.gz", "data/more/saved", "data/x*.jsonl", "data"]
+    for data in sets:
+        remote = ",".join(f"s3://bucket/{part}" for part in data.split(","))
+        prompts.check_name(remote)
+        here, there = loaded(data), loaded(remote)
+        assert here.drop("source").equals(there.drop("source"), null_equal=True)
+        if ":" in here["source"][0]:  # several files
+            assert here["source"].to_list() == there["source"].to_list()
+    for data, said in (
+        ("s3://bucket/no", "--data s3://bucket/no: there is no such file or folder"),
+        ("s3://bucket/data/*.csv", "--data s3://bucket/data/*.csv: no file matches"),
+        (
+            "s3://bucket/data/no.jsonl.gz",
+            "--data: cannot read s3://bucket/data/no.jsonl.gz: it does not exist",
+        ),
+    ):
+        assert said in refusal(data)

@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +140,8 @@ def test_csv_of_another_shape_is_refused(tmp_path, content, said):
 WRITERS = {
     "a.txt": lambda rows: "\n".join(rows).encode(),
     "a.jsonl": lambda rows: "\n".join(json.dumps({"prompt": r}) for r in rows).encode(),
+    "a.jsonl.gz": lambda rows: gzip.compress(WRITERS["a.jsonl"](rows), 1),
+    "a.jsonl.zst": lambda rows: pa.Codec("zstd").compress(WRITERS["a.jsonl"](rows), asbytes=True),
     "a.csv": lambda rows: pl.DataFrame({"prompt": rows}).write_csv().encode(),
     "a.parquet": lambda rows: filesystem.parquet_bytes(pl.DataFrame({"prompt": rows})),
 }

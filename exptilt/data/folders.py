@@ -34,6 +34,7 @@ def files_in(folder: str, split: str = "") -> list[File]:
         raise ConfigError(f"{folder}: the folder holds no file of prompts ({', '.join(ENDINGS)})")
     chosen = _of_split(folder, split, rows)
     _check_one_format(folder, chosen)
+    _check_one_configuration(folder, chosen)
     return [File(filesystem.join(folder, name), ending(name)) for name in chosen]
 
 
@@ -67,7 +68,7 @@ def _chosen(folder: str, split: str, known: Sequence[str]) -> str:
         return split
     if not split and len(known) == 1:
         return known[0]
-    why = f"has no split {split!r}" if split else "has several splits: name one"
+    why = f"has no split {split!r}" if split else "has several splits: name one, or all by a pattern"
     there = ", ".join(f"{folder}:{name}" for name in sorted(known)) or "none"
     raise ConfigError(f"{folder} {why}; there are {there}")
 
@@ -80,3 +81,11 @@ def _check_one_format(folder: str, names: Iterable[str]) -> None:
             f"{folder}: the folder holds files of several formats ({', '.join(formats)}): name those that "
             f"are meant, as {filesystem.join(folder, '*' + formats[0])}"
         )
+
+
+def _check_one_configuration(folder: str, names: Iterable[str]) -> None:
+    """Refuse a data set as the Hub has it of which several configurations would be taken together."""
+    places = sorted({name.rpartition("/")[0] for name in names if OF_SPLIT.search(name)})
+    if len(places) > 1:
+        one = filesystem.join(folder, places[0])
+        raise ConfigError(f"{folder} has several configurations ({', '.join(places)}): name one, as {one}")

@@ -13,7 +13,7 @@ from exptilt import rewards
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.lambda_grid import Lam
 from exptilt.config.settings import MCAligned
-from exptilt.data import records
+from exptilt.data import file_names, records
 from exptilt.data.json_records import Record
 from exptilt.errors import ConfigError
 from exptilt.models.devices import Devices
@@ -48,7 +48,7 @@ def prepare(config: Sweep | Palette) -> Plan:
             p0=None,
             rewards=_specs(config.columns, config.file),
             devices=Devices(["cpu"]),
-            name=Path(config.file).stem,
+            name=file_names.short_name(config.file),
             run=current(),
         ),
         shards=tuple(ref.samples.shard for ref, _ in scored),

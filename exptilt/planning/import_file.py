@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import polars as pl
 
+from exptilt.data import file_names
 from exptilt.stages.blocks import BLOCK, Block, blocks_of
 from exptilt.stages.references import Parts, SamplesRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard
@@ -46,7 +47,7 @@ def shards(
 
 def _shard(rows: pl.DataFrame, index: int, of: int, file: str, save_directory: str) -> SamplesRef:
     prompts = rows.unique("place", keep="first", maintain_order=True)
-    prompts = prompts.with_columns(prompt_index="place", source=pl.lit(Path(file).stem))
+    prompts = prompts.with_columns(prompt_index="place", source=pl.lit(file_names.short_name(file)))
     prompts = prompts.select(*schemas.PROMPTS).cast(schemas.PROMPTS)
     samples = rows.with_columns([pl.lit(None).alias(c) for c in UNKNOWN])
     samples = samples.select(*schemas.SAMPLES).cast(schemas.SAMPLES)
