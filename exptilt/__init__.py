@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 _NAMES: Final = {
     "exptilt.api": ("original", "mc_aligned", "score", "sweep", "palette"),
+    "exptilt.outputs.constants": ("constants",),
     "exptilt.outputs.result": ("Result",),
     "exptilt.tilting.weights": ("log_weights", "normalise", "levels"),
     "exptilt.tilting.diagnostics": ("Diagnosis", "diagnose"),

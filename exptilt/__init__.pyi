@@ -6,6 +6,7 @@ from exptilt.api import palette as palette
 from exptilt.api import score as score
 from exptilt.api import sweep as sweep
 from exptilt.errors import ExptiltError as ExptiltError
+from exptilt.outputs.constants import constants as constants
 from exptilt.outputs.result import Result as Result
 from exptilt.tilting.diagnostics import Diagnosis as Diagnosis
 from exptilt.tilting.diagnostics import diagnose as diagnose

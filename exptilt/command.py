@@ -1,5 +1,6 @@
 """The console command `exptilt`: the kinds of runs by name, without a Prefect server."""
 
+import argparse
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from typing import Any, Final, NoReturn
 from exptilt import __version__
 from exptilt.config.command_line import BAD_INPUT, command_line, fail, fail_run
 from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.field_types import split
 from exptilt.config.settings import MCAligned, Original, Scoring
 from exptilt.errors import ExptiltError
 from exptilt.run import current
@@ -25,6 +27,7 @@ CLOSING: Final = (
     "Shards run in this process, one at a time on each device. The same runs as Prefect DAGs, which score a "
     "shard while the next is drawn, with a UI and deployments, come with the checkout: python flows/..."
 )
+ENSEMBLE: Final = "Print the file of an ensemble: the mean and sd of its members over a run's samples."
 SAVED: Final = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE_SECONDS: Final = 4.0  # that a step has to notice a signal
 
@@ -35,8 +38,10 @@ def main() -> NoReturn:
     if name in ("-h", "--help", "--version"):
         print(f"exptilt {__version__}" if name == "--version" else _help())
         sys.exit(0)
+    if name == "constants":
+        _constants(arguments)
     if name not in RUNS:
-        fail(f"exptilt {name}: name one of {', '.join(RUNS)}; exptilt --help says more", BAD_INPUT)
+        fail(f"exptilt {name}: name one of {', '.join(RUNS)}, constants; exptilt --help says more", BAD_INPUT)
     model: Any = RUNS[name]
     config = command_line(model, arguments, f"exptilt {name}", CLOSING)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -44,8 +49,24 @@ def main() -> NoReturn:
     sys.exit(_run(config))
 
 
+def _constants(arguments: list[str]) -> NoReturn:
+    """Print an ensemble's file from the folder of a finished run."""
+    parser = argparse.ArgumentParser("exptilt constants", description=ENSEMBLE)
+    parser.add_argument("folder", help="the data set of a run that scored the members")
+    parser.add_argument("--value", default="", help="members, a comma list; all values of the run if none")
+    given = parser.parse_args(arguments)
+    from exptilt.outputs.constants import constants
+
+    try:
+        print(constants(given.folder, split(given.value)))
+    except ExptiltError as error:
+        fail(str(error))
+    sys.exit(0)
+
+
 def _help() -> str:
     lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, model in RUNS.items()]
+    lines.append(f"  {'constants':<12}{ENSEMBLE}")
     example = "usage: exptilt mc-aligned --lam -0.5 --value humor --nsamples 50"
     return "\n".join([example, "", *lines, "", "exptilt NAME --help lists the flags.", CLOSING])
 

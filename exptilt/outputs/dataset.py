@@ -24,6 +24,7 @@ from exptilt.reports.provenance import made_with
 from exptilt.reports.summary import Summary
 from exptilt.reports.totals import Totals
 from exptilt.run import in_its_run
+from exptilt.stages.ensemble import spread_columns
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, SamplesRef, flat
@@ -137,9 +138,8 @@ class _Books:
         """The drawn rows with their rewards, weight and ess."""
         config, samples = self.plan.recipe.config, shard.samples
         assert isinstance(config, MCAligned)
-        draws, diagnostics, levels = (
-            self._write(name, samples, draws_of(shard, name)) for name in ("draws", "diagnostics", "levels")
-        )
+        draws, levels = (self._write(name, samples, draws_of(shard, name)) for name in ("draws", "levels"))
+        diagnostics = self._write("diagnostics", samples, self._diagnostics(shard))
         self.totals.enter(diagnostics, levels)
         if not config.export:
             rows = rows.join(draws, on=SAMPLE, how="semi")
@@ -152,6 +152,17 @@ class _Books:
         for name, table in self._exports(rows, drawn, prompts).items():
             self._write(name, samples, table)
         return drawn
+
+    def _diagnostics(self, shard: DrawsRef) -> pl.DataFrame:
+        """The shard's diagnostics with two columns for each ensemble."""
+        table = draws_of(shard, "diagnostics")
+        for spec in self.plan.recipe.rewards:
+            if spec.members:
+                before, after = spread_columns(spec.value)
+                mine = draws_of(shard, "spreads").filter(pl.col("value") == spec.value)
+                mine = mine.select("prompt_id", pl.col("before").alias(before), pl.col("after").alias(after))
+                table = table.join(mine, on="prompt_id", maintain_order="left")
+        return table
 
     def _exports(self, rows: pl.DataFrame, drawn: pl.DataFrame, prompts: pl.DataFrame) -> dict[str, Any]:
         """The tables for training that were asked for."""
@@ -216,6 +227,7 @@ class _Books:
     def _add_tilt(self, summary: Summary) -> None:
         tilted = [s for s in self.shards if isinstance(s, DrawsRef)]
         summary.values, summary.quality = self.totals.changes(), self.totals.quality()
+        summary.spreads = self.totals.spreads()
         summary.score_seconds = sum(r.seconds for s in tilted for r in s.rewards)
         for i, spec in enumerate(self.plan.recipe.rewards):
             mine = [s.rewards[i] for s in tilted]

@@ -74,7 +74,7 @@ class Plan:
     @property
     def _templates(self) -> Iterator[str]:
         """Classifiers that are given text, though their tokenizer has a chat template."""
-        for spec in self.recipe.rewards:
+        for spec in _sources(self.recipe.rewards):
             if spec.form == "text" and rewards.has_template(spec):
                 yield (
                     f"{spec.model.name} has a chat template, and value {spec.value!r} is given text: "
@@ -181,14 +181,21 @@ def to_load(
     from exptilt.stages.score import is_scored
 
     return tuple(
-        spec for spec in specs if rewards.needs_of(spec) != "server" or not is_scored(workspace, parts, spec)
+        spec
+        for spec in _sources(specs)
+        if rewards.needs_of(spec) != "server" or not is_scored(workspace, parts, spec)
     )
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
     """Load every reward model, so that one that does not load stops the run before it draws."""
-    for spec in specs:
+    for spec in _sources(specs):
         rewards.load(spec, device)
+
+
+def _sources(specs: Sequence[RewardSpec]) -> list[RewardSpec]:
+    """What is scored for `specs`, the members of ensembles in their place."""
+    return [source for spec in specs for source in spec.sources]
 
 
 def resolve_values(
@@ -226,11 +233,12 @@ def resolve_values(
     )
     specs = tuple(rewards.resolve(value, beside) for value in values)
     for value, spec in zip(values, specs, strict=True):
-        if rewards.needs_of(spec) == "base model" and not registry.capabilities(base).gives_likelihood:
+        needing = [source.kind for source in spec.sources if rewards.needs_of(source) == "base model"]
+        if needing and not registry.capabilities(base).gives_likelihood:
             raise ModelError(
-                f"--value {value}: {spec.kind} needs the model's logits, which {base.name} does not give"
+                f"--value {value}: {needing[0]} needs the model's logits, which {base.name} does not give"
             )
-    return tuple(rewards.by_contract(spec, n) for spec in specs)
+    return tuple(spec.mapped(lambda source: rewards.by_contract(source, n)) for spec in specs)
 
 
 def _check_top_up(config: Config, specs: Sequence[RewardSpec]) -> None:

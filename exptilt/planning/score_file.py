@@ -5,6 +5,7 @@ A file so scored is a pool that sweeps and palettes take their samples and rewar
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -68,7 +69,7 @@ class ScorePlan:
     @property
     def _served(self) -> str:
         """How servers score what they score."""
-        served = [spec for spec in self.rewards if rewards.needs_of(spec) == "server"]
+        served = [spec for spec in self.rewards if any(rewards.needs_of(s) == "server" for s in spec.sources)]
         how = "; ".join(f"{spec.value}: {rewards.manner(spec)}" for spec in served)
         return f" ({how})" if how else ""
 
@@ -102,7 +103,7 @@ def prepare(config: Scoring) -> ScorePlan:
         shards.append(samples)
         count += rows.height
         opened = opened or is_opened(base, rows["prompt"].to_list())
-    specs = tuple(replace(spec, opened=opened and rewards.needs_of(spec) == "base model") for spec in specs)
+    specs = tuple(spec.mapped(partial(_opened, opened=opened)) for spec in specs)
     workspace = Workspace(devices=at, save_directory=config.save_directory, run=current())
     needed = plan.to_load(specs, workspace, [part for shard in shards for part in flat(shard.parts)])
     plan.load_rewards(needed, at[0])
@@ -116,6 +117,10 @@ def prepare(config: Scoring) -> ScorePlan:
         shape=shape,
         digest=digest,
     )
+
+
+def _opened(spec: RewardSpec, opened: bool) -> RewardSpec:
+    return replace(spec, opened=opened and rewards.needs_of(spec) == "base model")
 
 
 def _cases(shards: Sequence[SamplesRef]) -> list[trial.Case]:

@@ -101,7 +101,7 @@ def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case], n: int
 
 def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case]) -> None:
     """Raise ModelError or RewardError, which name the value, where one can be scored at none of the cases."""
-    for spec in specs:
+    for spec in (source for asked in specs for source in asked.sources):
 
         def score(case: Case, spec: RewardSpec = spec) -> rewards.Scored:
             n = 1 if spec.group is None else len(case.completions)

@@ -61,9 +61,19 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
     )
 
 
+def _constants(reward: dict[str, Any]) -> str:
+    """An ensemble's rule, and its members with their constants."""
+    members = [f"{m['value']} (mean {m['mean']:g}, sd {m['sd']:g})" for m in reward["members"]]
+    rule = f"{reward['rule']}, k = {reward['k']:g}" if "k" in reward else reward["rule"]
+    pool = f"; constants of {reward['pool']}" if "pool" in reward else ""
+    return f"{rule}, of {', '.join(members)}{pool}"
+
+
 def _form(reward: dict[str, Any]) -> str:
     """How a value sees a sample, a classifier's form or what kind it is; what it sees at once; and whether
     a server scored it."""
+    if "members" in reward:
+        return _constants(reward)
     seen = str(reward["form"] if reward["kind"] in ("classifier", "served") else reward["kind"])
     seen += f" of {together(reward['group'])}" if "group" in reward else ""
     seen = f"{seen}, {reward['transform']} answer" if reward["kind"] == "judge" else seen

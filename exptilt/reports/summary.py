@@ -58,6 +58,17 @@ class ValueChange:
 
 
 @dataclass(slots=True, kw_only=True)
+class SpreadChange:
+    """How far an ensemble's standardised members are apart: their sd, averaged over the samples of p0 and
+    over the completions kept. It says where the tilt goes beyond what they agree on, and is in no verdict."""
+
+    value: str
+    members: int
+    before: Estimate
+    after: Estimate
+
+
+@dataclass(slots=True, kw_only=True)
 class Quality:
     """How good a tilt is: KL and log Z in nats per prompt, medians over prompts of the samples, the ESS and
     the largest weight; shares of prompts with an ESS under 2, with too few samples, and with a Pareto k-hat
@@ -91,6 +102,7 @@ class Summary:
     pairs: int | None = None
     values: list[ValueChange] = field(default_factory=list)
     quality: Quality | None = None
+    spreads: list[SpreadChange] = field(default_factory=list)
     tokens: int = 0
     generate_seconds: float = 0.0
     score_seconds: float = 0.0
@@ -140,6 +152,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("pairs", _pairs(summary.pairs, summary.prompts)))
     if summary.quality:
         rows += _quality(summary.quality, summary.n)
+    rows += [("spread", _spread(spread)) for spread in summary.spreads]
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
     rows += [("left out", str(prompt)) for prompt in summary.missing]
     rows += [("left out", f"{counted(count, 'prompt')}: {why}") for why, count in summary.skipped.items()]
@@ -187,6 +200,11 @@ def _tails(q: Quality) -> str:
     if q.n_by_tail is None or q.n_by_tail > verdict.MOST_SAMPLES:
         return said
     return f"{said}; they ask for {counted(round(q.n_by_tail), 'sample')} at nine prompts in ten"
+
+
+def _spread(change: SpreadChange) -> str:
+    members = counted(change.members, "member")
+    return f"{change.value}: sd across {members} {change.before} before the tilt, {change.after} after"
 
 
 def _generated(summary: Summary) -> str:

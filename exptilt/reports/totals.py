@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from exptilt.reports.summary import Estimate, Quality, ValueChange, estimate_of
+from exptilt.reports.summary import Estimate, Quality, SpreadChange, ValueChange, estimate_of
+from exptilt.stages.ensemble import spread_columns
 from exptilt.stages.recipe import Recipe
 from exptilt.storage.spooled_tables import Spool
 from exptilt.tilting.diagnostics import n_by_tail
@@ -24,11 +25,13 @@ class Totals:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.values = [spec.value for spec in recipe.rewards]
+        self.ensembles = [spec for spec in recipe.rewards if spec.members]
         self._diagnostics, self._levels = Spool(), Spool()
 
     def enter(self, diagnostics: pl.DataFrame, levels: pl.DataFrame) -> None:
         """Add a shard."""
-        self._diagnostics.append(diagnostics.select(COLUMNS))
+        spreads = [column for spec in self.ensembles for column in spread_columns(spec.value)]
+        self._diagnostics.append(diagnostics.select(*COLUMNS, *spreads))
         self._levels.append(levels.select("value", *KINDS))
 
     def of(self, number: pl.Expr) -> np.ndarray:
@@ -58,6 +61,19 @@ class Totals:
             unique=float(np.mean(self.of(pl.col("n_unique")))),
             acceptance=float(np.mean(self.of(1 / (pl.col("n") * pl.col("max_weight"))))),
         )
+
+    def spreads(self) -> list[SpreadChange]:
+        """Every ensemble's spread before the tilt and after it."""
+        columns = [spread_columns(spec.value) for spec in self.ensembles]
+        return [
+            SpreadChange(
+                value=spec.value,
+                members=len(spec.members),
+                before=estimate_of(self.of(pl.col(before))),
+                after=estimate_of(self.of(pl.col(after))),
+            )
+            for spec, (before, after) in zip(self.ensembles, columns, strict=True)
+        ]
 
     def bars(self) -> tuple[Bars, Bars]:
         """Histograms over prompts: of the ESS, and of the samples needed, on a logarithmic axis."""

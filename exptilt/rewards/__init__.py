@@ -1,7 +1,7 @@
 """How completions are scored: one file per kind of reward, all with the contract of base."""
 
 from exptilt.rewards.base import Rewards, RewardSpec, Scored, together
-from exptilt.rewards.catalogue import Beside, check_name, column_of, expand, has_template, resolve
+from exptilt.rewards.catalogue import Beside, check_name, column_of, expand, has_template, parse, resolve
 from exptilt.rewards.registry import by_contract, load, manner, needs_of
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "load",
     "manner",
     "needs_of",
+    "parse",
     "resolve",
     "together",
 ]

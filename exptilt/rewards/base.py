@@ -5,7 +5,7 @@ Everything in a spec's identity is in the content key of what it scored, and in 
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from exptilt.wording import counted
 
 CONVERSATION: Final = ("\n\nHuman: ", " \n\nAssistant:")  # around the prompt of a pair
 Rewards = NDArray[np.float64]
-Needs = Literal["checkpoint", "base model", "rules", "code", "file", "server"]
+Needs = Literal["checkpoint", "base model", "rules", "code", "members", "file", "server"]
 Transform = Literal["logit", "prob", "logprob", "expected", "written"]
 Form = Literal["text", "pair", "chat", "completion"]
 
@@ -35,7 +35,8 @@ class RewardSpec:
     judge is asked; `dtype` is the type that the model computes in; `chat` and `template` are p0's, for
     perplexity. `takes` is what a function is given, where that is not prompts and completions (see
     contract.py); `group` says that a prompt's samples are scored together, so that a reward is one of so
-    many (0: of all that a file has).
+    many (0: of all that a file has). An ensemble has `members`, a `rule` of tilting.ensemble, its `k`, and
+    the name of the `pool` that the constants are of.
     """
 
     value: str
@@ -53,6 +54,23 @@ class RewardSpec:
     takes: tuple[str, ...] = ()
     group: int | None = None
     rubric: str = ""
+    members: tuple["Member", ...] = ()
+    rule: str = ""
+    k: float = 0.0
+    pool: str = ""
+
+    @property
+    def sources(self) -> tuple["RewardSpec", ...]:
+        """What is scored: an ensemble's members, or the reward itself."""
+        return tuple(member.spec for member in self.members) or (self,)
+
+    def mapped(self, change: Callable[["RewardSpec"], "RewardSpec"]) -> "RewardSpec":
+        """The reward with its sources changed; an ensemble is of a group where a member is."""
+        if not self.members:
+            return change(self)
+        members = tuple(replace(member, spec=change(member.spec)) for member in self.members)
+        groups = [member.spec.group for member in members if member.spec.group is not None]
+        return replace(self, members=members, group=groups[0] if groups else None)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -72,12 +90,37 @@ class RewardSpec:
             **({"takes": list(self.takes)} if self.takes else {}),
             **({"group": self.group} if self.group is not None else {}),
             **({"rubric": _digest(self.rubric)} if self.rubric else {}),
+            **({"members": [member.identity for member in self.members]} if self.members else {}),
+            **({"rule": self.rule} if self.rule else {}),
+            **({"k": self.k} if self.k else {}),
         }
 
     @property
     def described(self) -> dict[str, Any]:
         """The spec as the manifest records it, without this machine's paths."""
-        return {"value": self.value, "name": self.model.name, "form": self.form, **self.identity}
+        members = [{**member.spec.described, "mean": member.mean, "sd": member.sd} for member in self.members]
+        return {
+            "value": self.value,
+            "name": self.model.name,
+            "form": self.form,
+            **self.identity,
+            **({"members": members} if members else {}),
+            **({"pool": self.pool} if self.pool else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of an ensemble, with the mean and the sd that standardise its rewards."""
+
+    spec: RewardSpec
+    mean: float
+    sd: float
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes the ensemble's number."""
+        return {**self.spec.identity, "mean": self.mean, "sd": self.sd}
 
 
 def together(group: int) -> str:
@@ -119,7 +162,7 @@ class RewardKind:
 
     Attributes:
         needs: what makes the number: a checkpoint that the value names, the base model's likelihood, rules
-            of the kind's own, the user's code, a file that holds it, or a server.
+            of the kind's own, the user's code, members of an ensemble, a file that holds it, or a server.
         load: the reward of a spec on a device. Libraries are imported here, not before.
         version: of the rules, in the content key: another one scores anew.
         has_labels: whether a value may choose a label, and its probability.

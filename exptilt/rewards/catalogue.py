@@ -2,7 +2,7 @@
 
 Its source (see asked.py) is a name of the catalogue, a FILE.py:function, a name that an installed package
 registers in the entry point group exptilt.rewards, or, with NAME=, a sequence classifier as a Hub id, a
-local folder or a server's URL.
+local folder or a server's URL, or the FILE.toml of an ensemble.
 """
 
 import hashlib
@@ -17,9 +17,10 @@ from exptilt.conversation import PLAIN, Template
 from exptilt.errors import ConfigError, ModelError
 from exptilt.models import reference
 from exptilt.models.reference import ModelRef
-from exptilt.rewards import labels, rubric
+from exptilt.rewards import ensemble_file, labels, rubric
 from exptilt.rewards.asked import FUNCTION, Asked, parts
-from exptilt.rewards.base import Form, RewardSpec
+from exptilt.rewards.base import Form, Member, RewardSpec
+from exptilt.rewards.ensemble_file import is_ensemble
 from exptilt.rewards.registry import KINDS, needs_of
 
 GROUP: Final = "exptilt.rewards"
@@ -52,6 +53,7 @@ ALL: Final = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence"
 KNOWN: Final = (
     f"{', '.join(CATALOGUE)}, FILE.py:function, NAME=MODEL (a Hub id, a local folder or URL#MODEL), "
     "NAME=RUBRIC@URL#MODEL (a judge), "
+    "NAME=FILE.toml (an ensemble), "
     "and all; each classifier also with #LABEL, :prob or :logprob, "
     "and :text, :pair, :chat or :completion behind it"
 )
@@ -83,6 +85,8 @@ def check_name(value: str) -> None:
         raise ConfigError(
             f"--value {value}: #LABEL, :prob, :logprob and :{asked.form or 'chat'} are for classifiers"
         )
+    if is_ensemble(asked.source):
+        _check_members(value, asked)
     if asked.column in COLUMNS:
         raise ConfigError(f"--value {value}: the tables have a column {asked.column!r} already")
 
@@ -105,16 +109,34 @@ def _check_served(asked: Asked) -> None:
         rubric.read(asked.rubric, f"--value {asked.name}: the rubric {asked.rubric}")
 
 
+def _check_members(value: str, asked: Asked) -> None:
+    """Raise ConfigError unless an ensemble has a name and members that are rewards of their own names."""
+    if not asked.name:
+        raise ConfigError(f"--value {value}: an ensemble needs a name, NAME={asked.source}")
+    columns = [asked.name]
+    for member in ensemble_file.read(asked.source, value).members:
+        if is_ensemble(parse(member).source):
+            raise ConfigError(f"--value {value}: member {member!r} is an ensemble itself: name its members")
+        try:
+            check_name(member)
+        except ConfigError as error:
+            raise ConfigError(f"--value {value}: of its members: {error}") from error
+        columns.append(column_of(member))
+    twice = [column for place, column in enumerate(columns) if column in columns[:place]]
+    if twice:
+        raise ConfigError(f"--value {value}: the name {twice[0]!r} is there twice among it and its members")
+
+
 def _check_source(value: str, source: str) -> None:
     function = FUNCTION.fullmatch(source)
     if function and not Path(function["path"]).is_file():
         raise ConfigError(f"--value {value}: there is no file {function['path']}")
-    if not (function or source in CATALOGUE or _plugin(source)):
+    if not (function or source in CATALOGUE or is_ensemble(source) or _plugin(source)):
         raise ConfigError(f"unknown value {value!r}: known are {KNOWN}")
 
 
 def _is_model(asked: Asked) -> bool:
-    own = asked.name and not asked.rubric
+    own = asked.name and not asked.rubric and not is_ensemble(asked.source)
     return bool(own) and not FUNCTION.fullmatch(asked.source) and asked.source not in CATALOGUE
 
 
@@ -154,6 +176,8 @@ class Beside:
 def resolve(value: str, beside: Beside) -> RewardSpec:
     """The reward that `value` means in a run; ModelError where there is no such model."""
     asked = parse(value)
+    if is_ensemble(asked.source):
+        return _ensemble(value, asked, beside)
     if FUNCTION.fullmatch(asked.source) or _plugin(asked.source):
         name = asked.source.rpartition(":")[2]
         return RewardSpec(value=asked.column, kind="function", model=_code(asked), label=name)
@@ -205,6 +229,28 @@ def _judge(asked: Asked) -> RewardSpec:
         transform=transform,
         dtype=reference.SERVED,
         rubric=text,
+    )
+
+
+def _ensemble(value: str, asked: Asked, beside: Beside) -> RewardSpec:
+    file = ensemble_file.read(asked.source, value)
+    members = tuple(
+        Member(spec=resolve(member, beside), mean=mean, sd=sd) for member, (mean, sd) in file.members.items()
+    )
+    for place, member in enumerate(members):
+        for other in members[:place]:
+            if other.spec.identity == member.spec.identity:
+                raise ModelError(
+                    f"value {asked.column!r}: {other.spec.value!r} and {member.spec.value!r} are one member"
+                )
+    return RewardSpec(
+        value=asked.column,
+        kind="ensemble",
+        model=ModelRef(name=asked.source, source="ensemble", revision="standardised-1"),
+        members=members,
+        rule=file.rule,
+        k=file.k,
+        pool=file.pool,
     )
 
 

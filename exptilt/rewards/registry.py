@@ -5,6 +5,7 @@ from typing import Final
 from exptilt.errors import RewardError
 from exptilt.once import once
 from exptilt.rewards.base import Needs, Reward, RewardKind, RewardSpec
+from exptilt.rewards.ensemble_file import WITH_K
 
 
 def _classifier(spec: RewardSpec, device: str) -> Reward:
@@ -53,6 +54,10 @@ def _judge(spec: RewardSpec, device: str) -> Reward:
     return JudgeReward(spec)
 
 
+def _ensemble(spec: RewardSpec, device: str) -> Reward:
+    raise RewardError(f"value {spec.value!r} is known where its members are scored")
+
+
 KINDS: Final[dict[str, RewardKind]] = {
     "classifier": RewardKind(needs="checkpoint", load=_classifier, has_labels=True),
     "coherence": RewardKind(needs="checkpoint", load=_coherence),
@@ -61,16 +66,26 @@ KINDS: Final[dict[str, RewardKind]] = {
     "function": RewardKind(needs="code", load=_function),
     "served": RewardKind(needs="server", load=_served, has_labels=True),
     "judge": RewardKind(needs="server", load=_judge),
+    "ensemble": RewardKind(needs="members", load=_ensemble),
     "file": RewardKind(needs="file", load=_file),
 }
 
 
 def manner(spec: RewardSpec) -> str:
-    """How `spec` sees a sample, where it may be chosen, and that it is not computed here; "" of others."""
+    """How `spec` sees a sample, where it may be chosen, and that it is not computed here; an ensemble's rule
+    and members; "" of others."""
+    if spec.members:
+        return _combination(spec)
     form = str(spec.form) if KINDS[spec.kind].has_labels else ""
     form = f"the {spec.transform} answer of a judge" if spec.kind == "judge" else form
     by = "by a server" if needs_of(spec) == "server" else ""
     return ", ".join(part for part in (form, by) if part)
+
+
+def _combination(spec: RewardSpec) -> str:
+    k = f", k = {spec.k:g}," if spec.rule == WITH_K else ""
+    members = [f"{s.value} ({how})" if (how := manner(s)) else s.value for s in spec.sources]
+    return f"{spec.rule}{k} of {', '.join(members)}"
 
 
 def needs_of(spec: RewardSpec) -> Needs:

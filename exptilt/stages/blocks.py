@@ -58,7 +58,7 @@ def compute_each(
     scored: Sequence[RewardsRef],
     n: int,
     settings: dict[str, Any],
-    compute: Callable[[Matrix], Made],
+    compute: Callable[[Matrix, Sequence[Sequence[str]]], Made],
 ) -> tuple[tuple[str, ...], bool]:
     """The entries of `stage`, one for each block of a shard, and whether the pool had them all.
 
@@ -69,7 +69,8 @@ def compute_each(
         scored: their rewards, value by value.
         n: samples per prompt.
         settings: what the entries depend on beside samples and rewards.
-        compute: gives an entry from a block's prompt ids, samples per prompt and rewards (see matrix_of).
+        compute: gives an entry from a block's prompt ids, samples per prompt and rewards (see matrix_of),
+            and from the entries [V] of its rewards.
     """
     prompts, done = prompts_of(samples.shard), []
     order = order_of(prompts, samples, n)
@@ -83,9 +84,11 @@ def compute_each(
 
 
 def _computed(
-    compute: Callable[[Matrix], Made], rewards: Sequence[Sequence[str]], order: pl.DataFrame
+    compute: Callable[[Matrix, Sequence[Sequence[str]]], Made],
+    rewards: Sequence[Sequence[str]],
+    order: pl.DataFrame,
 ) -> Made:
-    return compute(matrix(rewards, order))
+    return compute(matrix(rewards, order), rewards)
 
 
 def _counts(samples: SamplesRef, block: Block, order: pl.DataFrame) -> dict[str, Any]:

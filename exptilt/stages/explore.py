@@ -27,7 +27,7 @@ def explore(recipe: Recipe, scored: ScoredRef) -> ExploredRef:
         scored.rewards,
         n,
         {"n": n, "lams": [tuple(lam.values()) for lam in lams]},
-        lambda matrix: _explore(matrix, values, lams),
+        lambda matrix, _: _explore(matrix, values, lams),
     )
     return ExploredRef(scored=scored, paths=paths, cached=cached)
 

@@ -10,6 +10,7 @@ import polars as pl
 from exptilt.config.settings import MCAligned
 from exptilt.rng import uniform
 from exptilt.stages.blocks import Matrix, compute_each
+from exptilt.stages.ensemble import spreads
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef
 from exptilt.stages.score import agreed
@@ -34,7 +35,7 @@ def resample(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) 
         whole.rewards,
         config.nsamples,
         _tilt_of(recipe),
-        lambda matrix: _resample(recipe, matrix),
+        lambda matrix, entries: _resample(recipe, matrix, entries),
     )
     return DrawsRef(samples=whole.samples, rewards=whole.rewards, paths=paths, cached=cached)
 
@@ -51,7 +52,7 @@ def _tilt_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _resample(recipe: Recipe, matrix: Matrix) -> Made:
+def _resample(recipe: Recipe, matrix: Matrix, entries: Sequence[Sequence[str]]) -> Made:
     prompt_ids, counts, rewards = matrix
     made = [
         _equally_many(recipe, [prompt_ids[i] for i in places], some)
@@ -60,11 +61,26 @@ def _resample(recipe: Recipe, matrix: Matrix) -> Made:
     order = pl.DataFrame({"prompt_id": prompt_ids}).with_row_index("place")
     tables = [pl.concat(parts).join(order, on="prompt_id") for parts in zip(*made, strict=True)]
     draws, said, levels = (t.sort("place", maintain_order=True).drop("place") for t in tables)
+    draws = draws.cast(schemas.DRAWS)
     return {
-        "draws": draws.cast(schemas.DRAWS),
+        "draws": draws,
         "diagnostics": said.cast(schemas.DIAGNOSTICS),
         "levels": levels.cast(schemas.LEVELS),
+        **_spreads(recipe, matrix, entries, draws),
     }, {}
+
+
+def _spreads(
+    recipe: Recipe, matrix: Matrix, entries: Sequence[Sequence[str]], draws: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """The table of the ensembles' spreads, where there are ensembles."""
+    order = pl.DataFrame({"prompt_id": matrix[0], "n": matrix[1]})
+    found = [
+        spreads(spec, parts, order, draws)
+        for spec, parts in zip(recipe.rewards, entries, strict=True)
+        if spec.members
+    ]
+    return {"spreads": pl.concat(found).cast(schemas.SPREADS)} if found else {}
 
 
 def _equally_many(recipe: Recipe, prompt_ids: list[str], rewards: weights.Floats) -> tuple[pl.DataFrame, ...]:

@@ -17,6 +17,7 @@ from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
 from exptilt.stages import failures
 from exptilt.stages.blocks import Block, blocks_of, number_of
+from exptilt.stages.ensemble import combined
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef, flat
@@ -61,6 +62,8 @@ def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Reward
 
 def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple[Parts, bool]:
     """The entries of a value's rewards, and whether the pool had them all."""
+    if spec.members:
+        return combined(workspace, [_score(workspace, samples, s)[0] for s in spec.sources], spec)
     sources = {number: _together(parts, spec) for number, parts in samples.parts.items()}
     paths = {
         number: tuple(_path(workspace, parts, spec) for parts in together)

@@ -77,6 +77,10 @@ LEVELS: Final = pl.Schema(
         "limit": pl.Float64(),
     }
 )
+SPREAD: Final = pl.Schema({"prompt_id": pl.String(), "sample_index": pl.Int32(), "spread": pl.Float64()})
+SPREADS: Final = pl.Schema(
+    {"prompt_id": pl.String(), "value": pl.Categorical(), "before": pl.Float64(), "after": pl.Float64()}
+)
 EXPLORED: Final = pl.Schema(
     {
         "prompt_id": pl.String(),
@@ -97,6 +101,8 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "diagnostics": DIAGNOSTICS,
     "counts": COUNTS,
     "levels": LEVELS,
+    "spread": SPREAD,  # across an ensemble's members, beside its rewards
+    "spreads": SPREADS,  # of all samples and of those kept, beside the draws
     "explored": EXPLORED,
 }
 NULLABLE: Final = frozenset(
