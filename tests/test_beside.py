@@ -59,6 +59,8 @@ def test_what_holds_nothing_or_is_no_conversations_is_let_be(config, with_tools,
 def test_tools_count_where_the_template_shows_them_and_a_system_text_where_it_is_no_turn(config):  # noqa: F811
     assert prepare(config([{"messages": TURNS[0], "tools": TOOL, "functions": TOOL}])).n_prompts == 1
     assert prepare(config([{"messages": TURNS[1], "system": "fed "}])).n_prompts == 1
+    with pytest.raises(ModelError, match=r"^prompts are conversations .* has no chat template"):
+        prepare(config([{"messages": TURNS[0], "tools": TOOL}], basemodel="toy"))
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "saved", "frame"])

@@ -44,7 +44,8 @@ def check(beside: Mapping[str, Any], prompt: Prompt, names: Names) -> None:
     """Raise Unusable, which names the column, where the model would see more than the prompt."""
     for name, value in beside.items():
         if name in TOOLS and _is_read(name, names()):
-            raise Unusable(f"with {name}", f"has {name!r} beside it, which the chat template shows{DROP}")
+            shows = "may show" if names() is None else "shows"
+            raise Unusable(f"with {name}", f"has {name!r} beside it, which the chat template {shows}{DROP}")
         if name in MEDIA_KEYS:
             raise Unusable("with images", f"has {name!r} beside it, and only text can be drawn from{DROP}")
         if name in SYSTEM and not _is_said(value, prompt):

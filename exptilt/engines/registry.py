@@ -85,9 +85,10 @@ def chat_digest(model: ModelRef, template: Template, why: str = "--chat") -> str
 
 def template_names(model: ModelRef, template: Template) -> frozenset[str] | None:
     """The names that the chat template of `model` reads; None where it is the server's own."""
-    local = capabilities(model).chat == "checkpoint"
-    text = template.text or (chat_template.text_of(model, template) if local else "")
-    return names.names_read(text) if text else None
+    chat = capabilities(model).chat
+    if chat not in ("", "checkpoint") and not template.text:
+        return None
+    return names.names_read(chat_template.text_of(model, template) if chat == "checkpoint" else template.text)
 
 
 @once
