@@ -12,11 +12,17 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import torch
 from processes import free_port, process, wait_until
 
+from exptilt.conversation import PLAIN, Prompt, of_dicts
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
+from exptilt.engines.toy import truncate
 from exptilt.models import reference
+from exptilt.models.chat_template import rendered
+from exptilt.models.loading import causal_model, load_tokenizer
+from exptilt.models.tokenization import encode
 
 Answer = tuple[int, dict]  # status, JSON; "headers" in it are taken out
 
@@ -69,26 +75,35 @@ def completion(text: str, tokens: int, reason: str = "length") -> dict:
 
 class Small:
     """The checkpoint in `folder`, served under the name `org/small` as vLLM would: its draws are the
-    transformers engine's, the request's seed the sample's."""
+    transformers engine's, the request's seed the sample's; token ids and log-probabilities, of at most `most`
+    tokens, are said as vLLM says them in its `mode`, if it `says` any."""
 
-    def __init__(self, folder: str, heeds: bool = True) -> None:
+    def __init__(
+        self, folder: str, heeds: bool = True, most: int = 20, mode: str = "raw_logprobs", says: bool = True
+    ) -> None:
         self.ref, self.heeds, self.asked = reference.checkpoint(folder), heeds, 0
+        self.most, self.mode, self.says = most, mode, says
         self.lock = threading.Lock()
 
     def __call__(self, path: str, body: dict) -> Answer:
         if path == "/v1/models":
             return 200, {"object": "list", "data": [{"id": "org/small", "object": "model"}]}
-        if path != "/v1/completions":
+        in_chat = path == "/v1/chat/completions"
+        if path != "/v1/completions" and not in_chat:
             return 404, {"detail": "Not Found"}
         if body["model"] != "org/small":
             said = f"The model `{body['model']}` does not exist."
             return 404, {"error": {"message": said, "type": "NotFoundError", "code": 404}}
-        if len(body["prompt"]) > 40:
-            said = f"This model's maximum context length is 40 tokens, not {len(body['prompt'])}."
-            return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
-        return 200, self._draw(body)
+        length = 0 if in_chat else len(body["prompt"])
+        if length > 40:
+            return bad_request(f"This model's maximum context length is 40 tokens, not {length}.")
+        top = body.get("top_logprobs", 0) if in_chat else body.get("logprobs", 0)
+        if self.says and top > self.most:
+            said = f"Requested sample logprobs of {top}, which is greater than max allowed: {self.most}"
+            return bad_request(said)
+        return 200, self._draw(body, in_chat, top)
 
-    def _draw(self, body: dict) -> dict:
+    def _draw(self, body: dict, in_chat: bool, top: int) -> dict:
         law = P0(
             model=self.ref,
             dtype="float32",
@@ -96,18 +111,77 @@ class Small:
             top_k=max(body["top_k"], 0) if self.heeds else 0,
             top_p=body["top_p"],
             max_new_tokens=body["max_tokens"],
+            chat="own" if in_chat else "",
             ends=(0,),
             stop=tuple(body.get("stop", ())),
         )
+        prompt = of_dicts(body["messages"]) if in_chat else body["prompt"]
         with self.lock:
             self.asked += 1
             seed = body["seed"] if self.heeds else self.asked
-            sample = TransformersEngine(law, "cpu").draw([body["prompt"]], np.array([[seed]]), 0)[0][0]
-        by_text = len(sample.completion) < sample.n_tokens  # a token is a letter
-        ended = sample.finish_reason == "stop" and not by_text
-        said = completion(sample.completion, sample.n_tokens + ended, sample.finish_reason)
-        said["choices"][0]["stop_reason"] = body["stop"][0] if by_text else None
+            sample = TransformersEngine(law, "cpu").draw([prompt], np.array([[seed]]), 0)[0][0]
+            said = completion(sample.completion, len(sample.tokens), sample.finish_reason)
+            choice = said["choices"][0]
+            by_text = len(sample.completion) < sample.n_tokens  # a token is a letter
+            choice["stop_reason"] = body["stop"][0] if by_text else None
+            if in_chat:
+                choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+            if self.says:
+                Numbers(law, prompt, sample.tokens, self.mode).put(said, body, top)
         return said
+
+
+def bad_request(said: str) -> Answer:
+    """A refusal as vLLM writes it."""
+    return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
+
+
+class Numbers:
+    """What vLLM says of a prompt's and a completion's tokens, by one forward pass."""
+
+    def __init__(self, law: P0, prompt: Prompt, tokens: list[int], mode: str) -> None:
+        tokenizer = load_tokenizer(law.model)
+        text = rendered(tokenizer, [prompt], PLAIN)[0] if law.chat else prompt
+        self.ids, self.tokens = encode(tokenizer, [text], special=not law.chat)[0], tokens
+        whole = torch.tensor([self.ids + tokens])
+        logits = causal_model(law.model, "cpu", "float32")(whole).logits[0].detach().double()
+        self.raw = logits if "logits" in mode else logits.log_softmax(-1)
+        self.drawn = self.raw[len(self.ids) - 1 : -1]
+        if mode == "processed_logprobs":
+            self.drawn = torch.from_numpy(np.array([truncate(row, law) for row in self.drawn.numpy()]))
+        if mode == "scaled_logprobs":  # SGLang's
+            self.drawn = (self.drawn / law.temperature).log_softmax(-1)
+
+    def put(self, said: dict, body: dict, top: int) -> None:
+        """Write into an answer what its request asks for."""
+        choice, in_chat = said["choices"][0], "messages" in body
+        of_prompt = said if in_chat else choice
+        if body.get("return_token_ids"):
+            choice["token_ids"], of_prompt["prompt_token_ids"] = self.tokens, self.ids
+        if "prompt_logprobs" in body:
+            rows = zip(self.ids[1:], self.raw, strict=False)
+            own = [{str(t): {"logprob": row[t].item(), "rank": 1, "decoded_token": "a"}} for t, row in rows]
+            of_prompt["prompt_logprobs"] = [None, *own]
+        if body.get("logprobs"):
+            drawn = zip(self.drawn, self.tokens, strict=True)
+            steps = [_step(row, token, top, in_chat) for row, token in drawn]
+            choice["logprobs"] = {"content": steps} if in_chat else _columns(steps)
+
+
+def _step(row: torch.Tensor, token: int, top: int, in_chat: bool) -> dict:
+    """The token drawn, and behind it in the list the likeliest; a chat's list has `top` in all."""
+    likeliest = dict.fromkeys([token, *row.topk(min(top, len(row))).indices.tolist()])
+    listed = [{"token": f"token_id:{t}", "logprob": max(row[t].item(), -9999.0)} for t in likeliest]
+    return {**listed[0], "top_logprobs": listed[:top] if in_chat else listed}
+
+
+def _columns(steps: list[dict]) -> dict:
+    """What a chat's answer says of tokens, in the form of completions."""
+    return {
+        "tokens": [step["token"] for step in steps],
+        "token_logprobs": [step["logprob"] for step in steps],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in step["top_logprobs"]} for step in steps],
+    }
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 a whole run against `transformers serve`."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from chats import chat_model
 from checkpoints import LETTERS, causal
 from completions import Small, completion, http_server, transformers_serve
+from contracts import same
 from processes import ROOT, free_port, run_flow
 from scipy import stats
 from test_engine import LEVEL, law_of
@@ -76,15 +78,81 @@ def test_each_sample_is_the_draw_of_its_own_seed(small, folder, capsys):
     seeds = keys.seeds_for(0, PROMPTS, 0, 5)
     engine = OpenAIEngine(p0(f"{small}#org/small", temperature=0.8, top_p=0.9))
     here = TransformersEngine(p0(folder, temperature=0.8, top_p=0.9), "cpu")
-    drawn = here.draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
-    expected = [
-        [sample._replace(logprob=None, nll=None, rescored=False, cut=False, tokens=None) for sample in row]
-        for row in drawn
-    ]
-    assert engine.draw(PROMPTS, seeds, 0) == expected
-    assert engine.draw(PROMPTS, seeds[:, :2], 3) == [row[:2] for row in expected]
+    expected = here.draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
+    same(engine.draw(PROMPTS, seeds, 0), expected)
+    same(engine.draw(PROMPTS, seeds[:, :2], 3), [row[:2] for row in expected])
     assert engine.notes == {"seeded": True}
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory) -> str:
+    return chat_model(tmp_path_factory.mktemp("chats") / "letters")
+
+
+LAWS = [
+    {},
+    {"top_p": 0.8},
+    {"temperature": 1.3, "top_p": 0.6, "top_k": 3},
+    {"top_k": 0},
+    {"temperature": 0.5, "stop": ("c", "ab"), "max_new_tokens": 12},
+    {"max_new_tokens": 1},
+]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("chat", ["", "server"])
+def test_tokens_and_likelihoods_are_those_of_the_engine_here(folder, chats, law, chat):
+    """With and without a template; of a chat's text that a stop text cut, nll is not known."""
+    where, lacks = chats if chat else folder, bool(chat and "stop" in law)
+    seeds = keys.seeds_for(0, PROMPTS, 0, 6)
+    with http_server(Small(where)) as root:
+        engine = OpenAIEngine(p0(f"{root}#org/small", chat=chat, **law))
+        found = engine.draw(PROMPTS, seeds, 0)
+    here = TransformersEngine(p0(where, chat="own" if chat else "", **law), "cpu")
+    expected = here.draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
+    assert list(engine.notes.get("null", {})) == ["nll"] * lacks
+    same(found, [[s._replace(nll=None) if lacks else s for s in row] for row in expected])
+    cut = {s.rescored for row in found for s in row}
+    assert cut == ({True, False} if "stop" in law and not chat else {False})
+
+
+NULLS = [
+    ({"most": 4}, {}, {"logprob": "it needs .* top-k 5, .* gives 3 .*greater than max allowed: 4"}),
+    ({"most": 3}, {"top_k": 3, "temperature": 0.5}, {}),
+    ({"most": 3}, {"top_k": 0}, {}),
+    ({}, {"top_k": 0, "temperature": 0.5}, {"logprob": "without top-k, temperature and top-p need .* all"}),
+    ({}, {"top_k": 0, "top_p": 0.5}, {"logprob": "without top-k"}),
+    ({"most": 0}, {}, {"logprob": "no log-probabilities .*allowed: 0", "nll": "no log-probabilities"}),
+    ({"says": False}, {}, {"logprob": "no log-probabilities$", "nll": "gives no log-probabilities$"}),
+    ({"mode": "processed_logprobs"}, {}, {"logprob": "of the truncated law", "nll": "raw_logprobs"}),
+    (
+        {"mode": "processed_logprobs"},
+        {"top_p": 0.5, "top_k": 0},
+        {"logprob": "truncated", "nll": "truncated"},
+    ),
+    ({"mode": "processed_logprobs"}, {"temperature": 0.9, "top_k": 0}, {"logprob": "trunc", "nll": "trunc"}),
+    ({"mode": "processed_logprobs"}, {"top_k": 0}, {}),
+    ({"mode": "scaled_logprobs"}, {"temperature": 0.9}, {"logprob": "truncated", "nll": "truncated"}),
+    ({"mode": "scaled_logprobs"}, {}, {}),
+    ({"mode": "raw_logits"}, {}, {"logprob": "it may give logits", "nll": "it may give logits"}),
+]
+
+
+@pytest.mark.parametrize(("server", "law", "null"), NULLS)
+@pytest.mark.parametrize("chat", ["", "server"])
+def test_what_a_server_does_not_say_is_null_with_the_reason(chats, server, law, null, chat):
+    """By its limit, by its mode, by the law; what it says is right."""
+    seeds, own = keys.seeds_for(0, PROMPTS, 0, 3), "own" if chat else ""
+    with http_server(Small(chats, **server)) as root:
+        engine = OpenAIEngine(p0(f"{root}#org/small", chat=chat, **law))
+        found = engine.draw(PROMPTS, seeds, 0)
+    expected = TransformersEngine(p0(chats, chat=own, **law), "cpu").draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
+    lacking = {**dict.fromkeys(null), **({} if server.get("says", True) else {"tokens": None})}
+    same(found, [[sample._replace(**lacking) for sample in row] for row in expected])
+    said = engine.notes.get("null", {})
+    assert said.keys() == null.keys()
+    assert all(re.search(reason, said[column]) for column, reason in null.items())
 
 
 def test_shards_and_n_change_no_row(small, config, tmp_path):
@@ -101,11 +169,52 @@ def test_shards_and_n_change_no_row(small, config, tmp_path):
         rows[shards, n] = json.loads(Path(summary.json).read_text())
     assert rows[1, 4] == rows[2, 4]
     assert rows[1, 2] == [row for i, row in enumerate(rows[1, 4]) if i % 4 < 2]
-    assert {row["perplexity"] for row in rows[1, 4]} == {None}
+    assert all(row["perplexity"] > 1 for row in rows[1, 4])
     said = json.loads(Path(summary.folder, "manifest.json").read_text())
     assert said["p0"] | {"revision": "served", "model": name, "dtype": "served"} == said["p0"]
     assert said["seeded"] is True
     assert "as the server had it, its weights not known" in Path(summary.folder, "README.md").read_text()
+
+
+def test_perplexity_comes_from_the_servers_numbers(small, folder, config):
+    """The reward is minus the samples' nll, as for the model here; the pool needs no server for it."""
+    settings = {"model": MCAligned, "value": "perplexity", "lam": 1.0, "nsamples": 4}
+    summary = run(prepare(config(f"{small}#org/small", **settings)))
+    registry.load.cache_clear()
+    samples = pl.read_parquet(f"{summary.folder}/samples/*.parquet")
+    rewards = pl.read_parquet(f"{summary.folder}/rewards/*.parquet")
+    assert samples.null_count().sum_horizontal().item() == 0
+    assert rewards["reward"].to_list() == (-samples["nll"]).to_list()
+    seeds = keys.seeds_for(0, samples["prompt_id"].unique(maintain_order=True).to_list(), 0, 4)
+    here = TransformersEngine(p0(folder), "cpu").draw(PROMPTS, seeds & 0x7FFFFFFF, 0)
+    assert samples["nll"].to_list() == pytest.approx([s.nll for row in here for s in row], abs=1e-4)
+
+
+def test_what_the_server_does_not_give_is_told_before_the_run_and_in_the_manifest(folder, config):
+    settings = {"model": MCAligned, "lam": 1.0, "nsamples": 4}
+    with http_server(Small(folder, most=4)) as root:
+        plan = prepare(config(f"{root}#org/small", value="perplexity", **settings))
+        _first, note = plan.opening.splitlines()
+        assert note.startswith("note: no logprob of the samples: it needs log-probabilities of top-k 5, ")
+        manifest = json.loads(Path(run(plan).folder, "manifest.json").read_text())
+    assert note.endswith(manifest["null"]["logprob"])
+    assert list(manifest["null"]) == ["logprob"]
+
+
+def test_samples_that_were_drawn_without_nll_have_no_perplexity(folder, config, rewards_file):
+    """Where the pool has them all, and where it has some."""
+    settings = {"model": MCAligned, "lam": 1.0, "nsamples": 4}
+    server = Small(folder, says=False)
+    with http_server(server) as root:
+        name = f"{root}#org/small"
+        run(prepare(config(name, value=f"{rewards_file}:length", **settings)))
+        server.says = True
+        with pytest.raises(ModelError, match="those in the pool have none; another --save-directory"):
+            prepare(config(name, value="perplexity", **settings))
+        registry.load.cache_clear()
+        plan = prepare(config(name, value="perplexity", **{**settings, "nsamples": 8}))
+        with pytest.raises(ShardsFailed, match="gave no nll of the text that begins 'abc"):
+            run(plan)
 
 
 def test_the_only_model_need_not_be_named(small):
@@ -339,7 +448,7 @@ def refused(config, tmp_path, capsys, monkeypatch):
     return refuse
 
 
-def test_what_a_server_cannot_do_is_said_before_the_run(refused, small, rewards_file):
+def test_what_a_server_cannot_do_is_said_before_the_run(refused, small, folder, rewards_file):
     own = ["--value", f"{rewards_file}:bees", "--lam", "1"]
     name = f"{small}#org/small"
     dead = f"http://127.0.0.1:{free_port()}/v1"
@@ -347,7 +456,10 @@ def test_what_a_server_cannot_do_is_said_before_the_run(refused, small, rewards_
     assert f"{dead} does not answer the question which models it has" in refused(dead, *own)
     assert "refuses a first request: 404 The model `other` does not exist." in refused(f"{small}#other", *own)
     assert "refuses a first request: 404 Not Found" in refused(f"{small}/v2#org/small", *own)
-    assert "perplexity needs the model's logits" in refused(name, "--value", "perplexity")
+    with http_server(Small(folder, says=False)) as silent:
+        said = refused(f"{silent}#org/small", "--value", "perplexity")
+        assert "value 'perplexity' needs the samples' nll, which http://" in said
+        assert said.endswith("#org/small did not give: the server gives no log-probabilities")
     assert "only the server can say how long" in refused(name, *own, "--on-long-prompt", "skip")
     for secret in ("me:sk-pass@127.0.0.1:1/v1#m", "127.0.0.1:1/v1?key=sk-pass#m"):
         said = refused(f"http://{secret}", *own)
@@ -392,7 +504,8 @@ def test_transformers_serve_draws_by_the_models_own_law(hugging, chat, seen):
     folder, n = hugging.partition("#")[2], 40
     engine = OpenAIEngine(p0(hugging, top_k=2, max_new_tokens=2, chat=chat))
     samples = engine.draw(["abc"], keys.seeds_for(0, ["abc"], 0, n), 1)[0]
-    assert engine.notes == {"seeded": True}
+    assert engine.notes["seeded"] is True
+    assert set(engine.notes["null"]) == {"logprob", "nll"}
     exact: Counter[str] = Counter()
     for path, chance in law_of(p0(folder, top_k=2, max_new_tokens=2), seen).items():
         exact["".join(LETTERS[token - 1] for token in path if token)] += chance

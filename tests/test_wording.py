@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 WORDS = "prompts samples shards tokens texts records retries values numbers devices fields"
 NOUNS = re.compile(rf" ({WORDS.replace(' ', '|')})\b(?!/s)")
 # What stands there before the noun is never 1, or no number.
-MANY = {"exptilt/tilting/verdict.py", "exptilt/engines/openai.py", "exptilt/reports/palette_answer.py"}
+MANY = {"exptilt/tilting/verdict.py", "exptilt/engines/openai/engine.py", "exptilt/reports/palette_answer.py"}
 MANY |= {"exptilt/reports/dataset_card.py"}
 
 

@@ -116,6 +116,8 @@ class Capabilities:
             special tokens, and a dtype that suits the weights and the device.
         is_local: it computes on this machine's devices, in a dtype that the user may choose.
         gives_likelihood: samples have `logprob` and `nll`, and the perplexity of other texts is known.
+        finds_likelihood: whether samples have them is found when the engine is made; `null` in its notes says
+            why not, by column.
         measures_prompts: a prompt that is too long is known before it is drawn from.
         short_trial: a run of fewer new tokens may be tried in its place; not where each p0 costs requests.
         chat: whose chat template renders a prompt: the checkpoint's, the server's own, or "" for none.
@@ -124,6 +126,7 @@ class Capabilities:
     has_checkpoint: bool = False
     is_local: bool = True
     gives_likelihood: bool = True
+    finds_likelihood: bool = False
     measures_prompts: bool = True
     short_trial: bool = True
     chat: Literal["", "checkpoint", "server"] = ""

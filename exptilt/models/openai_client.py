@@ -61,7 +61,7 @@ def explained(
     except openai.APIStatusError as error:
         later = error.status_code in (408, 409, 429) or error.status_code >= 500
         refused = own if error.status_code in ABOUT_THE_PROMPT else ModelError
-        said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {_words(error)}"
+        said = f"{name} {'fails at' if later else 'refuses'} {what}: {error.status_code} {words(error)}"
         raise (ServerError if later else refused)(said) from None
     except openai.APIConnectionError as error:
         said = f"{type(error).__name__}: {_plain(error.__cause__ or error)}"
@@ -70,8 +70,8 @@ def explained(
         raise own(f"{name} does not answer {what} as {api} does: {_plain(error)}") from None
 
 
-def _words(error: Any) -> str:
-    """The server's own words."""
+def words(error: Any) -> str:
+    """What a request is refused with, in the server's own words, in one line."""
     body = error.body
     said = (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error
     return _plain(said)

@@ -289,11 +289,17 @@ def _described(recipe: Recipe) -> dict[str, Any]:
 
 
 def _noted(shards: Sequence[Made]) -> dict[str, Any]:
-    """What engines noted of the samples: whether a server kept to its seeds, and which way was drawn."""
+    """What engines noted of the samples: whether a server kept to its seeds, which way was drawn, and why
+    columns are null."""
     metas = [described(part).meta for shard in shards for part in flat(_samples(shard).parts)]
     seeded = [meta["seeded"] for meta in metas if "seeded" in meta]
     ways = sorted({meta["drawn"] for meta in metas if "drawn" in meta})
-    return {**({"seeded": all(seeded)} if seeded else {}), **({"drawn": ways} if ways else {})}
+    null = {column: why for meta in metas for column, why in meta.get("null", {}).items()}
+    return {
+        **({"seeded": all(seeded)} if seeded else {}),
+        **({"drawn": ways} if ways else {}),
+        **({"null": null} if null else {}),
+    }
 
 
 def _remove_stale(books: _Books) -> None:

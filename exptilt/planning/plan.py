@@ -5,7 +5,7 @@ Checked in this order: storage, models' names, prompts, their lengths, and that 
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -36,7 +36,8 @@ class Plan:
     """A checked run: the recipe, its prompts in shards, and the prompts left out or cut.
 
     `skipped` says why, by a prompt's index; `scored` holds the shards' samples and rewards where they came
-    from a file. `form` says that prompts are conversations and in which column, "" where they are texts.
+    from a file. `form` says that prompts are conversations and in which column, "" where they are texts;
+    `null` says why columns of the samples are null that the engine was found not to give.
     """
 
     recipe: Recipe
@@ -45,6 +46,7 @@ class Plan:
     truncated: tuple[int, ...]
     scored: tuple[ScoredRef, ...] = ()
     form: str = ""
+    null: dict[str, str] = field(default_factory=dict)
 
     @property
     def run(self) -> Run:
@@ -68,8 +70,15 @@ class Plan:
         return (
             f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
             + (f", tilted by {' + '.join(terms)}" if terms else "")
-            + "".join(f"\nnote: {note}" for note in [*self._other_sampler, *self._templates, *self._groups])
+            + "".join(f"\nnote: {note}" for note in self._notes)
         )
+
+    @property
+    def _notes(self) -> Iterator[str]:
+        yield from self._other_sampler
+        yield from self._templates
+        yield from self._groups
+        yield from self._nulls
 
     @property
     def _templates(self) -> Iterator[str]:
@@ -90,6 +99,12 @@ class Plan:
                     f"value {spec.value!r} is of {rewards.together(spec.group)}: "
                     "another --nsamples scores them anew"
                 )
+
+    @property
+    def _nulls(self) -> Iterator[str]:
+        for reason in dict.fromkeys(self.null.values()):
+            columns = [column for column, why in self.null.items() if why == reason]
+            yield f"no {' and no '.join(columns)} of the samples: {reason}"
 
     @property
     def _other_sampler(self) -> Iterator[str]:
@@ -126,8 +141,8 @@ def prepare(config: Config) -> Plan:
     )
     in_each = blocks_per_shard(chosen.rows.height, config.nsamples, len(names), config.shard_size)
     shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
-    _try_out(recipe, shards)
     return Plan(
+        null=_try_out(recipe, shards),
         recipe=recipe,
         shards=shards,
         skipped=chosen.skipped,
@@ -155,22 +170,32 @@ def _in_column(column: str) -> str:
     return f" in column {column!r}" if column else ""
 
 
-def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> None:
+def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> dict[str, str]:
     """Load the reward models, draw and score at some prompts; where the pool has all samples, score some of
-    these. A server whose rewards the pool has, too, is not asked."""
+    these. A server whose rewards the pool has, too, is not asked.
+
+    Returns why columns are null that the engine was found not to give.
+    """
     from exptilt.planning import trial
     from exptilt.stages.generate import drawn_first, drawn_parts
 
     assert recipe.p0
-    parts, device = drawn_parts(recipe, shards), recipe.devices[0]
+    parts, device, null = drawn_parts(recipe, shards), recipe.devices[0], dict[str, str]()
     specs = recipe.rewards if parts is None else to_load(recipe.rewards, recipe.workspace, parts)
     load_rewards(specs, device)
     n = max([1, *(spec.group or 1 for spec in specs)])
     if parts is not None:
         tried = trial.drawn_cases([drawn_first(recipe, shard, n) for shard in trial.spread(shards)])
+        nlls = [nll for case in tried for nll in case.nlls]
+        has_none = bool(nlls) and all(nll is None for nll in nlls)
+        why = "those in the pool have none; another --save-directory draws anew" if has_none else ""
     else:
         tried = trial.try_draw(recipe.p0, device, recipe.batch_size, trial.cases(shards), n)
+        null = trial.found_null(recipe.p0, device)
+        why = null.get("nll", "")
+    trial.check_nll(recipe.rewards, recipe.p0, why)
     trial.try_rewards(specs, device, tried)
+    return null
 
 
 def to_load(
@@ -220,7 +245,7 @@ def resolve_values(
 
     Raises:
         ModelError: a reward model is not found, or the base model's engine gives no likelihood that a value
-            needs.
+            needs; where it is found only by asking, the trial says so.
         RewardError: a function does not load, or its parameters fit no contract.
     """
     beside = rewards.Beside(
@@ -231,10 +256,10 @@ def resolve_values(
         template=p0.template if p0 else Template(),
         in_chat=bool(p0.chat) if p0 else in_chat,
     )
-    specs = tuple(rewards.resolve(value, beside) for value in values)
+    specs, can = tuple(rewards.resolve(value, beside) for value in values), registry.capabilities(base)
     for value, spec in zip(values, specs, strict=True):
         needing = [source.kind for source in spec.sources if rewards.needs_of(source) == "base model"]
-        if needing and not registry.capabilities(base).gives_likelihood:
+        if needing and not (can.gives_likelihood or (p0 and can.finds_likelihood)):
             raise ModelError(
                 f"--value {value}: {needing[0]} needs the model's logits, which {base.name} does not give"
             )

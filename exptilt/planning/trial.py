@@ -99,6 +99,24 @@ def try_draw(p0: P0, device: str, batch_size: int, tried: Sequence[Case], n: int
     return [case._replace(completions=completions, nlls=nlls) for case in tried] if samples else []
 
 
+def found_null(p0: P0, device: str) -> dict[str, str]:
+    """Why columns of the samples are null, as the engine that was tried has found."""
+    if not registry.capabilities(p0.model).finds_likelihood:
+        return {}
+    return dict(registry.load(p0, device).notes.get("null", {}))
+
+
+def check_nll(specs: Sequence[RewardSpec], p0: P0, why: str) -> None:
+    """Raise ModelError where a value needs the samples' nll, and a server gave none; `why` not, "" where it
+    did."""
+    needing = [spec for spec in specs if any(rewards.needs_of(s) == "base model" for s in spec.sources)]
+    can = registry.capabilities(p0.model)
+    if why and needing and can.finds_likelihood and not can.gives_likelihood:
+        raise ModelError(
+            f"value {needing[0].value!r} needs the samples' nll, which {p0.model.name} did not give: {why}"
+        )
+
+
 def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case]) -> None:
     """Raise ModelError or RewardError, which name the value, where one can be scored at none of the cases."""
     for spec in (source for asked in specs for source in asked.sources):

@@ -13,6 +13,7 @@ import numpy as np
 from exptilt.conversation import Prompt
 from exptilt.data.texts import texts_of
 from exptilt.errors import RewardError
+from exptilt.models.reference import SERVED
 from exptilt.rewards.base import RewardSpec, Scored
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class PerplexityReward:
     ) -> Scored:
         """See base.Reward."""
         missing = [i for i, nll in enumerate(nlls) if nll is None]
+        if missing and self.spec.model.revision == SERVED:
+            (text,) = texts_of([prompts[missing[0]]], [completions[missing[0]]])
+            raise RewardError(f"{self.spec.model.name} gave no nll of the text that begins {text[:60]!r}")
         found = list(nlls)
         forward = self._forward([prompts[i] for i in missing], [completions[i] for i in missing])
         for i, (nll, _) in zip(missing, forward, strict=True):

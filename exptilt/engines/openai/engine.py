@@ -1,0 +1,243 @@
+"""Completions from a server with the OpenAI API, a request per sample.
+
+Every sample is a request of its own with a seed of its own, so that n, shards and retries change no draw as
+far as the server heeds its seeds. Whether it does, and what it says of likelihoods, is tried out before the
+first draw.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exptilt.conversation import Prompt, as_dicts, text_of, turns
+from exptilt.engines.base import FINISH_REASONS, P0, Sample
+from exptilt.engines.openai import likelihood, likelihood_trial
+from exptilt.engines.openai.answers import Answer, read
+from exptilt.engines.openai.request_body import LAWS, TEXT_ONLY, Beside, Law, request_body, standard
+from exptilt.errors import ModelError, PromptRefused
+from exptilt.models.requests import IN_FLIGHT, RETRIES, at_once
+
+TRIES: Final = 8
+TRIED: Final = "Once upon a time"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a server is asked.
+
+    Attributes:
+        key: the server's, that of the environment if empty.
+        written: a prompt of no chat, and what it is continued with, as the request has them: a text, or
+            token ids.
+        more: what every request says beside p0.
+        retries: of a request that fails for a reason that may pass.
+    """
+
+    key: str = ""
+    written: Callable[[Prompt, str], str | list[int]] = lambda prompt, more: text_of(prompt) + more
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
+    retries: int = RETRIES
+
+
+PLAINLY: Final = Asking()
+
+
+class Asked(NamedTuple):
+    """A sample to ask for: its prompt's place, the prompt, its seed, and what is asked for beside."""
+
+    place: int
+    prompt: Prompt
+    seed: int
+    beside: Beside = TEXT_ONLY
+
+
+class Scored(NamedTuple):
+    """A sample without its nll; the raw log-probabilities of the prompt's tokens, where asked for, and of the
+    completion's, None where not known."""
+
+    sample: Sample
+    prompt: list[float] | None
+    own: list[float] | None
+
+
+class OpenAIEngine:
+    """y ~ p0(.|x) by a server."""
+
+    def __init__(self, p0: P0, asking: Asking = PLAINLY) -> None:
+        """Ask the server for a first token, whether it heeds top_k, and what it says of likelihoods.
+
+        Raises ServerError where it does not answer, ModelError where it cannot draw from `p0`.
+        """
+        self.p0, self.asking, self.notes = p0, asking, dict[str, Any]()
+        self.name = p0.model.name
+        from exptilt.models.openai_client import connect
+
+        root, _, self.model = p0.model.source.partition("#")
+        self.client = connect(root, asking.key)
+        self.law = self._find_law()
+        self._check_top_k()
+        self.beside, self.null = self._find_likelihood()
+        self.notes.update({"null": self.null} if self.null else {})
+        self.client = self.client.with_options(max_retries=asking.retries)
+
+    def draw(
+        self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
+    ) -> list[list[Sample]]:
+        """See base.Engine; `batch_size` requests are in flight at once.
+
+        Raises PromptRefused where the server gives no text for a prompt, though for another.
+        """
+        in_flight = batch_size or IN_FLIGHT
+        if "seeded" not in self.notes:
+            self._check_seeds(in_flight)
+        rest = dataclasses.replace(self.beside, prompt=False)  # a prompt is the same to all its samples
+        asked = [
+            Asked(place, prompt, seed, rest if i else self.beside)
+            for place, (prompt, row) in enumerate(zip(prompts, seeds.tolist(), strict=True))
+            for i, seed in enumerate(row)
+        ]
+        try:
+            flat = self._draw_all(asked, self.p0, in_flight)
+        except PromptRefused:
+            self._tried(self.p0, range(1), 1, self.beside)
+            raise
+        n = seeds.shape[1]
+        return [_with_nll(flat[i : i + n]) for i in range(0, len(flat), n)]
+
+    def _draw_all(self, asked: list[Asked], p0: P0, in_flight: int) -> list[Scored]:
+        """Every sample that is asked for."""
+        return at_once(lambda each: self._sample(each, p0), asked, in_flight)
+
+    def _sample(self, asked: Asked, p0: P0) -> Scored:
+        from exptilt.models.openai_client import explained
+
+        what = f"the prompt that begins {text_of(asked.prompt)[:60]!r}"
+        refused = functools.partial(PromptRefused, place=asked.place)
+        with explained(self.name, what, refused):
+            answer = self._ask(asked.prompt, asked.seed, p0, self.law, asked.beside)
+        if answer.text is None or answer.finish_reason not in FINISH_REASONS:
+            none = (
+                " and gives no text (does it parse reasoning or tool calls?)" if answer.text is None else ""
+            )
+            raise refused(f"{self.name} ends {what} by {answer.finish_reason!r}{none}")
+        return self._scored(asked, answer, p0)
+
+    def _scored(self, asked: Asked, answer: Answer, p0: P0) -> Scored:
+        """The answer as a sample; of a text that a stop text cut, the likelihood is asked for anew."""
+        beside, own = asked.beside, answer.own or []
+        n_tokens = max(answer.n_drawn - answer.ended, 0)
+        known = {"logprob", "nll"} - self.null.keys() if beside.top and own else set()
+        is_cut = answer.by_text and "nll" in known
+        sample = Sample(
+            answer.text or "",
+            n_tokens,
+            answer.finish_reason or "",
+            logprob=likelihood.as_sampled(own, answer.tops or [], p0) if "logprob" in known else None,
+            nll=self._nll_of(asked.prompt, answer.text or "") if is_cut else None,
+            rescored=is_cut,
+            tokens=answer.tokens if beside.ids else None,
+        )
+        return Scored(sample, answer.prompt, own[:n_tokens] if "nll" in known and not is_cut else None)
+
+    def _nll_of(self, prompt: Prompt, completion: str) -> float | None:
+        """The mean NLL of a text, tokenized anew; None where it is too long for another token."""
+        from exptilt.models.openai_client import UNKNOWN_PARAMETER, explained
+
+        one, asked = dataclasses.replace(self.p0, max_new_tokens=1, stop=()), Beside(prompt=True)
+        what = f"a completion of the prompt that begins {text_of(prompt)[:60]!r}"
+        with explained(self.name, what), contextlib.suppress(*UNKNOWN_PARAMETER):
+            said = self._ask(prompt, 0, one, self.law, asked, completion).prompt
+            return likelihood.mean_nll(said, []) if said is not None else None
+        return None
+
+    def _ask(
+        self, prompt: Prompt, seed: int, p0: P0, law: Law, beside: Beside = TEXT_ONLY, more: str = ""
+    ) -> Answer:
+        """The server's answer to a prompt, which is continued with `more` where it is no chat."""
+        body = {**request_body(seed, p0, law, beside), **self.asking.more}
+        if p0.chat:
+            text, api = {"messages": as_dicts(turns(prompt))}, self.client.chat.completions
+        else:
+            text, api = {"prompt": self.asking.written(prompt, more)}, self.client.completions
+        said = api.with_raw_response.create(model=self.model, **text, extra_body=body)
+        return read(json.loads(said.content))
+
+    def _find_law(self) -> Law:
+        """The way in which the server takes top_k, found by asking for one token."""
+        from exptilt.models.openai_client import UNKNOWN_PARAMETER, explained
+
+        one = dataclasses.replace(self.p0, max_new_tokens=1)
+        with explained(self.name, "a first request"):
+            for law in LAWS[:-1]:
+                with contextlib.suppress(*UNKNOWN_PARAMETER):
+                    self._ask(TRIED, 0, one, law)
+                    return law
+            self._ask(TRIED, 0, one, standard)
+        if self.p0.top_k:
+            raise ModelError(f"{self.name} takes no top_k: use --top-k 0")
+        return standard
+
+    def _find_likelihood(self) -> likelihood_trial.Found:
+        """What is asked for beside the text, and why columns are null that the server does not give."""
+        from exptilt.models.openai_client import UNKNOWN_PARAMETER, explained, words
+
+        def ask(p0: P0, beside: Beside) -> Answer:
+            return self._ask(TRIED, 0, p0, self.law, beside)
+
+        with explained(self.name, "a request for log-probabilities"):
+            return likelihood_trial.find(ask, self.p0, UNKNOWN_PARAMETER, words)
+
+    def _check_top_k(self) -> None:
+        """Refuse a server that draws many texts where only the likeliest token is kept; a few may differ by
+        the last bits of a logit."""
+        likeliest = self._tried(self._short(1), range(TRIES), IN_FLIGHT) if self.p0.top_k else []
+        if len(set(likeliest)) > TRIES // 2:
+            raise ModelError(f"{self.name} ignores top_k: use --top-k 0")
+
+    def _check_seeds(self, in_flight: int) -> None:
+        """Warn where seeds, as many at once as in the run, do not make the draw; kept in the notes."""
+        first = self._tried(self._short(0), range(TRIES), in_flight)
+        again = self._tried(self._short(0), range(TRIES)[::-1], in_flight)[::-1]
+        changed = sum(a != b for a, b in zip(first, again, strict=True))
+        alike = len(set(first)) == 1
+        self.notes["seeded"] = not changed and not alike
+        if alike:
+            _warn(f"{self.name} gives one answer to {TRIES} seeds: it seems not to sample")
+        elif changed:
+            advice = "; --batch-size 1 asks one by one" if in_flight > 1 else ""
+            _warn(f"{self.name} gives other answers to {changed} of {TRIES} seeds, asked again{advice}")
+
+    def _short(self, top_k: int) -> P0:
+        """Short texts at temperature 1."""
+        return dataclasses.replace(
+            self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16, stop=()
+        )
+
+    def _tried(self, p0: P0, seeds: Sequence[int], in_flight: int, beside: Beside = TEXT_ONLY) -> list[str]:
+        """Completions of a harmless prompt; ModelError where it is refused: no prompt is the cause."""
+        try:
+            asked = [Asked(0, TRIED, seed, beside) for seed in seeds]
+            return [scored.sample.completion for scored in self._draw_all(asked, p0, in_flight)]
+        except PromptRefused as error:
+            raise ModelError(str(error)) from None
+
+
+def _with_nll(scored: Sequence[Scored]) -> list[Sample]:
+    """The samples of one prompt, whose tokens' log-probabilities came with the first, each with its nll where
+    all of it is known."""
+    prompt = scored[0].prompt
+    return [
+        sample if prompt is None or own is None else sample._replace(nll=likelihood.mean_nll(prompt, own))
+        for sample, _, own in scored
+    ]
+
+
+def _warn(said: str) -> None:
+    print(f"warning: {said}", file=sys.stderr, flush=True)
