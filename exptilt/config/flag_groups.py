@@ -5,7 +5,7 @@ from typing import Final
 
 GROUPS: Final = {
     "what": "target file value lam save",
-    "model": "basemodel chat chat_template template_options dtype engine vllm_command",
+    "model": "basemodel chat chat_template template_options reasoning dtype engine vllm_command",
     "prompts": "data prompt_column system generated_column start end on_long_prompt",
     "drawing": "nsamples temperature top_k top_p max_new_tokens stop seed",
     "tilting": "resampler ndraws min_ess max_nsamples pooled",

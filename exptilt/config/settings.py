@@ -142,6 +142,10 @@ class _Base(BaseModel):
     template_options: Options = Field(
         default=(), description="what the template is given, as enable_thinking=false (a comma list)"
     )
+    reasoning: Literal["refuse", "keep", "drop"] = Field(
+        default="refuse",
+        description="what a server sets apart from the answer: stop the run, keep it in a column, or drop it",
+    )
     start: int = Field(default=0, ge=0, description="first prompt of the range")
     end: int | None = Field(default=None, ge=1, description="end of the range, exclusive")
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="temperature")

@@ -16,6 +16,7 @@ from exptilt.models.reference import ModelRef
 from exptilt.models.vllm_command import VllmCommand
 
 FINISH_REASONS: Final = ("stop", "length")
+Reasoning = Literal["", "keep", "drop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +26,10 @@ class P0:
     `chat` is the digest of the chat template that prompts are rendered by, "" where they go in as they are;
     `template` is how the run fills it in, which the digest knows.
     `ends` are the end tokens, `named_ends` those of them that the model's generation configuration names;
-    `stop` are texts before which a completion ends. `opened` says that of the tokenizer's special tokens
-    only those that open a text are put, once. `vllm` is the vLLM that the run starts to draw, None where
-    something else does.
+    `stop` are texts before which a completion ends. `reasoning` says what becomes of what a server sets apart
+    from the answer, which is the completion: `keep` or `drop`; "" refuses it. `opened` says that of the
+    tokenizer's special tokens only those that open a text are put, once. `vllm` is the vLLM that the run
+    starts to draw, None where something else does.
     """
 
     model: ModelRef
@@ -41,6 +43,7 @@ class P0:
     ends: tuple[int, ...] = ()
     named_ends: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()
+    reasoning: Reasoning = ""
     opened: bool = False
     vllm: VllmCommand | None = None
 
@@ -60,6 +63,7 @@ class P0:
             **({"chat": self.chat} if self.chat else {}),
             **({"ends": list(self.ends)} if self.ends != self.named_ends else {}),
             **({"stop": list(self.stop)} if self.stop else {}),
+            **({"reasoning": self.reasoning} if self.reasoning else {}),
             **({"opened": True} if self.opened else {}),
             **(self.vllm.identity if self.vllm else {}),
         }
@@ -76,7 +80,9 @@ class Sample(NamedTuple):
     `rescored` says that nll took a forward pass of its own, since a stop text cut what was drawn, `cut` that
     it is of the text's last tokens, since all of them are more than the model takes. `tokens` are the ids
     that `logprob` is of: all that were drawn, the end token last where one was drawn, those of a stop text
-    among them; the first n_tokens of them are the completion's, up to a stop text.
+    among them; the first n_tokens of them are the completion's, up to a stop text. `reasoning` is what came
+    before the answer and was set apart from it, if kept. Where p0 has reasoning, `n_tokens` counts its
+    tokens, too, and `logprob`, `nll` and `tokens` are None: none of them would be the completion's.
     """
 
     completion: str
@@ -87,6 +93,7 @@ class Sample(NamedTuple):
     rescored: bool = False
     cut: bool = False
     tokens: list[int] | None = None
+    reasoning: str | None = None
 
 
 class Engine(Protocol):
@@ -120,6 +127,7 @@ class Capabilities:
             why not, by column.
         measures_prompts: a prompt that is too long is known before it is drawn from.
         short_trial: a run of fewer new tokens may be tried in its place; not where each p0 costs requests.
+        separates_reasoning: it sets reasoning apart from the answer, where the model's text has both.
         chat: whose chat template renders a prompt: the checkpoint's, the server's own, or "" for none.
     """
 
@@ -129,6 +137,7 @@ class Capabilities:
     finds_likelihood: bool = False
     measures_prompts: bool = True
     short_trial: bool = True
+    separates_reasoning: bool = False
     chat: Literal["", "checkpoint", "server"] = ""
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from exptilt.config.settings import Config
 from exptilt.conversation import Template
 from exptilt.engines import registry
-from exptilt.engines.base import P0
+from exptilt.engines.base import P0, Reasoning
 from exptilt.errors import ConfigError, ModelError, StorageError
 from exptilt.models import vllm_command
 from exptilt.models.reference import HUGGINGFACE, ModelRef
@@ -34,6 +34,7 @@ def p0_of(config: Config, device: str) -> P0:
         named_ends=named,
         stop=config.stop,
         vllm=vllm,
+        reasoning=_reasoning(config, model),
     )
 
 
@@ -48,6 +49,18 @@ def _served_by_vllm(name: str) -> ModelRef:
             "serves only whole checkpoints: pass a merged one, or leave --engine out"
         )
     return replace(found, engine=VLLM)
+
+
+def _reasoning(config: Config, model: ModelRef) -> Reasoning:
+    """What becomes of reasoning; ConfigError where nothing sets it apart."""
+    if config.reasoning == "refuse":
+        return ""
+    if not registry.capabilities(model).separates_reasoning:
+        raise ConfigError(
+            f"--reasoning {config.reasoning}: only a server sets reasoning apart from the answer, "
+            f"and {model.name} is none"
+        )
+    return config.reasoning
 
 
 def _template(config: Config) -> Template:

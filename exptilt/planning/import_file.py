@@ -14,7 +14,7 @@ from exptilt.stages.shards import blocks_per_shard
 from exptilt.storage import pool, schemas
 from exptilt.storage.spooled_tables import Spool
 
-UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed", "tokens")
+UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed", "tokens", "reasoning")
 
 
 def shards(

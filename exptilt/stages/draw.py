@@ -145,7 +145,8 @@ def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: i
         "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
         "seed": seeds.ravel(),
     }
-    types = {name: schemas.SAMPLES[name] for name in ("logprob", "nll", "tokens")}  # null in some rows
+    nullable = ("logprob", "nll", "tokens", "reasoning")  # null in some rows
+    types = {name: schemas.SAMPLES[name] for name in nullable}
     table = pl.DataFrame(rows, schema=base.Sample._fields, schema_overrides=types, orient="row")
     table = table.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
     return _Drawn(rows=table, seconds=seconds, notes=notes)

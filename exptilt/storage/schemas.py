@@ -32,6 +32,7 @@ SAMPLES: Final = pl.Schema(
         "nll": pl.Float64(),
         "seed": pl.Int64(),
         "tokens": pl.List(pl.UInt32()),
+        "reasoning": pl.String(),  # that a server set apart from the completion
     }
 )
 REWARDS: Final = pl.Schema(
@@ -106,10 +107,10 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "explored": EXPLORED,
 }
 NULLABLE: Final = frozenset(
-    {"logprob", "nll", "n_tokens", "finish_reason", "seed", "tokens", "messages", "reference"}
+    {"logprob", "nll", "n_tokens", "finish_reason", "seed", "tokens", "reasoning", "messages", "reference"}
 )  # null in imported texts, too
 LATER: Final = frozenset(
-    {"tokens", "messages", "reference"}
+    {"tokens", "reasoning", "messages", "reference"}
 )  # not written where all of it is null: such tables keep their digests
 
 

@@ -21,6 +21,7 @@ ENGINE: Final = EngineSpec(
         finds_likelihood=True,
         measures_prompts=False,
         short_trial=False,
+        separates_reasoning=True,
         chat="server",
     ),
     base_model=_base_model,

@@ -13,6 +13,7 @@ class Answer:
 
     Attributes:
         text: the completion.
+        reasoning: what the server set apart from it.
         finish_reason: in the server's words.
         by_text: whether a stop text ended it, and not an end token.
         n_drawn: tokens drawn, an end token among them.
@@ -23,6 +24,7 @@ class Answer:
     """
 
     text: str | None
+    reasoning: str | None
     finish_reason: str | None
     by_text: bool
     n_drawn: int
@@ -41,13 +43,14 @@ def read(said: Any) -> Answer:
     """The answer in a response; ValueError, with its beginning, where there is none in it."""
     try:
         choice, n_drawn = said["choices"][0], int(said["usage"]["completion_tokens"])
-        message = choice.get("message")
-        text = choice.get("text") if message is None else message.get("content")
+        message = choice.get("message") or {"content": choice.get("text")}
+        text = message.get("content")
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise ValueError(" ".join(str(said).split())[:60]) from None
     tokens, own, tops = _steps(choice.get("logprobs"))
     return Answer(
         text=text,
+        reasoning=message.get("reasoning") or message.get("reasoning_content") or None,
         finish_reason=choice.get("finish_reason"),
         by_text=any(isinstance(choice.get(name), str) for name in ("stop_reason", "matched_stop")),
         n_drawn=n_drawn,

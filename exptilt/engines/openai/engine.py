@@ -26,6 +26,8 @@ from exptilt.models.requests import IN_FLIGHT, RETRIES, at_once
 
 TRIES: Final = 8
 TRIED: Final = "Once upon a time"
+BEHIND_REASONING: Final = "an answer behind reasoning has none of its own"
+THOUGHT: Final = "</think>"  # ends reasoning in the text of most models that write some
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +124,25 @@ class OpenAIEngine:
         refused = functools.partial(PromptRefused, place=asked.place)
         with explained(self.name, what, refused):
             answer = self._ask(asked.prompt, asked.seed, p0, self.law, asked.beside)
-        if answer.text is None or answer.finish_reason not in FINISH_REASONS:
-            none = (
-                " and gives no text (does it parse reasoning or tool calls?)" if answer.text is None else ""
-            )
+        self._check_reasoning(answer, p0, what)
+        lacks_text = answer.text is None and not p0.reasoning  # else it may end before its answer
+        if lacks_text or answer.finish_reason not in FINISH_REASONS:
+            none = " and gives no text (does it parse tool calls?)" if lacks_text else ""
             raise refused(f"{self.name} ends {what} by {answer.finish_reason!r}{none}")
         return self._scored(asked, answer, p0)
+
+    def _check_reasoning(self, answer: Answer, p0: P0, what: str) -> None:
+        """Raise ModelError for reasoning beside the answer that the user said nothing of, or in it."""
+        if answer.reasoning and not p0.reasoning:
+            raise ModelError(
+                f"{self.name} gives reasoning beside its answer to {what}: use --reasoning keep (a column of "
+                "its own) or drop, or, where the template can, --template-options enable_thinking=false"
+            )
+        if p0.reasoning and not answer.reasoning and THOUGHT in (answer.text or ""):
+            raise ModelError(
+                f"{self.name} leaves reasoning in its answer to {what}, which --reasoning {p0.reasoning} "
+                "wants apart: start it with a reasoning parser (vLLM, SGLang: --reasoning-parser)"
+            )
 
     def _scored(self, asked: Asked, answer: Answer, p0: P0) -> Scored:
         """The answer as a sample; of a text that a stop text cut, the likelihood is asked for anew."""
@@ -143,6 +158,7 @@ class OpenAIEngine:
             nll=self._nll_of(asked.prompt, answer.text or "") if is_cut else None,
             rescored=is_cut,
             tokens=answer.tokens if beside.ids else None,
+            reasoning=answer.reasoning if p0.reasoning == "keep" else None,
         )
         return Scored(sample, answer.prompt, own[:n_tokens] if "nll" in known and not is_cut else None)
 
@@ -188,6 +204,9 @@ class OpenAIEngine:
         """What is asked for beside the text, and why columns are null that the server does not give."""
         from exptilt.models.openai_client import UNKNOWN_PARAMETER, explained, words
 
+        if self.p0.reasoning:
+            return likelihood_trial.Found(TEXT_ONLY, dict.fromkeys(("logprob", "nll"), BEHIND_REASONING))
+
         def ask(p0: P0, beside: Beside) -> Answer:
             return self._ask(TRIED, 0, p0, self.law, beside)
 
@@ -215,16 +234,16 @@ class OpenAIEngine:
             _warn(f"{self.name} gives other answers to {changed} of {TRIES} seeds, asked again{advice}")
 
     def _short(self, top_k: int) -> P0:
-        """Short texts at temperature 1."""
-        return dataclasses.replace(
-            self.p0, temperature=1.0, top_p=1.0, top_k=top_k, max_new_tokens=16, stop=()
-        )
+        """Short texts at temperature 1, of reasoning, too."""
+        plain = dataclasses.replace(self.p0, temperature=1.0, top_p=1.0, stop=(), reasoning="keep")
+        return dataclasses.replace(plain, top_k=top_k, max_new_tokens=16)
 
     def _tried(self, p0: P0, seeds: Sequence[int], in_flight: int, beside: Beside = TEXT_ONLY) -> list[str]:
-        """Completions of a harmless prompt; ModelError where it is refused: no prompt is the cause."""
+        """Texts drawn of a harmless prompt; ModelError where it is refused: no prompt is the cause."""
         try:
             asked = [Asked(0, TRIED, seed, beside) for seed in seeds]
-            return [scored.sample.completion for scored in self._draw_all(asked, p0, in_flight)]
+            drawn = [scored.sample for scored in self._draw_all(asked, p0, in_flight)]
+            return [(sample.reasoning or "") + sample.completion for sample in drawn]
         except PromptRefused as error:
             raise ModelError(str(error)) from None
 
