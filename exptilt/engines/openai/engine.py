@@ -177,13 +177,13 @@ class OpenAIEngine:
         self, prompt: Prompt, seed: int, p0: P0, law: Law, beside: Beside = TEXT_ONLY, more: str = ""
     ) -> Answer:
         """The server's answer to a prompt, which is continued with `more` where it is no chat."""
-        body = {**request_body(seed, p0, law, beside), **self.asking.more}
+        named: dict[str, Any] = {"model": self.model}
+        named["extra_body"] = {**request_body(seed, p0, law, beside), **self.asking.more}
         if p0.chat:
-            text, api = {"messages": as_dicts(turns(prompt))}, self.client.chat.completions
+            named["messages"], api = as_dicts(turns(prompt)), self.client.chat.completions
         else:
-            text, api = {"prompt": self.asking.written(prompt, more)}, self.client.completions
-        said = api.with_raw_response.create(model=self.model, **text, extra_body=body)
-        return read(json.loads(said.content))
+            named["prompt"], api = self.asking.written(prompt, more), self.client.completions
+        return read(json.loads(api.with_raw_response.create(**named).content))
 
     def _find_law(self) -> Law:
         """The way in which the server takes top_k, found by asking for one token."""

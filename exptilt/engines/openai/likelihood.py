@@ -31,10 +31,12 @@ def as_sampled(own: Sequence[float], tops: Sequence[Sequence[float]], p0: P0) ->
         p0: whose temperature, top_k and top_p, in that order, made the law.
 
     Returns:
-        None where the likeliest tokens are not all that p0 keeps, or a token is none of these.
+        None where the likeliest tokens are not said, not all that p0 keeps, or a token is none of these.
     """
     if is_raw_law(p0):
         return math.fsum(own)
+    if len(tops) != len(own):
+        return None
     steps = [_step(token, np.array(top), p0) for token, top in zip(own, tops, strict=True)]
     found = [step for step in steps if step is not None]
     return math.fsum(found) if len(found) == len(own) else None
