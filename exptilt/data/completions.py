@@ -116,12 +116,17 @@ def _of_text(record: Record, prompt_column: str, generated_column: str) -> Sampl
         prompt = _tidied(prompt)
     if is_text(prompt) and is_text(text) and text.startswith(prompt):
         return prompt, text[len(prompt) :]
+    raise _no_text(record, prompt_column, generated_column)
+
+
+def _no_text(record: Record, prompt_column: str, generated_column: str) -> Unusable:
+    """Why a record has no text that holds both."""
     for column in (prompt_column, generated_column):
         if isinstance(record.get(column), str) and not is_text(record[column]):
-            raise Unusable("half a character", f"holds half a character (a lone surrogate) in {column!r}")
+            return Unusable("half a character", f"holds half a character (a lone surrogate) in {column!r}")
     if is_pair(record):
-        raise Unusable("a pair", "is a pair, 'chosen' and 'rejected': score a file of pairs alone")
-    raise Unusable(
+        return Unusable("a pair", "is a pair, 'chosen' and 'rejected': score a file of pairs alone")
+    return Unusable(
         "no text",
         f"needs {prompt_column!r} and {generated_column!r}, a text that begins with it; or beside the prompt "
         "'completion' or 'response', or 'chosen' and 'rejected'; or 'messages' that end with an assistant's "

@@ -4,7 +4,7 @@ Checked in this order: storage, models' names, prompts, their lengths, and that 
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -180,20 +180,18 @@ def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> dict[str, str]:
     from exptilt.stages.generate import drawn_first, drawn_parts
 
     assert recipe.p0
-    parts, device, null = drawn_parts(recipe, shards), recipe.devices[0], dict[str, str]()
+    parts, device = drawn_parts(recipe, shards), recipe.devices[0]
     specs = recipe.rewards if parts is None else to_load(recipe.rewards, recipe.workspace, parts)
     load_rewards(specs, device)
     n = max([1, *(spec.group or 1 for spec in specs)])
-    if parts is not None:
-        tried = trial.drawn_cases([drawn_first(recipe, shard, n) for shard in trial.spread(shards)])
-        nlls = [nll for case in tried for nll in case.nlls]
-        has_none = bool(nlls) and all(nll is None for nll in nlls)
-        why = "those in the pool have none; another --save-directory draws anew" if has_none else ""
-    else:
+    if parts is None:
         tried = trial.try_draw(recipe.p0, device, recipe.batch_size, trial.cases(shards), n)
         null = trial.found_null(recipe.p0, device)
-        why = null.get("nll", "")
-    trial.check_nll(recipe.rewards, recipe.p0, why)
+        trial.check_nll(recipe.rewards, recipe.p0, null.get("nll", ""))
+    else:
+        tried = trial.drawn_cases([drawn_first(recipe, shard, n) for shard in trial.spread(shards)])
+        null = {}
+        trial.check_nll(recipe.rewards, recipe.p0, trial.why_no_nll(tried))
     trial.try_rewards(specs, device, tried)
     return null
 
@@ -256,14 +254,21 @@ def resolve_values(
         template=p0.template if p0 else Template(),
         in_chat=bool(p0.chat) if p0 else in_chat,
     )
-    specs, can = tuple(rewards.resolve(value, beside) for value in values), registry.capabilities(base)
-    for value, spec in zip(values, specs, strict=True):
-        needing = [source.kind for source in spec.sources if rewards.needs_of(source) == "base model"]
-        if needing and not (can.gives_likelihood or (p0 and can.finds_likelihood)):
+    specs = tuple(rewards.resolve(value, beside) for value in values)
+    can = registry.capabilities(base)
+    if not (can.gives_likelihood or (p0 and can.finds_likelihood)):
+        _check_no_likelihood(dict(zip(values, specs, strict=True)), base)
+    return tuple(spec.mapped(lambda source: rewards.by_contract(source, n)) for spec in specs)
+
+
+def _check_no_likelihood(specs: Mapping[str, RewardSpec], base: ModelRef) -> None:
+    """Raise ModelError where a value needs the likelihood of `base`, which its engine does not give."""
+    for value, spec in specs.items():
+        needing = [member.kind for member in spec.sources if rewards.needs_of(member) == "base model"]
+        if needing:
             raise ModelError(
                 f"--value {value}: {needing[0]} needs the model's logits, which {base.name} does not give"
             )
-    return tuple(spec.mapped(lambda source: rewards.by_contract(source, n)) for spec in specs)
 
 
 def _check_top_up(config: Config, specs: Sequence[RewardSpec]) -> None:

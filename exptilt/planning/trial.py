@@ -106,6 +106,13 @@ def found_null(p0: P0, device: str) -> dict[str, str]:
     return dict(registry.load(p0, device).notes.get("null", {}))
 
 
+def why_no_nll(drawn: Sequence[Case]) -> str:
+    """Why samples of the pool have no nll, "" where some have."""
+    nlls = [nll for case in drawn for nll in case.nlls]
+    has_none = bool(nlls) and all(nll is None for nll in nlls)
+    return "those in the pool have none; another --save-directory draws anew" if has_none else ""
+
+
 def check_nll(specs: Sequence[RewardSpec], p0: P0, why: str) -> None:
     """Raise ModelError where a value needs the samples' nll, and a server gave none; `why` not, "" where it
     did."""

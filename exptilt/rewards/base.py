@@ -75,25 +75,28 @@ class RewardSpec:
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that changes the number, and nothing else."""
-        return {
+        always = {
             **self.model.identity,
             "kind": self.kind,
             "pair": self.form == "pair",
-            **({"form": self.form} if self.form in ("chat", "completion") else {}),
-            **({"form_template": self.form_template} if self.form_template else {}),
             "label": self.label,
             "transform": self.transform,
             "dtype": self.dtype,
-            **({"multi_label": True} if self.multi_label else {}),
-            **({"chat": self.chat} if self.chat else {}),
-            **({"opened": True} if self.opened else {}),
-            **({"takes": list(self.takes)} if self.takes else {}),
-            **({"group": self.group} if self.group is not None else {}),
-            **({"rubric": _digest(self.rubric)} if self.rubric else {}),
-            **({"members": [member.identity for member in self.members]} if self.members else {}),
-            **({"rule": self.rule} if self.rule else {}),
-            **({"k": self.k} if self.k else {}),
         }
+        where_used = {
+            "form": self.form if self.form in ("chat", "completion") else "",
+            "form_template": self.form_template,
+            "multi_label": self.multi_label,
+            "chat": self.chat,
+            "opened": self.opened,
+            "takes": list(self.takes),
+            "rubric": _digest(self.rubric) if self.rubric else "",
+            "members": [member.identity for member in self.members],
+            "rule": self.rule,
+            "k": self.k,
+        }
+        group = {} if self.group is None else {"group": self.group}
+        return {**always, **group, **{name: held for name, held in where_used.items() if held}}
 
     @property
     def described(self) -> dict[str, Any]:

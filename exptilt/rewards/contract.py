@@ -69,10 +69,13 @@ def contract_of(function: Function) -> Contract:
         return Contract(signature, takes)
     if _takes_two(signature) and not _misplaced(names):
         return Contract(signature, USUAL, by_name=False)
-    shown = ", ".join(
-        str(p.replace(annotation=p.empty, default=p.empty)) for p in signature.parameters.values()
-    )
-    raise ValueError(f"takes ({shown}), which fits no contract: write {CONTRACTS}")
+    raise ValueError(f"takes ({_shown(signature)}), which fits no contract: write {CONTRACTS}")
+
+
+def _shown(signature: inspect.Signature) -> str:
+    """The parameters by name."""
+    plain = (p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values())
+    return ", ".join(map(str, plain))
 
 
 def _are_enough(takes: Sequence[str]) -> bool:

@@ -70,14 +70,20 @@ def _steps(logprobs: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """The drawn tokens, their log-probabilities, and at each those of the likeliest: as chats say them, or
     completions; empty where they are not said so."""
     try:
-        if logprobs.get("content") is None:
-            tops = [list(step.values()) for step in logprobs.get("top_logprobs") or []]
-            return logprobs.get("tokens") or [], logprobs.get("token_logprobs") or [], tops
-        steps = logprobs["content"]
-        tops = [[top["logprob"] for top in step["top_logprobs"]] for step in steps]
-        return [step["token"] for step in steps], [step["logprob"] for step in steps], tops
+        return (_of_completion if logprobs.get("content") is None else _of_chat)(logprobs)
     except (AttributeError, KeyError, TypeError):
         return [], [], []
+
+
+def _of_completion(logprobs: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    tops = [list(step.values()) for step in logprobs.get("top_logprobs") or []]
+    return logprobs.get("tokens") or [], logprobs.get("token_logprobs") or [], tops
+
+
+def _of_chat(logprobs: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    steps = logprobs["content"]
+    tops = [[top["logprob"] for top in step["top_logprobs"]] for step in steps]
+    return [step["token"] for step in steps], [step["logprob"] for step in steps], tops
 
 
 def _ids(tokens: list[Any]) -> list[int] | None:

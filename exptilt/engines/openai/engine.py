@@ -146,21 +146,20 @@ class OpenAIEngine:
 
     def _scored(self, asked: Asked, answer: Answer, p0: P0) -> Scored:
         """The answer as a sample; of a text that a stop text cut, the likelihood is asked for anew."""
-        beside, own = asked.beside, answer.own or []
+        own, text = answer.own or [], answer.text or ""
         n_tokens = max(answer.n_drawn - answer.ended, 0)
-        known = {"logprob", "nll"} - self.null.keys() if beside.top and own else set()
+        known = {"logprob", "nll"} - self.null.keys() if asked.beside.top and own else set()
         is_cut = answer.by_text and "nll" in known
         sample = Sample(
-            answer.text or "",
+            text,
             n_tokens,
             answer.finish_reason or "",
             logprob=likelihood.as_sampled(own, answer.tops or [], p0) if "logprob" in known else None,
-            nll=self._nll_of(asked.prompt, answer.text or "") if is_cut else None,
+            nll=self._nll_of(asked.prompt, text) if is_cut else None,
             rescored=is_cut,
-            tokens=answer.tokens if beside.ids else None,
-            reasoning=answer.reasoning if p0.reasoning == "keep" else None,
+            **_kept(asked, answer, p0),
         )
-        return Scored(sample, answer.prompt, own[:n_tokens] if "nll" in known and not is_cut else None)
+        return Scored(sample, answer.prompt, None if is_cut or "nll" not in known else own[:n_tokens])
 
     def _nll_of(self, prompt: Prompt, completion: str) -> float | None:
         """The mean NLL of a text, tokenized anew; None where it is too long for another token."""
@@ -246,6 +245,14 @@ class OpenAIEngine:
             return [(sample.reasoning or "") + sample.completion for sample in drawn]
         except PromptRefused as error:
             raise ModelError(str(error)) from None
+
+
+def _kept(asked: Asked, answer: Answer, p0: P0) -> dict[str, Any]:
+    """What of the answer a sample keeps beside its text."""
+    return {
+        "tokens": answer.tokens if asked.beside.ids else None,
+        "reasoning": answer.reasoning if p0.reasoning == "keep" else None,
+    }
 
 
 def _with_nll(scored: Sequence[Scored]) -> list[Sample]:
