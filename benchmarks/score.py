@@ -41,7 +41,7 @@ from transformers import (
 from exptilt.models.reference import resolve
 from exptilt.planning.plan import resolve_values
 from exptilt.rewards import RewardSpec, load
-from exptilt.rewards.catalogue import CONVERSATION
+from exptilt.rewards.base import CONVERSATION
 
 N = 16  # samples per prompt
 Texts = tuple[list[str], list[str]]

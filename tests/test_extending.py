@@ -14,8 +14,9 @@ from exptilt.errors import ModelError
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.rewards.base import RewardSpec
-from exptilt.rewards.catalogue import CATALOGUE, Beside, Entry, resolve
+from exptilt.rewards.catalogue import CATALOGUE, Entry
 from exptilt.rewards.registry import KINDS
+from exptilt.rewards.resolving import Beside, resolve
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 CODE = dict(re.findall(r"```python (\w+)\n(.*?)```", PAGE, flags=re.DOTALL))

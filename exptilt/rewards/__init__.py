@@ -1,8 +1,9 @@
 """How completions are scored: one file per kind of reward, all with the contract of base."""
 
 from exptilt.rewards.base import Rewards, RewardSpec, Scored, together
-from exptilt.rewards.catalogue import Beside, check_name, column_of, expand, has_template, parse, resolve
+from exptilt.rewards.catalogue import check_name, column_of, expand, parse
 from exptilt.rewards.registry import by_contract, load, manner, needs_of
+from exptilt.rewards.resolving import Beside, has_template, resolve
 
 __all__ = [
     "Beside",
