@@ -56,10 +56,7 @@ class Contract:
 
 def contract_of(function: Function) -> Contract:
     """The contract that the parameters of `function` fit; ValueError, which says why, where they fit none."""
-    if inspect.isclass(function):
-        raise ValueError("is a class: name an instance of it")
-    if _is_async(function):
-        raise ValueError("is async: name a function that returns its numbers")
+    _check_kind(function)
     signature = inspect.signature(function)
     parameters = [p for p in signature.parameters.values() if p.kind not in MANY]
     names = [p.name for p in parameters]
@@ -70,6 +67,13 @@ def contract_of(function: Function) -> Contract:
     if _takes_two(signature) and not _misplaced(names):
         return Contract(signature, USUAL, by_name=False)
     raise ValueError(f"takes ({_shown(signature)}), which fits no contract: write {CONTRACTS}")
+
+
+def _check_kind(function: Function) -> None:
+    if inspect.isclass(function):
+        raise ValueError("is a class: name an instance of it")
+    if _is_async(function):
+        raise ValueError("is async: name a function that returns its numbers")
 
 
 def _shown(signature: inspect.Signature) -> str:

@@ -144,11 +144,15 @@ class OpenAIEngine:
                 "wants apart: start it with a reasoning parser (vLLM, SGLang: --reasoning-parser)"
             )
 
+    def _known(self, asked: Asked, answer: Answer) -> set[str]:
+        """Which likelihoods an answer says enough for."""
+        return {"logprob", "nll"} - self.null.keys() if asked.beside.top and answer.own else set()
+
     def _scored(self, asked: Asked, answer: Answer, p0: P0) -> Scored:
         """The answer as a sample; of a text that a stop text cut, the likelihood is asked for anew."""
         own, text = answer.own or [], answer.text or ""
         n_tokens = max(answer.n_drawn - answer.ended, 0)
-        known = {"logprob", "nll"} - self.null.keys() if asked.beside.top and own else set()
+        known = self._known(asked, answer)
         is_cut = answer.by_text and "nll" in known
         sample = Sample(
             text,
