@@ -38,6 +38,7 @@ class Faults:
     _times: Counter[str] = field(default_factory=Counter)
     _row: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _there: set[str] = field(default_factory=set)
+    _alone: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     @property
     def url(self) -> str:
@@ -60,6 +61,10 @@ class Faults:
         self._row[line] += 1
         self.injected[kind] += 1
         return kind
+
+    def alone(self, path: str) -> asyncio.Lock:
+        """What a request to an object holds: rclone mixes puts of one object at once, as no store may."""
+        return self._alone[path.partition("?")[0]]
 
     def refusal(self, method: str, path: str, head: bytes) -> str:
         """The status of a put on condition that this proxy answers itself, "" where it does not."""
@@ -157,7 +162,8 @@ async def _answer(
         writer.write(_refused(status))
         await writer.drain()
         return True
-    answer, rest = await _forward(faults, head, body)
+    async with faults.alone(path.decode()):
+        answer, rest = await _forward(faults, head, body)
     return await _deliver(fault, answer, rest, writer)
 
 
