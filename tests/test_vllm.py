@@ -104,6 +104,7 @@ def test_one_server_draws_the_trial_and_all_shards_and_ends_with_the_run(tmp_pat
         "--max-logprobs": "-1",
     }
     assert start["flags"] == {**start["flags"], **asked}
+    assert "--no-enable-chunked-prefill" in start["flags"]
     assert start["key"] not in json.dumps(start["flags"])
     said = capsys.readouterr().err
     assert re.search(

@@ -68,7 +68,7 @@ def main(folder: str, manners: dict[str, Any]) -> None:
     child = subprocess.Popen(["sleep", "600"])
     started = {
         "model": model,
-        "flags": {name: value for name, value in itertools.pairwise(flags) if name[0] == "-"},
+        "flags": {name: value for name, value in itertools.pairwise([*flags, ""]) if name[0] == "-"},
         "pids": [os.getpid(), child.pid],
         "gpus": os.environ["CUDA_VISIBLE_DEVICES"],
         "key": os.environ["VLLM_API_KEY"],

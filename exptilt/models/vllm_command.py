@@ -24,7 +24,8 @@ NEUTRAL: Final = frozenset(  # memory, speed and logs: the law of the draws is t
     (
         "gpu-memory-utilization kv-cache-memory-bytes max-model-len max-num-seqs max-num-batched-tokens "
         "cpu-offload-gb swap-space block-size enforce-eager enable-prefix-caching no-enable-prefix-caching "
-        "tensor-parallel-size tp pipeline-parallel-size pp disable-log-stats uvicorn-log-level"
+        "enable-chunked-prefill no-enable-chunked-prefill tensor-parallel-size tp pipeline-parallel-size pp "
+        "disable-log-stats uvicorn-log-level"
     ).split()
 )
 ASK: Final = "from importlib.metadata import version; print(version('vllm'))"

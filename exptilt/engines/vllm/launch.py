@@ -4,6 +4,7 @@ import os
 
 from exptilt.engines.base import P0
 
+WHOLE_PROMPTS = "--no-enable-chunked-prefill"  # vLLM 0.32 dies on a CPU at a part of a prompt with a seed
 SHARE = 0.8  # of a GPU's free memory; the rest is for reward models
 
 
@@ -29,8 +30,9 @@ def command(p0: P0, device: str, port: int, name: str) -> list[str]:
     if device.startswith("cuda") and not p0.vllm.has("gpu-memory-utilization", "kv-cache-memory-bytes"):
         settings["gpu-memory-utilization"] = f"{_share(device):.2f}"
     own = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    own += ["--disable-uvicorn-access-log", *([] if device.startswith("cuda") else [WHOLE_PROMPTS])]
     given = [word for words in p0.vllm.arguments for word in words]
-    return [p0.vllm.program, "serve", p0.model.source, *own, "--disable-uvicorn-access-log", *given]
+    return [p0.vllm.program, "serve", p0.model.source, *own, *given]
 
 
 def _share(device: str) -> float:
