@@ -1,7 +1,7 @@
 """Score: one value's rewards for a shard's samples."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -20,7 +20,7 @@ from exptilt.stages.blocks import Block, blocks_of, number_of
 from exptilt.stages.ensemble import combined
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef, flat
+from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef
 from exptilt.stages.shards import samples_without
 from exptilt.stages.tables import (
     Made,
@@ -64,13 +64,12 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     """The entries of a value's rewards, and whether the pool had them all."""
     if spec.members:
         return combined(workspace, [_score(workspace, samples, s)[0] for s in spec.sources], spec)
-    sources = {number: _together(parts, spec) for number, parts in samples.parts.items()}
-    paths = {
-        number: tuple(_path(workspace, parts, spec) for parts in together)
-        for number, together in sources.items()
+    pairs = {
+        number: [(group, _path(workspace, group, spec)) for group in _together(parts, spec)]
+        for number, parts in samples.parts.items()
     }
-    both = zip((parts for number in sorted(sources) for parts in sources[number]), flat(paths), strict=True)
-    lacking = [(parts, path) for parts, path in both if pool.find(path) is None]
+    paths = {number: tuple(path for _, path in both) for number, both in pairs.items()}
+    lacking = _lacking(pair for both in pairs.values() for pair in both)
     if not lacking:
         return paths, True
     prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index", "messages")
@@ -78,6 +77,11 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
         pool.compute_once(path, partial(_reward, workspace, prompts, parts, spec)) for parts, path in lacking
     ]
     return paths, all(cached for _, cached in found)
+
+
+def _lacking(pairs: Iterable[tuple[tuple[str, ...], str]]) -> list[tuple[tuple[str, ...], str]]:
+    """The entries of samples whose rewards the pool does not have, with the path of these."""
+    return [(parts, path) for parts, path in pairs if pool.find(path) is None]
 
 
 def is_scored(workspace: Workspace, parts: Sequence[str], spec: RewardSpec) -> bool:
