@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from exptilt import local_run
 from exptilt.config.exploration import Palette, Sweep
-from exptilt.config.settings import C, MCAligned, Original, Scoring, build
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import MCAligned, Original
+from exptilt.config.validation import C, build
 from exptilt.data import in_memory
 from exptilt.outputs.result import Result
 from exptilt.reports.progress import watched

@@ -12,7 +12,8 @@ from exptilt import __version__
 from exptilt.config.command_line import BAD_INPUT, command_line, fail, fail_run
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.field_types import split
-from exptilt.config.settings import MCAligned, Original, Scoring
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import MCAligned, Original
 from exptilt.errors import ExptiltError
 from exptilt.run import current
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from exptilt import stages
 from exptilt.config.exploration import Palette, Sweep
-from exptilt.config.settings import Original, Scoring, Valued
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import Original, Valued
 from exptilt.errors import Stopped
 from exptilt.outputs import dataset, palette, scores, sweep
 from exptilt.outputs.dataset import Shard

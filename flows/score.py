@@ -4,7 +4,7 @@ python flows/score.py --file results/opt1.3b-Anthropic-harmless.json --value hum
 """
 
 from exptilt.config.command_line import command_line
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 
 if __name__ == "__main__":
     CONFIG = command_line(Scoring)  # before Prefect loads, so that --help answers at once

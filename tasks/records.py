@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 from exptilt.outputs import scores
 from exptilt.planning import score_file
 from exptilt.planning.score_file import ScorePlan

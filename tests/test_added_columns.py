@@ -15,7 +15,7 @@ from pyarrow import parquet
 from test_hostile import JSON, quick
 from test_records import scored
 
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 from exptilt.data import added_columns, parsing, records
 from exptilt.errors import ConfigError, ExptiltError, StorageError
 from exptilt.planning import score_file

@@ -17,7 +17,8 @@ from checkpoints import causal
 from processes import s3_server
 
 from exptilt.config.command_line import command_line
-from exptilt.config.settings import MCAligned, Scoring
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import MCAligned
 from exptilt.data import prompts
 from exptilt.engines import registry
 from exptilt.planning.plan import prepare

@@ -11,7 +11,8 @@ from reward_models import byte_level
 from transformers import AutoTokenizer
 
 import exptilt
-from exptilt.config.settings import MCAligned, Original, build
+from exptilt.config.settings import MCAligned, Original
+from exptilt.config.validation import build
 from exptilt.conversation import Message, text_of
 from exptilt.data import conversations, prompts
 from exptilt.errors import ConfigError, ExptiltError, PromptError

@@ -8,7 +8,9 @@ import torch
 from checkpoints import causal
 
 from exptilt import local_run
-from exptilt.config.settings import Original, build, check_device
+from exptilt.config.checks import check_device
+from exptilt.config.settings import Original
+from exptilt.config.validation import build
 from exptilt.engines import registry
 from exptilt.errors import ConfigError, ShardsFailed
 from exptilt.models import devices

@@ -13,7 +13,8 @@ from processes import environment
 from test_pipeline import go, records, table
 
 import exptilt
-from exptilt.config.settings import MCAligned, build
+from exptilt.config.settings import MCAligned
+from exptilt.config.validation import build
 from exptilt.errors import ConfigError, ModelError, ShardsFailed
 from exptilt.planning.plan import prepare
 from exptilt.stages.tables import prompts_of

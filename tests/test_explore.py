@@ -9,7 +9,7 @@ import pytest
 from exptilt import stages
 from exptilt.config import lambda_grid
 from exptilt.config.exploration import Palette, Sweep
-from exptilt.config.settings import build
+from exptilt.config.validation import build
 from exptilt.errors import ConfigError, ExptiltError
 from exptilt.local_run import run
 from exptilt.outputs import palette, sweep

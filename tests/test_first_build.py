@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from exptilt.config.settings import MCAligned, build
+from exptilt.config.settings import MCAligned
+from exptilt.config.validation import build
 from exptilt.errors import StorageError
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare

@@ -9,7 +9,7 @@ import pytest
 from test_pipeline import go, records, table
 
 import exptilt
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 from exptilt.conversation import Message
 from exptilt.engines import registry
 from exptilt.errors import ConfigError, RewardError, ShardsFailed

@@ -8,7 +8,8 @@ from exptilt.config import lam as lams
 from exptilt.config import lambda_grid
 from exptilt.config.command_line import command_line
 from exptilt.config.exploration import Palette, Sweep
-from exptilt.config.settings import MCAligned, build
+from exptilt.config.settings import MCAligned
+from exptilt.config.validation import build
 from exptilt.errors import ConfigError
 from exptilt.models.devices import Devices
 from exptilt.rewards import column_of

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from exptilt.config.exploration import Palette, Sweep
-from exptilt.config.settings import MCAligned, Scoring
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import MCAligned
 from exptilt.errors import ConfigError, MissingError, RefusedError, ServerError, ShardsFailed, Stopped
 from exptilt.local_run import prepare, run
 from exptilt.run import Run

@@ -11,7 +11,7 @@ from test_conversations import TRANSCRIPT
 import exptilt
 from exptilt import rewards
 from exptilt.command import RUNS
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 from exptilt.conversation import Message
 from exptilt.data import pairs
 from exptilt.engines import registry

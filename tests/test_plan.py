@@ -6,7 +6,8 @@ import pytest
 from checkpoints import LETTERS, causal
 from safetensors.torch import load_file, save_file
 
-from exptilt.config.settings import MCAligned, Original, Scoring
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import MCAligned, Original
 from exptilt.errors import ConfigError
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare

@@ -16,7 +16,9 @@ from test_prompts import loaded, texts
 from test_records import rows_of, scored
 
 from exptilt.config.command_line import command_line
-from exptilt.config.settings import Original, Scoring, build
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import Original
+from exptilt.config.validation import build
 from exptilt.data import compressed, file_names, file_sets, in_memory, prompts, text_files
 from exptilt.errors import ConfigError, ExptiltError
 from exptilt.storage import keys

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hostile import JSON, quick
 
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 from exptilt.data import parsing, records
 from exptilt.errors import StorageError
 from exptilt.outputs import scores

@@ -15,7 +15,8 @@ from transformers import AutoConfig
 
 from exptilt import rewards
 from exptilt.config.command_line import command_line
-from exptilt.config.settings import MCAligned, Scoring
+from exptilt.config.scoring import Scoring
+from exptilt.config.settings import MCAligned
 from exptilt.errors import ConfigError, ModelError, ServerError, ShardsFailed, Stopped
 from exptilt.local_run import run
 from exptilt.planning import plan, score_file

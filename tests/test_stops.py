@@ -19,7 +19,8 @@ from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
 from exptilt.config.command_line import command_line
-from exptilt.config.settings import MCAligned, Original, build
+from exptilt.config.settings import MCAligned, Original
+from exptilt.config.validation import build
 from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine

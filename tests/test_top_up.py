@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from test_pipeline import go, records, table
 
-from exptilt.config.settings import build
+from exptilt.config.validation import build
 from exptilt.errors import ConfigError
 
 STRONG = {"lam": 3.0, "nsamples": 8, "min_ess": 4.0, "max_nsamples": 64}

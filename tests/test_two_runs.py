@@ -17,7 +17,8 @@ from processes import s3_server
 
 import exptilt
 from exptilt import local_run, stages
-from exptilt.config.settings import Original, build
+from exptilt.config.settings import Original
+from exptilt.config.validation import build
 from exptilt.engines import registry
 from exptilt.errors import ShardsFailed, Stopped
 from exptilt.models import device_queue

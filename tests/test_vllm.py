@@ -21,7 +21,8 @@ from vllm_stand_in import requests, stand_in, starts
 
 import exptilt
 import gendata
-from exptilt.config.settings import MCAligned, Original, build
+from exptilt.config.settings import MCAligned, Original
+from exptilt.config.validation import build
 from exptilt.engines.vllm import launch, server, watcher
 from exptilt.errors import ConfigError, ExptiltError, ModelError, ShardsFailed
 from exptilt.local_run import run

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from exptilt.config import flag_groups
-from exptilt.config.settings import C, build
+from exptilt.config.validation import C, build
 from exptilt.errors import ConfigError, ExptiltError, ShardsFailed
 from exptilt.process_setup import set_up
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, Field, model_validator
 
 from exptilt.config import lam as lams
+from exptilt.config.checks import check_values
 from exptilt.config.field_types import Items, Names, Place, Specs
-from exptilt.config.settings import Valued, check_values
+from exptilt.config.settings import Valued
 from exptilt.errors import ConfigError
 
 if TYPE_CHECKING:

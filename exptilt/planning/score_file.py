@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from exptilt import rewards
-from exptilt.config.settings import Scoring
+from exptilt.config.scoring import Scoring
 from exptilt.data import added_columns, files, records
 from exptilt.data.columns import PROMPT
 from exptilt.data.records import Shape

@@ -12,7 +12,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, WithJsonSchema
 
-from exptilt.config.settings import C, build
+from exptilt.config.validation import C, build
 from exptilt.run import Run
 from exptilt.stages.outcomes import results
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from exptilt.config.command_line import FAILED, fail, fail_run
-from exptilt.config.settings import C
+from exptilt.config.validation import C
 from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
 from exptilt.reports.terminal import show
