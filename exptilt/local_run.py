@@ -22,6 +22,8 @@ from exptilt.planning.score_file import ScorePlan
 from exptilt.reports.summary import Summary
 from exptilt.reports.terminal import Outcome
 from exptilt.rewards import RewardSpec
+from exptilt.stages import claims
+from exptilt.stages.claims import Claims
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.outcomes import results
 from exptilt.stages.recipe import Recipe
@@ -73,14 +75,13 @@ def _run(plan: Plan | ScorePlan, watch: Watch) -> Outcome:
         case Palette():
             return _palette(plan, watch)
         case _:
-            return _merged(
-                plan, _each(plan.recipe.workspace, plan.shards, partial(_shard, plan.recipe), watch)
-            )
+            claimed = claims.of_shards(plan.recipe, plan.shards)
+            return _merged(plan, _each(claimed, plan.shards, partial(_shard, plan.recipe), watch))
 
 
 def _score(plan: ScorePlan, watch: Watch) -> Outcome:
     at, pairs = plan.workspace, [(shard, spec) for shard in plan.shards for spec in plan.rewards]
-    made = _each(at, pairs, lambda pair: _rewards(at, *pair), watch)
+    made = _each(claims.of_values(at, pairs), pairs, lambda pair: _rewards(at, *pair), watch)
     scored = [ref for ref in made if not isinstance(ref, AllMissing)]
     return with_retries(at.run, f"save {plan.config.file}", scores.save, plan, scored)
 
@@ -88,17 +89,17 @@ def _score(plan: ScorePlan, watch: Watch) -> Outcome:
 def _sweep(plan: Plan, watch: Watch) -> Outcome:
     recipe, config = plan.recipe, plan.recipe.config
     assert isinstance(config, Sweep)
-    shards = plan.scored or plan.shards
-    explored = _each(recipe.workspace, shards, partial(_explored, recipe), watch)
+    claimed = claims.of_shards(recipe, plan.shards)
+    explored = _each(claimed, plan.scored or plan.shards, partial(_explored, recipe), watch)
     for place in config.saved:
         chosen = exploration.tilted(plan, config.vectors[place])
-        _merged(chosen, _each(recipe.workspace, explored, partial(_tilted, chosen.recipe), list))
+        _merged(chosen, results([_outcome(partial(_tilted, chosen.recipe), shard) for shard in explored]))
     return with_retries(recipe.run, "save the sweep", sweep.frontier, plan, explored)
 
 
 def _palette(plan: Plan, watch: Watch) -> Outcome:
-    recipe, shards = plan.recipe, plan.scored or plan.shards
-    scored = _each(recipe.workspace, shards, partial(_scored, recipe), watch)
+    recipe, claimed = plan.recipe, claims.of_shards(plan.recipe, plan.shards)
+    scored = _each(claimed, plan.scored or plan.shards, partial(_scored, recipe), watch)
     return with_retries(recipe.run, "find the palette", palette.find, plan, scored)
 
 
@@ -106,13 +107,21 @@ def _merged(plan: Plan, shards: Sequence[Shard]) -> Summary:
     return with_retries(plan.recipe.run, "merge and save", dataset.merge, plan, shards)
 
 
-def _each(
-    workspace: Workspace, shards: Sequence[T], work: Callable[[T], R], watch: Watch
-) -> list[R | AllMissing]:
-    """What `work` gives for every shard, AllMissing where all prompts of one are left out."""
-    with _threads(workspace) as start:
-        ends = [start(_outcome, work, shard) for shard in shards]
-        return results([end() for end in watch(ends)])
+def _each(claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watch: Watch) -> list[R | AllMissing]:
+    """What `work` gives for every shard, AllMissing where all prompts of one are left out.
+
+    Runs that share the root take different shards while there are any.
+    """
+    with claimed, _threads(claimed.workspace) as start:
+        ends = [start(_next, claimed, shards, work) for _ in shards]
+        outcomes = dict(end() for end in watch(ends))
+    return results([outcomes[place] for place in range(len(shards))])
+
+
+def _next(claimed: Claims, shards: Sequence[T], work: Callable[[T], R]) -> tuple[int, R | Exception]:
+    """Take a shard; its place, and what `work` gives for it or failed with."""
+    with claimed.next() as place:
+        return place, _outcome(work, shards[place])
 
 
 @contextmanager

@@ -11,11 +11,13 @@ if __name__ == "__main__":
 
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
-from tasks.generate import generate, in_turn
+from exptilt.stages.references import ShardRef
+from tasks.generate import generate
 from tasks.merge import merge
 from tasks.prompts import load_prompts
-from tasks.runtime.flow import Line, finished, gen
+from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
+from tasks.runtime.shards import Line, each_shard
 from tasks.score import score
 from tasks.tilt import tilt
 
@@ -24,12 +26,14 @@ from tasks.tilt import tilt
 def mc_aligned(config: MCAligned, prepared: Plan | None) -> Summary:
     """Draw n completions per prompt, score them, keep those of the tilted model."""
     plan: Plan = load_prompts(config, prepared)
-    recipe, lines = plan.recipe, list[Line]()
-    for shard in plan.shards:
-        samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, lines))
+    recipe = plan.recipe
+
+    def begin(shard: ShardRef) -> Line:
+        samples = generate.submit(recipe, shard)
         rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
-        lines.append([samples, *rewards, tilt.submit(recipe, shard, samples, rewards)])
-    summary: Summary = merge(plan, finished(lines))
+        return [samples, *rewards, tilt.submit(recipe, shard, samples, rewards)]
+
+    summary: Summary = merge(plan, each_shard(plan, begin))
     return summary
 
 

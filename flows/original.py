@@ -11,21 +11,20 @@ if __name__ == "__main__":
 
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
-from tasks.generate import generate, in_turn
+from tasks.generate import generate
 from tasks.merge import merge
 from tasks.prompts import load_prompts
-from tasks.runtime.flow import Line, finished, gen
+from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
+from tasks.runtime.shards import each_shard
 
 
 @gen(Original)
 def original(config: Original, prepared: Plan | None) -> Summary:
     """Draw completions from the base model and save them."""
     plan: Plan = load_prompts(config, prepared)
-    lines: list[Line] = []
-    for shard in plan.shards:
-        lines.append([generate.submit(plan.recipe, shard, wait_for=in_turn(plan.recipe, lines))])
-    summary: Summary = merge(plan, finished(lines))
+    shards = each_shard(plan, lambda shard: [generate.submit(plan.recipe, shard)])
+    summary: Summary = merge(plan, shards)
     return summary
 
 

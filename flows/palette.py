@@ -12,16 +12,18 @@ if __name__ == "__main__":
 from exptilt.planning import exploration
 from exptilt.planning.plan import Plan
 from exptilt.reports.palette_answer import Found
-from tasks.explore import find_palette, load_explored, scored_lines
-from tasks.runtime.flow import finished, gen
+from tasks.explore import find_palette, load_explored, scored_line
+from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
+from tasks.runtime.shards import each_shard
 
 
 @gen(Palette)
 def palette(config: Palette, prepared: Plan | None) -> Found:
     """Find λ from targets over the samples and rewards of one pool."""
     plan: Plan = load_explored(config, prepared)
-    answer: Found = find_palette(plan, finished(list(scored_lines(plan))))
+    shards = each_shard(plan, lambda shard: scored_line(plan.recipe, shard))
+    answer: Found = find_palette(plan, shards)
     return answer
 
 

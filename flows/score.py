@@ -12,8 +12,9 @@ if __name__ == "__main__":
 from exptilt.planning.score_file import ScorePlan, prepare
 from exptilt.reports.scores import Scores
 from tasks.records import load_records, save_records
-from tasks.runtime.flow import finished, gen
+from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
+from tasks.runtime.shards import each_value
 from tasks.score import score
 
 
@@ -21,9 +22,8 @@ from tasks.score import score
 def score_file(config: Scoring, prepared: ScorePlan | None) -> Scores:
     """Score the records of a file and add the values to them."""
     plan: ScorePlan = load_records(config, prepared)
-    at = plan.workspace
-    lines = [[score.submit(at, s.shard, s, spec)] for s in plan.shards for spec in plan.rewards]
-    scores: Scores = save_records(plan, finished(lines))
+    shards = each_value(plan, lambda s, spec: [score.submit(plan.workspace, s.shard, s, spec)])
+    scores: Scores = save_records(plan, shards)
     return scores
 
 

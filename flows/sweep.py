@@ -12,21 +12,18 @@ if __name__ == "__main__":
 from exptilt.planning import exploration
 from exptilt.planning.plan import Plan
 from exptilt.reports.frontier import Frontier
-from tasks.explore import explore, load_explored, save_sweep, scored_lines, tilted
+from tasks.explore import explored_line, load_explored, save_sweep, tilted
 from tasks.merge import merge
-from tasks.runtime.flow import finished, gen
+from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
+from tasks.runtime.shards import each_shard
 
 
 @gen(Sweep)
 def sweep(config: Sweep, prepared: Plan | None) -> Frontier:
     """Look at every λ over the samples and rewards of one pool, and save those asked for."""
     plan: Plan = load_explored(config, prepared)
-    lines = [
-        [*line, explore.submit(plan.recipe, shard, line[-1])]
-        for shard, line in zip(plan.shards, scored_lines(plan), strict=True)
-    ]
-    shards = finished(lines)
+    shards = each_shard(plan, lambda shard: explored_line(plan.recipe, shard))
     for place in config.saved:
         chosen = exploration.tilted(plan, config.vectors[place])
         merge(chosen, tilted(chosen, shards))

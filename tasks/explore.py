@@ -1,6 +1,6 @@
 """Sweeps and palettes: load their plan, draw and score shards, evaluate many λ, answer targets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
@@ -18,8 +18,8 @@ from exptilt.reports.summary import markdown_table
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
-from tasks.generate import generate, in_turn
-from tasks.runtime.flow import Line, finished
+from tasks.generate import generate
+from tasks.runtime.shards import Line, finished
 from tasks.runtime.task import done, step
 from tasks.score import score
 from tasks.tilt import tilt
@@ -62,16 +62,21 @@ save_sweep: Any = step(_save_sweep, "save the sweep")
 find_palette: Any = step(_find_palette, "find the palette")
 
 
-def scored_lines(plan: Plan) -> Iterator[Line]:
-    """The tasks of every shard up to its ScoredRef: drawn and scored, or as the file has it."""
-    for ref in plan.scored:
-        yield [collect.submit(plan.recipe, ref.samples.shard, ref.samples, list(ref.rewards))]
-    recipe, before = plan.recipe, list[Line]()
-    for shard in () if plan.scored else plan.shards:
-        samples = generate.submit(recipe, shard, wait_for=in_turn(recipe, before))
-        rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
-        before.append([samples, *rewards, collect.submit(recipe, shard, samples, rewards)])
-        yield before[-1]
+def scored_line(recipe: Recipe, shard: ShardRef | ScoredRef) -> Line:
+    """The tasks of a shard up to its ScoredRef: drawn and scored, or as the file has it."""
+    if isinstance(shard, ScoredRef):
+        samples = shard.samples
+        return [collect.submit(recipe, samples.shard, samples, list(shard.rewards))]
+    drawn = generate.submit(recipe, shard)
+    rewards = [score.submit(recipe.workspace, shard, drawn, spec) for spec in recipe.rewards]
+    return [drawn, *rewards, collect.submit(recipe, shard, drawn, rewards)]
+
+
+def explored_line(recipe: Recipe, shard: ShardRef | ScoredRef) -> Line:
+    """The same, and what the λ of a sweep bring to it."""
+    line = scored_line(recipe, shard)
+    of = shard.samples.shard if isinstance(shard, ScoredRef) else shard
+    return [*line, explore.submit(recipe, of, line[-1])]
 
 
 def tilted(plan: Plan, shards: Sequence[Explored]) -> list[Shard]:

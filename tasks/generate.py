@@ -1,10 +1,6 @@
-"""Generate a shard's samples: one task at a time on a device."""
+"""Generate a shard's samples."""
 
-from collections.abc import Sequence
 from typing import Any
-
-from prefect import allow_failure
-from prefect.futures import PrefectFuture
 
 from exptilt import stages
 from exptilt.stages.recipe import Recipe
@@ -18,9 +14,3 @@ def _generate(recipe: Recipe, shard: ShardRef) -> Any:
 
 
 generate = step(_generate, "generate {shard.name}")
-
-
-def in_turn(recipe: Recipe, lines: Sequence[Sequence[PrefectFuture[Any]]]) -> list[Any]:
-    """The task that the next shard waits for: it frees a device when it ends, completed or failed."""
-    ahead = len(recipe.devices)
-    return [allow_failure(lines[-ahead][0])] if len(lines) >= ahead else []

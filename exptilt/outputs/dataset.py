@@ -4,7 +4,7 @@ The folder's manifest.json is written last: while it is missing, the folder is n
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -17,7 +17,7 @@ from exptilt.data.texts import TEXT
 from exptilt.engines import registry
 from exptilt.errors import ShardsFailed
 from exptilt.models import reference
-from exptilt.outputs import training_tables
+from exptilt.outputs import merged, training_tables
 from exptilt.planning.plan import Plan
 from exptilt.reports import dataset_card, figures, web_page
 from exptilt.reports.provenance import made_with
@@ -58,8 +58,8 @@ def named(plan: Plan, what: str) -> str:
 def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
     """Write records and data set of all shards, in order, one shard in memory at a time.
 
-    Runs that share the storage write the same outputs one after the other. Raises ShardsFailed where nothing
-    is left to write.
+    Of runs that share the storage the first writes the outputs, the others find them. Raises ShardsFailed
+    where nothing is left to write.
     """
     made = [shard for shard in shards if not isinstance(shard, AllMissing)]
     missing = [prompt for shard in shards if isinstance(shard, AllMissing) for prompt in shard.missing]
@@ -72,13 +72,19 @@ def merge(plan: Plan, shards: Sequence[Shard]) -> Summary:
 
 def _merge(plan: Plan, made: Sequence[Made], missing: list[MissingPrompt], folder: str) -> Summary:
     path = f"{folder}.json"
-    filesystem.remove(filesystem.join(folder, pool.MANIFEST))
-    books = _Books(plan, folder, missing)
     ordered = sorted(made, key=lambda s: _samples(s).shard.index)
-    with filesystem.writing(path) as f:
-        records.write_json(f, (row for shard in ordered for row in books.enter(shard)))
+    of = merged.made_of(plan, ordered, missing)
+    books = _Books(plan, folder, missing, writes=not merged.is_there(folder, of))
+    rows = (row for shard in ordered for row in books.enter(shard))
+    if books.writes:
+        filesystem.remove(filesystem.join(folder, pool.MANIFEST))
+        with filesystem.writing(path) as f:
+            records.write_json(f, rows)
+    else:
+        deque(rows, maxlen=0)  # for the totals alone
     summary = books.summary(path)
-    _finish(plan, books, summary)
+    if books.writes:
+        _finish(plan, books, summary, of)
     cleanup.sweep(_places(plan, books))
     return summary
 
@@ -86,7 +92,8 @@ def _merge(plan: Plan, made: Sequence[Made], missing: list[MissingPrompt], folde
 def _places(plan: Plan, books: "_Books") -> Iterator[str]:
     """Every folder that a run of `plan` writes to."""
     root = plan.recipe.config.save_directory
-    yield from (root, pool.place(root, "merging"), books.folder, books.folder.rpartition("/")[0])
+    yield from (root, books.folder, books.folder.rpartition("/")[0])
+    yield from (pool.place(root, stage) for stage in ("claims", "merging"))
     yield from (filesystem.join(books.folder, file).rpartition("/")[0] for file in books.files)
     for shard in books.shards:
         samples = _samples(shard)
@@ -103,10 +110,10 @@ def _samples(shard: Made) -> SamplesRef:
 
 
 class _Books:
-    """Enters shard after shard: writes its tables, keeps the totals that the summary needs."""
+    """Enters shard after shard: writes its tables if asked to, keeps the totals that the summary needs."""
 
-    def __init__(self, plan: Plan, folder: str, missing: list[MissingPrompt]) -> None:
-        self.plan, self.folder, self.missing = plan, folder, missing
+    def __init__(self, plan: Plan, folder: str, missing: list[MissingPrompt], writes: bool) -> None:
+        self.plan, self.folder, self.missing, self.writes = plan, folder, missing, writes
         self.files: dict[str, dict[str, Any]] = {}
         self.totals = Totals(plan.recipe)
         self.samples = self.kept = self.pairs = 0
@@ -180,6 +187,8 @@ class _Books:
 
     def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> pl.DataFrame:
         """Write a shard's table, and give it back."""
+        if not self.writes:
+            return table
         shard = samples.shard
         path = f"{name}/{shard.index:05d}-of-{shard.of:05d}.parquet"
         data = filesystem.parquet_bytes(table)
@@ -248,7 +257,7 @@ def _with_prompts(rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
     return rows.join(prompts, on="prompt_id", maintain_order="left")
 
 
-def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
+def _finish(plan: Plan, books: _Books, summary: Summary, made_of: str) -> None:
     """The card, then the manifest that makes the folder count, then away with files of before."""
     manifest = {
         **provenance(plan),
@@ -257,6 +266,9 @@ def _finish(plan: Plan, books: _Books, summary: Summary) -> None:
         "truncated_prompts": list(plan.truncated),
         "summary": {**asdict(summary), "verdict": summary.sentence},
         "files": books.files,
+        merged.MADE_OF: made_of,
+        merged.RECORDS: filesystem.digest(summary.json),
+        merged.PAGES: ["README.md", *(["index.html"] if summary.quality else [])],
     }
     text = dataset_card.render(manifest, summary, sorted({p.partition("/")[0] for p in books.files}))
     filesystem.write_bytes(filesystem.join(books.folder, "README.md"), text.encode())

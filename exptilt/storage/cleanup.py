@@ -1,7 +1,8 @@
 """What a killed run left behind: temporary files and leases, removed once their process is dead for sure.
 
 A temporary file has its process in its name, a lease in its text; a live one's, and another machine's, are
-left alone. Tables in an entry of the pool that its manifest does not name go as well.
+left alone, but for leases that nobody has renewed for LONG. Tables in an entry of the pool that its manifest
+does not name go as well.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from exptilt.errors import StorageError
 from exptilt.run import carried
 from exptilt.storage import filesystem, pool, process_identity, s3
 
+LONG: Final = 3_600.0  # seconds, by the store's own clock; a lease is renewed every few
 AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
 
 
@@ -46,6 +48,16 @@ def _unnamed(folder: str, names: Sequence[str]) -> Iterator[str]:
 def _is_left(path: str, name: str) -> bool:
     if name.endswith(".lease"):
         with suppress(StorageError):
-            return process_identity.is_dead(filesystem.read_json(path))
+            return process_identity.is_dead(filesystem.read_json(path)) or _age(path) > LONG
     parts = name.rsplit(".", 3)
     return len(parts) == 4 and parts[3] == "tmp" and process_identity.token_is_dead(parts[1])
+
+
+def _age(path: str) -> float:
+    """For how many seconds `path` is as it is: a file that is written now has the time of the same clock."""
+    now = filesystem.join(path.rpartition("/")[0], filesystem.temporary("now"))
+    filesystem.write_bytes(now, b"now")
+    try:
+        return filesystem.modified(now) - filesystem.modified(path)
+    finally:
+        filesystem.remove(now)

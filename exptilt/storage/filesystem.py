@@ -177,6 +177,13 @@ def names(folder: str) -> list[str]:
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
 
 
+def modified(path: str) -> float:
+    """When the file at `path` was written, in seconds of the clock of its store."""
+    with clear_errors(path, "read"):
+        fs, inner = filesystem(path)
+        return float(s3.with_retries(lambda: fs.modified(inner)).timestamp())
+
+
 def remove(path: str) -> None:
     """Remove the file at `path`, if it is there."""
     with suppress(MissingError), clear_errors(path, "remove"):

@@ -202,15 +202,30 @@ def compute_together(
 ) -> list[tuple[Entry, bool]]:
     """The entries at `paths`, and whether each was there; else what `compute` gives, written there.
 
+    Those that nobody else computes now come first, then those that others hold.
+
     Args:
         paths: where the entries lie.
         compute: gets the places in `paths` of those that are not there; gives each by its place, and may
             raise once it has given what it could.
     """
-    with lease.held(*(f"{path}.lease" for path in paths)):
-        entries = {place: entry for place, path in enumerate(paths) if (entry := find(path))}
-        there = set(entries)
-        lacking = [place for place in range(len(paths)) if place not in there]
-        for place, made in compute(lacking) if lacking else ():
-            entries[place] = put(paths[place], *made)
-    return [(entries[place], place in there) for place in range(len(paths))]
+    made: dict[int, tuple[Entry, bool]] = {}
+    with lease.Leases() as leases:
+        free = [place for place, path in enumerate(paths) if leases.try_take(f"{path}.lease")]
+        made |= _made(paths, free, compute)
+    rest = [place for place in range(len(paths)) if place not in made]
+    if rest:
+        with lease.held(*(f"{paths[place]}.lease" for place in rest)):
+            made |= _made(paths, rest, compute)
+    return [made[place] for place in range(len(paths))]
+
+
+def _made(
+    paths: Sequence[str], places: Sequence[int], compute: Callable[[list[int]], Iterable[tuple[int, Made]]]
+) -> dict[int, tuple[Entry, bool]]:
+    """The entries at some places, and whether each was there; else what `compute` gives, written there."""
+    made = {place: (entry, True) for place in places if (entry := find(paths[place]))}
+    lacking = [place for place in places if place not in made]
+    for place, tables in compute(lacking) if lacking else ():
+        made[place] = put(paths[place], *tables), False
+    return made

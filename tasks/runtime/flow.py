@@ -1,25 +1,21 @@
-"""Running a flow: its parameters from a configuration, its shards to their end, its command line."""
+"""Running a flow: its parameters from a configuration, its name, its threads."""
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 from prefect import Flow
 from prefect.context import TagsContext
-from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, WithJsonSchema
 
 from exptilt.config.validation import C, build
 from exptilt.run import Run
-from exptilt.stages.outcomes import results
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs
-from tasks.runtime.progress import Progress
 from tasks.runtime.shutdown import stopping_at_once
 
-Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
 TAG = "exptilt"
 GPUS = len(list(Path("/dev").glob("nvidia[0-9]*")))  # torch would take seconds to count them
 WORKERS = 3 * max(GPUS, 1)  # enough to score a shard while the next is drawn; more slow each other down
@@ -102,35 +98,3 @@ def _listed_plainly(given: Any) -> str:
         return ",".join(f"{name}={number}" for name, number in given.items())
     items = given if isinstance(given, (list, tuple)) else [given]
     return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
-
-
-def finished(lines: Sequence[Line]) -> list[Any]:
-    """Wait for every shard; each line is a shard's futures in order. Gives the last ones' results.
-
-    A shard of which nothing is left, where prompts may be left out, gives AllMissing. Raises ShardsFailed,
-    which lists every shard that failed, once all have ended.
-    """
-    _wait(lines)
-    return results([line[-1].result() if _is_done(line) else _failure(line) for line in lines])
-
-
-def _wait(lines: Sequence[Line]) -> None:
-    with Progress(len(lines)) as progress:
-        for _ in as_completed([line[-1] for line in lines]):
-            progress.advance()
-    for future in (future for line in lines for future in line):
-        future.wait()  # else its state is what the server has heard so far
-
-
-def _is_done(line: Line) -> bool:
-    return line[-1].state.is_completed()
-
-
-def _failure(line: Line) -> BaseException:
-    """Why a shard failed: the error of its first step that did."""
-    states = [future.state for future in line]
-    for state in states:
-        if state.is_failed() or state.is_crashed():
-            error = state.result(raise_on_failure=False)
-            return error if isinstance(error, BaseException) else RuntimeError(str(error))
-    return RuntimeError(f"not run: {states[-1].message}")

@@ -1,0 +1,55 @@
+"""Whether a data set is there already: of the same entries, by the same settings, and whole."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from exptilt import __version__
+from exptilt.errors import StorageError
+from exptilt.planning.plan import Plan
+from exptilt.stages.failures import MissingPrompt
+from exptilt.stages.references import DrawsRef, SamplesRef, flat
+from exptilt.stages.tables import digests
+from exptilt.storage import filesystem, keys, pool
+
+MADE_OF, RECORDS, PAGES = "made_of", "records_sha256", "pages"
+ELSEWHERE: Final = {"save_directory", "endpoint_url"}  # what another machine may spell otherwise
+
+
+def made_of(plan: Plan, shards: Sequence[SamplesRef | DrawsRef], missing: Sequence[MissingPrompt]) -> str:
+    """What a data set of `shards` is made of and by, in one digest."""
+    said = {
+        "exptilt": __version__,
+        "configuration": plan.recipe.config.model_dump(mode="json", exclude=ELSEWHERE),
+        "shards": [_entries(shard) for shard in shards],
+        "skipped": {str(index): why for index, why in plan.skipped.items()},
+        "truncated": list(plan.truncated),
+        "missing": [str(prompt) for prompt in missing],
+    }
+    return keys.content_key(said)
+
+
+def _entries(shard: SamplesRef | DrawsRef) -> list[str]:
+    """Names that change with a shard's rows: draws are called after all that they come from."""
+    if isinstance(shard, DrawsRef):
+        return [_key(path) for path in (shard.samples.shard.prompts, *shard.paths)]
+    return [_key(shard.shard.prompts), *digests(flat(shard.parts))]
+
+
+def _key(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def is_there(folder: str, made_of: str) -> bool:
+    """Whether `folder` and its records are a data set that is made of this, all as it was written."""
+    try:
+        manifest = filesystem.read_json(filesystem.join(folder, pool.MANIFEST))
+        return bool(manifest[MADE_OF] == made_of) and _is_whole(folder, manifest)
+    except (StorageError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_whole(folder: str, manifest: dict[str, Any]) -> bool:
+    files = {filesystem.join(folder, name): file["sha256"] for name, file in manifest["files"].items()}
+    files[f"{folder}.json"] = manifest[RECORDS]
+    pages = set(manifest[PAGES]) <= set(filesystem.names(folder))
+    return pages and all(filesystem.digest(path) == sha256 for path, sha256 in files.items())

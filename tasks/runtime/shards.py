@@ -1,0 +1,100 @@
+"""The shards of a flow, one after the other: those that no other run holds, while a device is free."""
+
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from prefect.futures import PrefectFuture
+
+from exptilt.planning.plan import Plan
+from exptilt.planning.score_file import ScorePlan
+from exptilt.rewards import RewardSpec
+from exptilt.stages import claims
+from exptilt.stages.claims import Claims
+from exptilt.stages.outcomes import results
+from exptilt.stages.references import SamplesRef
+from exptilt.stages.score import AT_ONCE
+from exptilt.storage import lease
+from tasks.runtime.progress import Progress
+
+Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
+T = TypeVar("T")
+
+
+def each_shard(plan: Plan, submit: Callable[[Any], Line]) -> list[Any]:
+    """The results of every shard's last task, in the order of the shards, drawn on a device each.
+
+    Args:
+        plan: its shards are given to `submit`, or what a file has of them.
+        submit: starts the tasks of a shard.
+
+    Returns:
+        What the last tasks give, AllMissing for a shard of which nothing is left.
+
+    Raises:
+        ShardsFailed: lists every shard that failed, once all have ended.
+    """
+    claimed = claims.of_shards(plan.recipe, plan.shards)
+    return _each(claimed, plan.scored or plan.shards, submit, len(plan.recipe.devices))
+
+
+def each_value(plan: ScorePlan, submit: Callable[[SamplesRef, RewardSpec], Line]) -> list[Any]:
+    """The same of every shard of a file with every value."""
+    pairs = [(shard, spec) for shard in plan.shards for spec in plan.rewards]
+    claimed = claims.of_values(plan.workspace, pairs)
+    return _each(claimed, pairs, lambda pair: submit(*pair), AT_ONCE * len(plan.workspace.devices))
+
+
+def _each(claimed: Claims, shards: Sequence[T], submit: Callable[[T], Line], at_once: int) -> list[Any]:
+    """The same of anything that can be claimed; `at_once` first tasks run at the same time."""
+    lines: dict[int, Line] = {}
+    begun, going, ended = set[Any](), dict[Any, int](), SimpleQueue[Any]()
+    with Progress(len(shards)) as progress, claimed:
+        while claimed.left or going:
+            place = claimed.take() if claimed.left and len(begun) < at_once else None
+            if place is not None:
+                line = lines[place] = submit(shards[place])
+                begun.add(line[0])
+                going[line[-1]] = place
+                _tell(line, ended)
+            elif future := _next_end(ended):
+                begun.discard(future)
+                if future in going:
+                    claimed.give_back(going.pop(future))
+                    progress.advance()
+    return finished([lines[place] for place in range(len(shards))])
+
+
+def _tell(line: Line, ended: SimpleQueue[Any]) -> None:
+    """Put the first and the last future of a shard into `ended` when they end, completed or failed."""
+    for future in {line[0], line[-1]}:
+        future.add_done_callback(ended.put)
+
+
+def _next_end(ended: SimpleQueue[Any]) -> Any:
+    """The next future that ends; None after a moment without one."""
+    try:
+        return ended.get(timeout=lease.POLL)
+    except Empty:
+        return None
+
+
+def finished(lines: Sequence[Line]) -> list[Any]:
+    """Wait for every shard; gives the results of the last tasks, as `each` does."""
+    for future in (future for line in lines for future in line):
+        future.wait()  # else its state is what the server has heard so far
+    return results([line[-1].result() if _is_done(line) else _failure(line) for line in lines])
+
+
+def _is_done(line: Line) -> bool:
+    return line[-1].state.is_completed()
+
+
+def _failure(line: Line) -> BaseException:
+    """Why a shard failed: the error of its first step that did."""
+    states = [future.state for future in line]
+    for state in states:
+        if state.is_failed() or state.is_crashed():
+            error = state.result(raise_on_failure=False)
+            return error if isinstance(error, BaseException) else RuntimeError(str(error))
+    return RuntimeError(f"not run: {states[-1].message}")
