@@ -23,7 +23,7 @@ from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
 from exptilt.reports.terminal import show
 from tasks.runtime.flow import TAG, prepared
-from tasks.runtime.server import start_server
+from tasks.runtime.server import server
 from tasks.runtime.server_health import lost, server_is_there, watch_server
 from tasks.runtime.shutdown import ending_soon
 from tasks.runtime.task import started
@@ -57,17 +57,23 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREP
 
 
 def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready]) -> Any:
-    try:
-        server_answers = start_server()
-        plan = prepare(config)
-        print(plan.opening, file=sys.stderr, flush=True)
-        server_answers()
-        watch_server()
-    except ExptiltError as error:
-        fail(str(error))
+    with contextlib.ExitStack() as settings:
+        try:
+            server_answers = settings.enter_context(server())
+            plan = prepare(config)
+            print(plan.opening, file=sys.stderr, flush=True)
+            server_answers()
+            watch_server()
+        except ExptiltError as error:
+            fail(str(error))
+        return _watched(prepared(flow, config, plan), config)
+
+
+def _watched(flow: Flow[..., Any], config: BaseModel) -> Any:
+    """As _run; a server that is gone ends the process with one line."""
     with quiet_console():
         try:
-            return _run(prepared(flow, config, plan), config)
+            return _run(flow, config)
         except Exception:
             if not server_is_there():
                 fail(lost(), FAILED)

@@ -11,42 +11,61 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import httpx
-from prefect.context import refresh_global_settings_context
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from exptilt.errors import StorageError
 from tasks.runtime.server_health import check_server
 
-START_SECONDS = 120.0
+START_SECONDS: Final = 120.0
+SETTINGS: Final = {  # of the started server, where the environment has no others
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    # in batches SQLite keeps up with hundreds of tasks; else finished tasks stay Running in its database
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
 
 
-@lru_cache(maxsize=1)
-def start_server() -> Callable[[], None]:
-    """Start a server unless one is configured; gives a function that waits until it answers.
+@contextlib.contextmanager
+def server() -> Iterator[Callable[[], None]]:
+    """Let Prefect's settings name a server within the block: the configured one, else one started for it.
 
-    Raises ConfigError where the configured one does not answer. The started one ends with this process, since
-    Prefect sends its last log lines at exit.
+    Gives a function that waits until it answers. A started one ends with this process and not with the block,
+    since Prefect sends its last log lines at exit.
+
+    Raises:
+        ConfigError: where the configured one does not answer.
     """
     if get_current_settings().api.url:
         check_server()
-        return lambda: None
+        yield lambda: None
+        return
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        port, server = bound.getsockname()[1], _started(bound)
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    refresh_global_settings_context()
-    return lambda: _wait(port, server)
+        port, started = bound.getsockname()[1], _started(bound)
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+        yield lambda: _wait(port, started)
 
 
 def _started(bound: socket.socket) -> "subprocess.Popen[bytes]":
-    """A server on the port that `bound` holds, so that nobody else takes it meanwhile; in a session of its
+    """A server on the port that `bound` holds, which nothing else can take meanwhile; in a session of its
     own, so that Ctrl-C is for the run alone."""
     fd = bound.fileno()
-    command = [sys.executable, "-m", "tasks.runtime.server", str(fd)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=[fd])
+    until_it_closes, _ = os.pipe()  # the end that only this process has is never closed before its death
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tasks.runtime.server", str(fd)],
+            stdin=until_it_closes,
+            env={**SETTINGS, **os.environ},
+            start_new_session=True,
+            pass_fds=[fd],
+        )
+    finally:
+        os.close(until_it_closes)
 
 
 def _wait(port: int, server: "subprocess.Popen[bytes]") -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from contextvars import copy_context
 from typing import Literal
 
 import httpx
@@ -11,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
 from exptilt.errors import ConfigError
-from exptilt.run import carried, current
+from exptilt.run import current
 
 ASK_SECONDS = 10.0
 EVERY = 5.0  # seconds between looks
@@ -43,7 +44,7 @@ def watch_server() -> None:
 
     The steps of the current run are asked to stop before.
     """
-    threading.Thread(target=carried(_watch), daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(_watch,), daemon=True).start()
 
 
 def _watch() -> None:
