@@ -71,5 +71,9 @@ class ShardsFailed(ExptiltError, RuntimeError):
     """Some shards failed; every other shard is saved and a re-run does only what is missing."""
 
 
+class ShardGivenUp(ExptiltError, RuntimeError):
+    """A shard at which processes die, one after the other; the text says what to do."""
+
+
 class Stopped(ExptiltError, RuntimeError):
     """The user asked the run to stop; finished shards are saved."""

@@ -121,7 +121,15 @@ def _each(claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watch: W
 def _next(claimed: Claims, shards: Sequence[T], work: Callable[[T], R]) -> tuple[int, R | Exception]:
     """Take a shard; its place, and what `work` gives for it or failed with."""
     with claimed.next() as place:
-        return place, _outcome(work, shards[place])
+        return place, _outcome(partial(_alive, claimed, place, work), shards[place])
+
+
+def _alive(claimed: Claims, place: int, work: Callable[[T], R], shard: T) -> R:
+    """What `work` gives for a shard, unless processes die at it, one after the other."""
+    claimed.check(place)
+    done = work(shard)
+    claimed.forget_deaths(place)
+    return done
 
 
 @contextmanager

@@ -86,6 +86,16 @@ def resolve(asked: str) -> Devices:
     return Devices(devices)
 
 
+def kind(device: str) -> str:
+    """cpu or cuda."""
+    return device.partition(":")[0]
+
+
+def reward_dtype(device: str, asked: str) -> str:
+    """The type that reward models compute in: as `asked`, or what suits `device`."""
+    return fast_dtype(device) if asked == "auto" else asked
+
+
 def fast_dtype(device: str) -> str:
     """bfloat16 where the device multiplies it faster, else float32."""
     import torch

@@ -18,10 +18,13 @@ from exptilt.engines.base import P0
 from exptilt.errors import ConfigError, ModelError
 from exptilt.models import devices, reference
 from exptilt.models.reference import ModelRef
+from exptilt.planning import run_record
 from exptilt.planning.base_model import other_sampler, p0_of
 from exptilt.planning.prompts import Chosen, choose, source
+from exptilt.planning.run_record import RunRecord
 from exptilt.rewards import RewardSpec
 from exptilt.run import Run, current, in_a_new_run
+from exptilt.stages import claims
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard, rows_of
@@ -37,7 +40,8 @@ class Plan:
 
     `skipped` says why, by a prompt's index; `scored` holds the shards' samples and rewards where they came
     from a file. `form` says that prompts are conversations and in which column, "" where they are texts;
-    `null` says why columns of the samples are null that the engine was found not to give.
+    `null` says why columns of the samples are null that the engine was found not to give; `record` is what
+    the run draws with where its configuration leaves that open.
     """
 
     recipe: Recipe
@@ -47,6 +51,7 @@ class Plan:
     scored: tuple[ScoredRef, ...] = ()
     form: str = ""
     null: dict[str, str] = field(default_factory=dict)
+    record: RunRecord | None = None
 
     @property
     def run(self) -> Run:
@@ -75,6 +80,8 @@ class Plan:
 
     @property
     def _notes(self) -> Iterator[str]:
+        if self.record and self.record.note:
+            yield self.record.note
         yield from self._other_sampler
         yield from self._templates
         yield from self._groups
@@ -121,14 +128,25 @@ def prepare(config: Config) -> Plan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     filesystem.check_writable(config.save_directory)
-    names = devices.resolve(config.device)
-    chosen, p0 = Chosen(), p0_of(config, names[0])
+    found = run_record.find(config)
+    plan = _prepared(config, found)
+    mine = plan.record
+    assert mine
+    holds = run_record.settled(config, mine, found, lambda: claims.are_held(plan.recipe, plan.shards))
+    return dataclasses.replace(plan if holds.taken == mine.taken else _prepared(config, holds), record=holds)
+
+
+def _prepared(config: Config, found: RunRecord | None) -> Plan:
+    """The plan of `config`, by the run record that was `found`, else by what suits this machine."""
+    names, as_begun = run_record.devices_for(config, found), found.applied(config) if found else config
+    chosen, p0 = Chosen(), p0_of(as_begun, names[0])
+    reward_dtype = found.reward_dtype if found else devices.reward_dtype(names[0], config.dtype)
     tables, in_chat = source(config, chosen, p0)
     p0 = _in_chat(p0, chosen.column) if in_chat and not p0.chat else p0
     _check_template(p0)
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, names[0], config.dtype, p0, n=config.nsamples)
+        specs = resolve_values(config.values, p0.model, names[0], reward_dtype, p0, n=config.nsamples)
         _check_top_up(config, specs)
     choose(tables, config, p0, chosen)
     recipe = Recipe(
@@ -139,10 +157,13 @@ def prepare(config: Config) -> Plan:
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
         run=current(),
     )
-    in_each = blocks_per_shard(chosen.rows.height, config.nsamples, len(names), config.shard_size)
+    in_each = blocks_per_shard(chosen.rows.height, config.nsamples, len(names), as_begun.shard_size)
     shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
     return Plan(
-        null=_try_out(recipe, shards),
+        null=_try_out(recipe, shards, found),
+        record=run_record.of_this_machine(
+            found.device if found else devices.kind(names[0]), p0.dtype, reward_dtype, in_each
+        ),
         recipe=recipe,
         shards=shards,
         skipped=chosen.skipped,
@@ -170,7 +191,7 @@ def _in_column(column: str) -> str:
     return f" in column {column!r}" if column else ""
 
 
-def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> dict[str, str]:
+def _try_out(recipe: Recipe, shards: Sequence[ShardRef], found: RunRecord | None) -> dict[str, str]:
     """Load the reward models, draw and score at some prompts; where the pool has all samples, score some of
     these. A server whose rewards the pool has, too, is not asked.
 
@@ -181,6 +202,8 @@ def _try_out(recipe: Recipe, shards: Sequence[ShardRef]) -> dict[str, str]:
 
     assert recipe.p0
     parts, device = drawn_parts(recipe, shards), recipe.devices[0]
+    if found and parts is None and registry.capabilities(recipe.p0.model).is_local:
+        run_record.check_device(device, found)
     specs = recipe.rewards if parts is None else to_load(recipe.rewards, recipe.workspace, parts)
     load_rewards(specs, device)
     n = max([1, *(spec.group or 1 for spec in specs)])
@@ -248,8 +271,8 @@ def resolve_values(
     """
     beside = rewards.Beside(
         base=base,
-        base_dtype=registry.dtype_of(base, device, dtype),
-        dtype=devices.fast_dtype(device) if dtype == "auto" else dtype,
+        base_dtype=p0.dtype if p0 else registry.dtype_of(base, device, dtype),
+        dtype=devices.reward_dtype(device, dtype),
         chat=p0.chat if p0 else "",
         template=p0.template if p0 else Template(),
         in_chat=bool(p0.chat) if p0 else in_chat,

@@ -8,12 +8,13 @@ divides the work and protects nothing: rows are the same without it (see storage
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from exptilt.errors import StorageError
 from exptilt.rewards import RewardSpec
+from exptilt.stages import deaths
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
 from exptilt.stages.workspace import Workspace
@@ -30,7 +31,7 @@ class Claims:
         self.workspace, self._run = workspace, workspace.run
         self._paths, self._lock = paths, threading.Lock()
         with self._run.entered():
-            self._leases = lease.Leases()
+            self._leases = lease.Leases(deaths.note)
 
     def __enter__(self) -> Self:
         self._leases.__enter__()
@@ -67,10 +68,20 @@ class Claims:
         finally:
             self.give_back(place)
 
+    def check(self, place: int) -> None:
+        """Raise ShardGivenUp where processes die at the shard, one after the other."""
+        with self._run.entered(), suppress(StorageError), s3.retrying_for(filesystem.CHECK_SECONDS):
+            deaths.check(self.workspace, self._paths[place])
+
     def give_back(self, place: int) -> None:
-        """The shard is done, or has failed."""
+        """The shard has ended, done or failed."""
         with self._run.entered():
             self._leases.give_back(self._paths[place])
+
+    def forget_deaths(self, place: int) -> None:
+        """The shard is done."""
+        with self._run.entered(), suppress(StorageError), s3.retrying_for(filesystem.CHECK_SECONDS):
+            deaths.forget(self._paths[place])
 
     def _claimed(self, path: str) -> bool:
         """Whether no other run holds it; where the store does not say, the shard's steps will."""
@@ -83,15 +94,22 @@ class Claims:
 
 def of_shards(recipe: Recipe, shards: Sequence[ShardRef]) -> Claims:
     """The claims on shards that are drawn; a run with another λ or other values has the same."""
-    p0 = recipe.p0.identity if recipe.p0 else None
-    made = {"p0": p0, "seed": recipe.config.seed}
-    at = recipe.workspace
-    return Claims(at, [_path(at, {**made, "prompts": _key(shard)}) for shard in shards])
+    return Claims(recipe.workspace, _paths(recipe, shards))
+
+
+def are_held(recipe: Recipe, shards: Sequence[ShardRef]) -> bool:
+    """Whether a run works at any of the shards now."""
+    return any(map(lease.is_held, _paths(recipe, shards)))
 
 
 def of_values(at: Workspace, pairs: Sequence[tuple[SamplesRef, RewardSpec]]) -> Claims:
     """The claims on shards of a file that are scored, each with its value."""
     return Claims(at, [_path(at, {"prompts": _key(ref.shard), "value": spec.value}) for ref, spec in pairs])
+
+
+def _paths(recipe: Recipe, shards: Sequence[ShardRef]) -> list[str]:
+    made = {"p0": recipe.p0.identity if recipe.p0 else None, "seed": recipe.config.seed}
+    return [_path(recipe.workspace, {**made, "prompts": _key(shard)}) for shard in shards]
 
 
 def _key(shard: ShardRef) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from exptilt.errors import RefusedError, StorageError
-from exptilt.stages import draw
+from exptilt.stages import deaths, draw
 from exptilt.stages.blocks import BLOCK, Block, blocks_of
 from exptilt.stages.draw import Lacking
 from exptilt.stages.failures import MissingPrompt, PromptsFailed
@@ -74,6 +74,8 @@ def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> 
     if spent.missing:
         raise PromptsFailed(spent.missing, spent.tokens, spent.seconds)
     cached = spent.tokens == 0
+    if not cached:
+        deaths.note_computed(recipe.workspace)
     return SamplesRef(shard=shard, parts=parts, cached=cached, tokens=spent.tokens, seconds=spent.seconds)
 
 

@@ -15,7 +15,7 @@ from exptilt.errors import RewardError
 from exptilt.models.devices import on_one_of
 from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
-from exptilt.stages import failures
+from exptilt.stages import deaths, failures
 from exptilt.stages.blocks import Block, blocks_of, number_of
 from exptilt.stages.ensemble import combined
 from exptilt.stages.failures import PromptsFailed
@@ -76,7 +76,10 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     found = [
         pool.compute_once(path, partial(_reward, workspace, prompts, parts, spec)) for parts, path in lacking
     ]
-    return paths, all(cached for _, cached in found)
+    cached = all(cached for _, cached in found)
+    if not cached:
+        deaths.note_computed(workspace)
+    return paths, cached
 
 
 def _lacking(pairs: Iterable[tuple[tuple[str, ...], str]]) -> list[tuple[tuple[str, ...], str]]:

@@ -48,16 +48,6 @@ def _unnamed(folder: str, names: Sequence[str]) -> Iterator[str]:
 def _is_left(path: str, name: str) -> bool:
     if name.endswith(".lease"):
         with suppress(StorageError):
-            return process_identity.is_dead(filesystem.read_json(path)) or _age(path) > LONG
+            return process_identity.is_dead(filesystem.read_json(path)) or filesystem.age(path) > LONG
     parts = name.rsplit(".", 3)
     return len(parts) == 4 and parts[3] == "tmp" and process_identity.token_is_dead(parts[1])
-
-
-def _age(path: str) -> float:
-    """For how many seconds `path` is as it is: a file that is written now has the time of the same clock."""
-    now = filesystem.join(path.rpartition("/")[0], filesystem.temporary("now"))
-    filesystem.write_bytes(now, b"now")
-    try:
-        return filesystem.modified(now) - filesystem.modified(path)
-    finally:
-        filesystem.remove(now)

@@ -184,6 +184,16 @@ def modified(path: str) -> float:
         return float(s3.with_retries(lambda: fs.modified(inner)).timestamp())
 
 
+def age(path: str) -> float:
+    """For how many seconds `path` is as it is, by its store's clock: that of a file that is written now."""
+    now = join(path.rpartition("/")[0], temporary("now"))
+    write_bytes(now, b"now")
+    try:
+        return modified(now) - modified(path)
+    finally:
+        remove(now)
+
+
 def remove(path: str) -> None:
     """Remove the file at `path`, if it is there."""
     with suppress(MissingError), clear_errors(path, "remove"):

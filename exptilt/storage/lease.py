@@ -11,10 +11,10 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 from exptilt.errors import MissingError, Stopped, StorageError
 from exptilt.run import carried, current
@@ -23,12 +23,16 @@ from exptilt.storage import filesystem, process_identity, s3
 BEAT = 5.0
 TTL = 20.0
 POLL = 0.5
+STOPPING: Final = "stopping"
 
 
 class Leases:
     """Leases that are taken one by one, kept alive by one thread, and given back with the block."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_death: Callable[[str, dict[str, Any], float], None] | None = None) -> None:
+        """`on_death` is told of a lease that is taken over: where, its dead holder, and when that was last
+        alive by the store's clock; not of a holder that was asked to stop before."""
+        self._on_death, self._run = on_death, current()
         self._token, self._beats = uuid.uuid4().hex, 0
         self._held: set[str] = set()
         self._seen: dict[str, tuple[bytes, float]] = {}  # the texts of others, and since when they stay
@@ -57,10 +61,19 @@ class Leases:
         else:
             taken = self._is_ours(text) or self._is_over(path, text, at)
             if taken:
+                self._tell_of(path, text)
                 filesystem.write_bytes(path, self._text())
         if taken:
             self._held.add(path)
         return taken
+
+    def _tell_of(self, path: str, text: bytes) -> None:
+        if self._on_death is None or self._is_ours(text):
+            return
+        with suppress(MissingError, ValueError, KeyError, TypeError):
+            holder = json.loads(text)
+            if not holder[STOPPING]:
+                self._on_death(path, holder, filesystem.modified(path))
 
     def take(self, *paths: str) -> None:
         """Wait until the leases at `paths` are ours; Stopped where the run is asked to stop meanwhile.
@@ -97,8 +110,8 @@ class Leases:
         return _is_dead(text) or at - seen[1] > TTL
 
     def _text(self) -> bytes:
-        said = {"token": self._token, "beat": self._beats, **process_identity.me()}
-        return json.dumps(said).encode()
+        said = {"token": self._token, "beat": self._beats, STOPPING: self._run.is_stopping}
+        return json.dumps({**said, **process_identity.me()}).encode()
 
     def _is_ours(self, text: bytes) -> bool:
         return f'"{self._token}"'.encode() in text
@@ -124,6 +137,14 @@ def held(*paths: str) -> Iterator[None]:
     with Leases() as leases:
         leases.take(*paths)
         yield
+
+
+def is_held(path: str) -> bool:
+    """Whether someone holds the lease at `path`, and has renewed it of late."""
+    try:
+        return not _is_dead(filesystem.read_bytes(path)) and filesystem.age(path) < TTL
+    except MissingError:
+        return False
 
 
 def _is_dead(text: bytes) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from prefect.futures import PrefectFuture
 
+from exptilt.errors import ShardGivenUp
 from exptilt.planning.plan import Plan
 from exptilt.planning.score_file import ScorePlan
 from exptilt.rewards import RewardSpec
@@ -16,6 +17,7 @@ from exptilt.stages.references import SamplesRef
 from exptilt.stages.score import AT_ONCE
 from exptilt.storage import lease
 from tasks.runtime.progress import Progress
+from tasks.runtime.task import step
 
 Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
 T = TypeVar("T")
@@ -53,16 +55,41 @@ def _each(claimed: Claims, shards: Sequence[T], submit: Callable[[T], Line], at_
         while claimed.left or going:
             place = claimed.take() if claimed.left and len(begun) < at_once else None
             if place is not None:
-                line = lines[place] = submit(shards[place])
+                line = lines[place] = _begin(claimed, place, shards, submit)
                 begun.add(line[0])
                 going[line[-1]] = place
                 _tell(line, ended)
             elif future := _next_end(ended):
                 begun.discard(future)
                 if future in going:
-                    claimed.give_back(going.pop(future))
+                    _end(claimed, going.pop(future), future)
                     progress.advance()
     return finished([lines[place] for place in range(len(shards))])
+
+
+def _begin(claimed: Claims, place: int, shards: Sequence[T], submit: Callable[[T], Line]) -> Line:
+    """The tasks of a shard, or one that fails where processes die at it, one after the other."""
+    try:
+        claimed.check(place)
+    except ShardGivenUp as error:
+        return [give_up.submit(f"{place + 1:03d}/{len(shards):03d}", error)]
+    return submit(shards[place])
+
+
+def _end(claimed: Claims, place: int, last: PrefectFuture[Any]) -> None:
+    """A shard's last task has ended."""
+    last.wait()  # else its state is what the server has heard so far
+    if last.state.is_completed():
+        claimed.forget_deaths(place)
+    claimed.give_back(place)
+
+
+def _give_up(name: str, error: ShardGivenUp) -> None:
+    """The step of a shard that is not begun."""
+    raise error
+
+
+give_up = step(_give_up, "give up {name}")
 
 
 def _tell(line: Line, ended: SimpleQueue[Any]) -> None:

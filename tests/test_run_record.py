@@ -1,0 +1,116 @@
+"""The run record: what the first run of a configuration found out, every later one takes over."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from exptilt.config.settings import MCAligned, Original
+from exptilt.errors import ConfigError
+from exptilt.local_run import prepare, run
+from exptilt.stages import claims
+
+BASE = {"basemodel": "toy", "end": 96}
+
+
+def config(folder: Path, **more) -> MCAligned:
+    settings = {**BASE, "value": "toy", "lam": 1.0, "save_directory": str(folder), **more}
+    return MCAligned(**settings)
+
+
+@pytest.fixture
+def own(rewards_file):
+    """A value of our own."""
+    return f"{rewards_file}:bees"
+
+
+def records(folder: Path) -> list[Path]:
+    return sorted(folder.glob("pool/runs/*.json"))
+
+
+def altered(folder: Path, **changes) -> None:
+    """The one record of a root, as another machine would have written it."""
+    (path,) = records(folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "node7", **changes}))
+
+
+def test_a_run_keeps_what_it_found_out_and_the_next_takes_it(tmp_path, own):
+    first = prepare(config(tmp_path, value=own))
+    (path,) = records(tmp_path)
+    said = json.loads(path.read_text())
+    assert said["dtype"] == first.recipe.p0.dtype == "float32"
+    assert said["blocks_per_shard"] * 32 * len(first.shards) >= 96
+    before = path.read_bytes()
+    assert prepare(config(tmp_path, value=own)).shards == first.shards
+    assert path.read_bytes() == before
+    assert "node" not in first.opening
+
+
+def test_a_machine_that_joins_takes_over_type_and_sizes_and_says_so(tmp_path, own):
+    alone = prepare(config(tmp_path, value=own))
+    altered(tmp_path, dtype="bfloat16", blocks_per_shard=2, reward_dtype="float16")
+    joined = prepare(config(tmp_path, value=own, lam=2.0))
+    assert (joined.recipe.p0.dtype, len(joined.shards), len(alone.shards)) == ("bfloat16", 2, 3)
+    assert "note: as node7 began this run: cpu, bfloat16, shards of 64 prompts" in joined.opening
+    assert joined.recipe.config.dtype == "auto"
+
+
+def test_what_a_configuration_says_itself_stands(tmp_path, own):
+    prepare(config(tmp_path, value=own))
+    altered(tmp_path, dtype="bfloat16", blocks_per_shard=1)
+    for said in ({"dtype": "float32"}, {"shard_size": 96}, {"nsamples": 8}):
+        plan = prepare(config(tmp_path, value=own, **said))
+        assert plan.recipe.p0.dtype == "float32"
+    assert len(records(tmp_path)) == 4
+
+
+def test_runs_that_differ_only_in_the_tilt_share_a_record(tmp_path, own):
+    prepare(config(tmp_path, value=own))
+    prepare(config(tmp_path, value=own, lam=-3.0, ndraws=2, export="sft"))
+    prepare(Original(**BASE, nsamples=32, save_directory=str(tmp_path)))
+    assert len(records(tmp_path)) == 1
+
+
+def test_a_machine_without_the_kind_of_device_is_refused_unless_nothing_is_left_to_draw(tmp_path, own):
+    run(prepare(config(tmp_path, value=own)))
+    altered(tmp_path, device="cuda")
+    again = run(prepare(config(tmp_path, value=own, lam=2.0)))
+    assert again.reused["samples"] == again.shards
+    for entry in (tmp_path / "pool/samples").iterdir():
+        for manifest in entry.rglob("manifest.json"):
+            manifest.unlink()
+    with pytest.raises(ConfigError, match="node7 began this run on cuda, and this machine has only cpu"):
+        prepare(config(tmp_path, value=own))
+    prepare(config(tmp_path, value=own, device="cpu"))
+
+
+def test_another_version_is_refused_while_the_run_goes_and_takes_it_over_later(tmp_path, own):
+    plan = prepare(config(tmp_path, value=own))
+    versions = plan.record.versions | {"torch": "1.0"}
+    altered(tmp_path, versions=versions)
+    with claims.of_shards(plan.recipe, plan.shards) as claimed:
+        place = claimed.take()
+        with pytest.raises(ConfigError, match=r"node7 is at work at this run with torch 1\.0, and this mach"):
+            prepare(config(tmp_path, value=own))
+        claimed.give_back(place)
+    assert prepare(config(tmp_path, value=own)).shards == plan.shards
+    assert json.loads(records(tmp_path)[0].read_text())["versions"] == plan.record.versions
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_record_that_does_not_read_as_one_is_written_anew(tmp_path, own, text):
+    first = prepare(config(tmp_path, value=own))
+    (path,) = records(tmp_path)
+    path.write_text(text)
+    assert prepare(config(tmp_path, value=own)).shards == first.shards
+    assert json.loads(path.read_text())["dtype"] == "float32"
+
+
+def test_of_runs_that_begin_at_once_all_hold_one_record(tmp_path, own):
+    with ThreadPoolExecutor(4) as pool:
+        plans = list(pool.map(lambda _: prepare(config(tmp_path, value=own)), range(4)))
+    (path,) = records(tmp_path)
+    assert {json.dumps(plan.record.model_dump()) for plan in plans} == {
+        json.dumps(json.loads(path.read_text()))
+    }
