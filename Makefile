@@ -1,9 +1,10 @@
 # make demo: install into .venv and draw from a tilted model.   make test: install the test tools, run the suite.
 # make soak: long runs under faults, with their figures.   make families: try every model class of the library.
+# make real: a real chat model by generate, exptilt and vLLM; REAL_MODEL and REAL_VLLM name those that are there.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak families lint clean
+.PHONY: demo test soak families real lint clean
 
 demo: .venv/installed
 	@echo "drawing from the tilted demo model into results/"
@@ -20,6 +21,10 @@ soak: .venv/tested
 families: .venv/tested
 	@echo "trying every causal language model of the library; the table goes to docs/families.md"
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/try_families.py > docs/families.md
+
+real: .venv/tested
+	@echo "drawing from a real chat model in four ways, which must be one law"
+	HF_HUB_OFFLINE=1 GOMP_SPINCOUNT=1000 VLLM_CPU_KVCACHE_SPACE=2 $(BIN)/python benchmarks/real.py --model "$(REAL_MODEL)" --vllm "$(REAL_VLLM)"
 
 lint: .venv/linted
 	$(BIN)/ruff check .
