@@ -63,7 +63,7 @@ def score(**settings: Any) -> Result:
     `file` may also be a frame or dicts, which stay as they are: the scored records are a file of their own.
     """
     config = build(Scoring, _written(settings))
-    if config.output or isinstance(settings["file"], (str, Path)):
+    if config.output or in_memory.is_named(settings["file"]):
         return run(config)
     values = ",".join(column_of(value) for value in config.values)
     scored = f"{config.file.removesuffix('.jsonl')}_val={values}.jsonl"

@@ -1,5 +1,13 @@
 """How counts and errors read in what people are told."""
 
+from collections import Counter
+from collections.abc import Iterable
+
+
+def by_kind(kinds: Iterable[str]) -> str:
+    """How many there are of each kind, the most frequent first."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in Counter(kinds).most_common())
+
 
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`count` with its noun, as 1 shard or 1,200 shards; `plural` where it is not the noun with an s."""

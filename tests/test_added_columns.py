@@ -265,7 +265,7 @@ def test_any_records_come_back_or_are_refused(tmp_path, monkeypatch, rests, bloc
         target = tmp_path / f"b{ending}"
         target.unlink(missing_ok=True)
         try:
-            added_columns.write(str(file), str(target), lambda first, last: {"new": [0.5] * (last - first)})
+            added_columns.write([str(file)], str(target), lambda first, last: {"new": [0.5] * (last - first)})
         except ConfigError:
             assert not target.exists()
             assert ending == ".parquet" or not is_json
@@ -292,7 +292,8 @@ def without_nulls(value):
 
 
 PLACES = [
-    ("b.csv", "--output b.csv: must end in .json, .jsonl, .parquet"),
+    ("b.csv", "--output b.csv: only .csv files become one, not "),
+    ("b.txt", "--output b.txt: must end in .json, .jsonl, .csv, .parquet"),
     ("folder.json", "it is a folder"),
     ("a.json/b.json", "cannot write"),
 ]

@@ -28,7 +28,7 @@ def with_tools(tmp_path_factory) -> str:
 REFUSED = {
     "tools": (TOOL, "has 'tools' beside it, which the chat template shows: drop the column"),
     "functions": (json.dumps(TOOL), "has 'functions' beside it, which the chat template shows"),
-    "images": ([{"bytes": "x", "path": None}], "has 'images' beside it, and only text can be drawn from"),
+    "images": ([{"bytes": "x", "path": None}], "has 'images' beside it, and only texts are supported"),
     "system": ("be brief", "has 'system' beside it, which is no turn of it: put it into the conversation"),
     "chat_template_kwargs": ({"think": False}, "by --template-options, and drop the column"),
 }

@@ -97,7 +97,7 @@ def test_a_damaged_archive_is_named(tmp_path, ending, how):
 
 def test_a_compressed_parquet_file_is_no_format(tmp_path):
     (tmp_path / "a.parquet.gz").write_bytes(b"")
-    assert "not a file of prompts" in refusal(tmp_path / "a.parquet.gz")
+    assert "not a file of rows" in refusal(tmp_path / "a.parquet.gz")
     assert "there is no such file" in refusal(tmp_path / "no.jsonl.gz")
 
 
@@ -164,13 +164,13 @@ def test_what_is_called_so_is_meant_whatever_stands_in_its_name(folder):
 
 REFUSED = {
     "data/*.csv": "--data data/*.csv: no file matches",
-    "data/*": "--data data/README.md: not a file of prompts; known are .json",
+    "data/*": "--data data/README.md: not a file of rows; known are .json",
     "data/b.jsonl,data/no.jsonl": "--data data/no.jsonl: there is no such file",
     "data/b.jsonl,no": "--data no: there is no such file or folder",
     "data/b.jsonl,data/*.jsonl": "b.jsonl: the file is there 2 times",
     "data/*.jsonl,data/b.jsonl.gz": "b.jsonl: the file is there 2 times",
     "data:test": "--data data has no split 'test'; there are none",
-    "empty": "--data empty: the folder holds no file of prompts",
+    "empty": "--data empty: the folder holds no file of rows",
     "mixed": "--data mixed: the folder holds files of several formats (.csv, .txt)",
     "other": "--data other/b.jsonl: its prompts stand in column 'prompt', those of other/a.jsonl in ",
     "lacking": "--data lacking/b.jsonl: no column 'prompt'; its columns are text",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_hostile import JSON, quick
 
 from exptilt.config.scoring import Scoring
-from exptilt.data import parsing, records
+from exptilt.data import parsing, record_files
 from exptilt.errors import StorageError
 from exptilt.outputs import scores
 from exptilt.planning import score_file
@@ -81,7 +81,7 @@ def write(path: Path, rows: list) -> None:
 
 
 def rows_of(path: Path) -> list:
-    return [row for block in records.blocks(str(path)) for row in block]
+    return [row for block in record_files.blocks(str(path)) for row in block.records]
 
 
 def scored(config: Scoring) -> Scores:

@@ -18,7 +18,7 @@ from faults import KINDS, Faults, proxy
 from processes import ROOT, s3_server
 from test_pipeline import DAMAGE, hurt
 
-from exptilt.data import prompts, records
+from exptilt.data import prompts, record_files
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.run import Run, current
@@ -177,7 +177,8 @@ def test_prompts_and_records_are_read_from_s3(away, rewards_file):
             prompts.check_name(f"s3://bucket/in/{name}")
             (table,) = prompts.tables(f"s3://bucket/in/{name}", "prompt")
             assert table["prompt"].to_list() == ["a", "c"]
-            assert list(records.blocks(f"s3://bucket/in/{name}")) == [rows]
+            (block,) = record_files.blocks(f"s3://bucket/in/{name}")
+            assert block.records == rows
         with pytest.raises(ValueError, match=r"cannot read s3://bucket/in/no\.json: it does not exist"):
             next(prompts.tables("s3://bucket/in/no.json", "prompt"))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_hostile import quick
 from test_prompts import loaded, texts
 
-from exptilt.data import parsing, records, text_files
+from exptilt.data import parsing, record_files, text_files
 from exptilt.storage import keys
 
 ROWS = ["Zwölf Boxkämpfer", "a\u2028b\x0bc\x0cd\x85e", "🙂 “quotes”, \ufeff and commas", "ࠀ", "one"]
@@ -106,7 +106,10 @@ BAD = [
 def test_what_is_no_json_is_named_by_record_and_column(tmp_path, content, said):
     (tmp_path / "a.json").write_bytes(content)
     found = []
-    for read in (lambda: texts(str(tmp_path / "a.json")), lambda: list(records.blocks(f"{tmp_path}/a.json"))):
+    for read in (
+        lambda: texts(str(tmp_path / "a.json")),
+        lambda: list(record_files.blocks(f"{tmp_path}/a.json")),
+    ):
         with pytest.raises(ValueError, match="cannot be read") as stopped:
             read()
         found.append(str(stopped.value))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from exptilt.config import lam as lams
 from exptilt.config.checks import check_values
-from exptilt.config.field_types import Items, Names, Place, Specs
+from exptilt.config.field_types import Items, Names, Places, Specs
 from exptilt.config.settings import Valued
 from exptilt.errors import ConfigError
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class _Source(BaseModel):
-    file: Place = Field(
+    file: Places = Field(
         default="",
-        description="a scored .json, .jsonl or .parquet file whose samples and values are used",
+        description="scored .json, .jsonl, .csv or .parquet files whose samples and values are used",
     )
     generated_column: str = Field(
         default="generated", description="the file's key that holds prompt + completion"

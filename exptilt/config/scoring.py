@@ -1,11 +1,11 @@
 """The settings of scoring a file of texts."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from exptilt.config.checks import check_device, check_values
-from exptilt.config.field_types import S3_HOST, Dtype, Endpoint, Names, Place, PositiveOrAuto
+from exptilt.config.field_types import S3_HOST, Dtype, Endpoint, Names, Place, Places, PositiveOrAuto
 
 
 class Scoring(BaseModel):
@@ -13,14 +13,24 @@ class Scoring(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: Place = Field(description="a .json, .jsonl or .parquet file of records")
+    file: Places = Field(
+        description="a .json, .jsonl, .csv (also .gz, .zst) or .parquet file of records, several (a comma "
+        "list, or repeated), a pattern or a folder"
+    )
     value: Names = Field(default=("humor",), description="values to add, as in mc_aligned.py")
     basemodel: str = Field(
         default="demo", description="the base model: for perplexity, and demo for the demo's values"
     )
-    output: Place = Field(default="", description="the file to write; if none, the input itself, once whole")
+    output: Place = Field(
+        default="", description="the file to write, of all records; if none, the input itself, once whole"
+    )
     prompt_column: str = Field(default="prompt", description="the key that holds the prompt")
     generated_column: str = Field(default="generated", description="the key that holds prompt + completion")
+    on_long_prompt: Literal["error", "skip"] = Field(
+        default="error",
+        description="a record that holds no texts to score (null, no text, no pair): stop, or leave it out, "
+        "its values null",
+    )
     shard_size: PositiveOrAuto = Field(
         default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
     )

@@ -17,7 +17,7 @@ SYSTEM: Final = ("system", "system_prompt")
 OPTIONS: Final = "chat_template_kwargs"
 COLUMNS: Final = (*TOOLS, *MEDIA_KEYS, *SYSTEM, OPTIONS)
 NOTHING: Final = ("", "[]", "{}", "null")
-DROP: Final = ": drop the column to draw without it"
+DROP: Final = ": drop the column to do without it"
 
 
 def columns(names: Iterable[str], column: str) -> list[str]:
@@ -47,7 +47,7 @@ def check(beside: Mapping[str, Any], prompt: Prompt, names: Names) -> None:
             shows = "may show" if names() is None else "shows"
             raise Unusable(f"with {name}", f"has {name!r} beside it, which the chat template {shows}{DROP}")
         if name in MEDIA_KEYS:
-            raise Unusable("with images", f"has {name!r} beside it, and only text can be drawn from{DROP}")
+            raise Unusable("with images", f"has {name!r} beside it, and only texts are supported{DROP}")
         if name in SYSTEM and not _is_said(value, prompt):
             raise Unusable(
                 "with a system column",

@@ -35,7 +35,7 @@ def of_record(record: Record, prompt_column: str, generated_column: str) -> Samp
     """
     messages = next((record[name] for name in MESSAGES if record.get(name) is not None), None)
     column = next((name for name in COMPLETIONS if record.get(name) is not None), None)
-    if record.get(generated_column) is not None or not (messages or column):
+    if record.get(generated_column) is not None or (messages is None and column is None):
         return _of_text(record, prompt_column, generated_column)
     if messages is None:
         assert column
@@ -52,7 +52,10 @@ def _of_column(record: Record, prompt_column: str, column: str) -> Sample:
         with naming(column):
             said = conversations.turns_of(record[column])
         return of_turns(said, record.get(prompt_column), prompt_column, column)
-    return conversations.asked(record.get(prompt_column)).prompt, checked_text(record[column])
+    with naming(prompt_column):
+        prompt = conversations.asked(record.get(prompt_column)).prompt
+    with naming(column):
+        return prompt, checked_text(record[column])
 
 
 def of_turns(

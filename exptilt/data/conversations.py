@@ -159,11 +159,9 @@ def _message(turn: Mapping[str, Any], number: int) -> Message:
 
 def _refuse_tools_and_media(turn: Mapping[str, Any], role: Any, number: int) -> None:
     if role in TOOL_ROLES or any(turn.get(key) for key in TOOL_KEYS):
-        raise Unusable("with tool calls", f"has a tool call in turn {number}: only text can be drawn from")
+        raise Unusable("with tool calls", f"has a tool call in turn {number}: only texts are supported")
     if _kinds(turn.get("content")) - {"text"} or any(turn.get(key) for key in MEDIA_KEYS):
-        raise Unusable(
-            "with images", f"has an image or the like in turn {number}: only text can be drawn from"
-        )
+        raise Unusable("with images", f"has an image or the like in turn {number}: only texts are supported")
 
 
 def _kinds(content: Any) -> set[Any]:

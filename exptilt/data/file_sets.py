@@ -79,7 +79,7 @@ def _files(part: str) -> Iterable[File]:
 def _file(path: str) -> File:
     if not ending(path):
         raise ConfigError(
-            f"{path}: not a file of prompts; known are {', '.join(ENDINGS)}, and these but .parquet as "
+            f"{path}: not a file of rows; known are {', '.join(ENDINGS)}, and these but .parquet as "
             f"{' or '.join(compressed.ENDINGS)}"
         )
     return File(path, ending(path))

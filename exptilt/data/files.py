@@ -1,17 +1,20 @@
 """Files of records, read piece by piece: memory holds some thousands of rows."""
 
 import csv
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from exptilt.data import compressed, file_names, json_records, parsing, text_files
+from exptilt.data import beside, compressed, file_names, json_records, parsing, text_files
 from exptilt.data.json_records import Record
 from exptilt.errors import ConfigError
 from exptilt.storage import filesystem
+from exptilt.wording import counted
 
 T = TypeVar("T")
-PACKED: Final = ", or with .gz or .zst behind .json and .jsonl"
+FEW_ROWS: Final = 100  # whose images are in memory at a time
+PACKED: Final = ", or with .gz or .zst behind all but .parquet"
 ReadRecords = Callable[[str, list[str] | None], Iterator[Record]]
 
 
@@ -19,12 +22,12 @@ def check_records(flag: str, file: str) -> str:
     """The ending of a file of records, in small letters; ConfigError, which names `flag`, at another."""
     ending = file_names.ending(file)
     if ending not in RECORDS:
-        raise ConfigError(f"{flag} {file}: must end in {', '.join(RECORDS)} {PACKED}")
+        raise ConfigError(f"{flag} {file}: must end in {', '.join(RECORDS)}{PACKED}")
     return ending
 
 
 def records(file: str, columns: list[str] | None = None) -> Iterator[Record]:
-    """The records of a .json, .jsonl or .parquet file; of `columns` at least, where there are such.
+    """The records of a .json, .jsonl, .csv or .parquet file; of `columns` at least, where there are such.
 
     Raises ConfigError, which names the file, where it cannot be read or holds none.
     """
@@ -33,7 +36,7 @@ def records(file: str, columns: list[str] | None = None) -> Iterator[Record]:
 
 
 def texts(file: str) -> Iterator[tuple[Record, str]]:
-    """The records of a .json or .jsonl file, each with its own text; ConfigError as `records`."""
+    """The records of a .json, .jsonl or .csv file, each with its JSON text; ConfigError as `records`."""
     return _some(file, TEXTS[file_names.ending(file)])
 
 
@@ -72,6 +75,38 @@ def lines(path: str) -> Iterator[str]:
         yield from text_files.lines(f)
 
 
+def csv_table(path: str) -> tuple[list[str], Iterator[Record]]:
+    """The columns of a .csv file, and its rows, all of whose cells are texts; of two of a name the first."""
+    csv.field_size_limit(sys.maxsize)
+    rows = csv.reader(lines(path), strict=True)
+    names = next(rows, None)
+    if names is None:
+        raise ValueError("empty CSV")
+    names = names or [""]
+    return names, _csv_rows(rows, names)
+
+
+def _csv_rows(rows: Any, names: list[str]) -> Iterator[Record]:
+    for row in rows:
+        if not row and len(names) > 1:
+            continue  # an empty line; of a single column it is an empty text
+        if len(row or [""]) != len(names):
+            fields = counted(len(row), "field")
+            raise ValueError(f"line {rows.line_num} has {fields}, the first line {len(names)}")
+        yield dict(zip(reversed(names), reversed(row or [""]), strict=True))
+
+
+def _csv(path: str) -> Iterator[Record]:
+    """The rows with their columns in the file's order; ValueError where two bear one name."""
+    names, rows = csv_table(path)
+    parsing.check_once(names)
+    return ({name: row[name] for name in names} for row in rows)
+
+
+def _csv_texts(path: str) -> Iterator[tuple[Record, str]]:
+    return ((record, json_records.text_of(record, number)) for number, record in enumerate(_csv(path)))
+
+
 def _json(path: str) -> Iterator[tuple[Record, str]]:
     with compressed.reading(path) as f:
         yield from parsing.json_items(f, json_records.record_at)
@@ -91,8 +126,19 @@ def _records_of(read: Callable[[str], Iterator[tuple[Record, str]]]) -> ReadReco
     return lambda path, _columns: (record for record, _ in read(path))
 
 
-TEXTS: Final[dict[str, Callable[[str], Iterator[tuple[Record, str]]]]] = {".json": _json, ".jsonl": _jsonl}
+def _parquet(path: str, columns: list[str] | None) -> Iterator[Record]:
+    """Where images stand beside conversations, few rows are in memory at a time."""
+    others = beside.columns(parsing.parquet_columns(path), "") if columns else []
+    return parsing.parquet_rows(path, columns, FEW_ROWS if others else parsing.ROWS)
+
+
+TEXTS: Final[dict[str, Callable[[str], Iterator[tuple[Record, str]]]]] = {
+    ".json": _json,
+    ".jsonl": _jsonl,
+    ".csv": _csv_texts,
+}
 RECORDS: Final[dict[str, ReadRecords]] = {
     **{ending: _records_of(read) for ending, read in TEXTS.items()},
-    ".parquet": parsing.parquet_rows,
+    ".csv": lambda path, _columns: _csv(path),
+    ".parquet": _parquet,
 }

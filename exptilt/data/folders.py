@@ -1,4 +1,4 @@
-"""The files of prompts in a folder: of one format, of one split, or a data set that save_to_disk wrote."""
+"""The files of rows in a folder: of one format, of one split, or a data set that save_to_disk wrote."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ def files_in(folder: str, split: str = "") -> list[File]:
         return [File(filesystem.join(folder, _chosen(folder, split, known)), SAVED)]
     rows = [name for name in names if ending(name) and name.rpartition("/")[2] not in NO_ROWS]
     if not rows:
-        raise ConfigError(f"{folder}: the folder holds no file of prompts ({', '.join(ENDINGS)})")
+        raise ConfigError(f"{folder}: the folder holds no file of rows ({', '.join(ENDINGS)})")
     chosen = _of_split(folder, split, rows)
     _check_one_format(folder, chosen)
     _check_one_configuration(folder, chosen)

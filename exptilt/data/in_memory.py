@@ -36,13 +36,20 @@ def prompt_file(given: Any, column: str, root: str) -> str:
 
 
 def record_file(given: Any, root: str) -> str:
-    """A path of records, as --file takes it: `given` itself, or where its rows are written.
+    """Paths of records, as --file takes them: `given` itself, or where its rows are written.
 
     `given` may be a frame or dicts. Raises as `prompt_file`.
     """
-    if isinstance(given, (str, Path)):
-        return str(given)
+    if is_named(given):
+        return ",".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
     return _written(list(_rows(given, "file")), "records", root)
+
+
+def is_named(given: Any) -> bool:
+    """Whether `given` is a path of records, or several, as opposed to records."""
+    if isinstance(given, (list, tuple)):
+        return bool(given) and all(isinstance(item, (str, Path)) for item in given)
+    return isinstance(given, (str, Path))
 
 
 def _rows(given: Any, name: str) -> Iterable[Any]:

@@ -96,7 +96,7 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def with_numbers(record: Record, text: str, numbers: Mapping[str, float]) -> str:
+def with_numbers(record: Record, text: str, numbers: Mapping[str, float | None]) -> str:
     """A record's text with numbers: in the place of a member of that name, else as its last members."""
     replaced = [name for name in numbers if name in record]
     for name, begin in reversed([*_members(text, 0)] if replaced else []):
@@ -106,7 +106,7 @@ def with_numbers(record: Record, text: str, numbers: Mapping[str, float]) -> str
     return _extended(text, {name: number for name, number in numbers.items() if name not in replaced})
 
 
-def _extended(text: str, numbers: Mapping[str, float]) -> str:
+def _extended(text: str, numbers: Mapping[str, float | None]) -> str:
     """A record's text with new last members, spaced like its first."""
     opening = OPENING.match(text)
     space = (opening and opening[1]) or " "

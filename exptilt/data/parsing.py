@@ -57,7 +57,7 @@ def _item(text: str, at: int, number: int, decode: Decode) -> tuple[Any, int, st
 
 def parquet_rows(path: str, columns: list[str] | None = None, rows: int = 0) -> Iterator[Record]:
     """The rows of a Parquet file, ROWS or `rows` in memory at a time; of all columns, or of `columns`."""
-    _check_once(parquet_columns(path), columns)
+    check_once(parquet_columns(path), columns)
     with _refusing():
         for batch in parquet_batches(path, columns, rows):
             yield from batch.to_pylist()
@@ -86,7 +86,7 @@ def check_instants(path: str) -> None:
                 column.cast(types.field(name).type)
 
 
-def _check_once(names: list[str], columns: list[str] | None) -> None:
+def check_once(names: list[str], columns: list[str] | None = None) -> None:
     """ValueError if two columns bear one of the names that are read."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name in (columns or names)]
     if twice:

@@ -1,7 +1,5 @@
 """Files of prompts, one or several, read piece by piece: memory holds some thousands of rows."""
 
-import csv
-import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -11,9 +9,6 @@ from exptilt.data.file_names import File
 from exptilt.data.json_records import Record
 from exptilt.errors import ConfigError
 from exptilt.storage import filesystem
-from exptilt.wording import counted
-
-FEW_ROWS: Final = 100  # whose images are in memory at a time
 
 
 def values(data: str, column: str) -> Iterator[Value]:
@@ -60,21 +55,9 @@ def _txt(path: str, _column: str) -> Iterator[Value]:
 
 
 def _csv(path: str, column: str) -> Iterator[Value]:
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.reader(files.lines(path), strict=True)
-    names = next(rows, None)
-    if names is None:
-        raise ValueError("empty CSV")
-    names = names or [""]
+    names, rows = files.csv_table(path)
     chosen = find_column(names, column)
-    for row in rows:
-        if not row and len(names) > 1:
-            continue  # an empty line; of a single column it is an empty prompt
-        if len(row or [""]) != len(names):
-            fields = counted(len(row), "field")
-            raise ValueError(f"line {rows.line_num} has {fields}, the first line {len(names)}")
-        record = dict(zip(reversed(names), reversed(row or [""]), strict=True))  # of two of a name the first
-        yield value_of(record, chosen)
+    return (value_of(row, chosen) for row in rows)
 
 
 def _parquet(path: str, column: str) -> Iterator[Value]:
@@ -82,7 +65,7 @@ def _parquet(path: str, column: str) -> Iterator[Value]:
     names = parsing.parquet_columns(path)
     chosen = find_column(names, column)
     others = beside.columns(names, chosen)
-    for row in parsing.parquet_rows(path, [chosen, *others], FEW_ROWS if others else parsing.ROWS):
+    for row in parsing.parquet_rows(path, [chosen, *others], files.FEW_ROWS if others else parsing.ROWS):
         yield value_of(row, chosen)
 
 

@@ -1,7 +1,6 @@
 """The prompt sources: demo, Anthropic-harmless, Imdb, files, a Hub data set."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
@@ -17,6 +16,7 @@ from exptilt.data.columns import Value
 from exptilt.data.conversations import Asked, Unusable
 from exptilt.errors import ConfigError, PromptError
 from exptilt.storage import keys, schemas
+from exptilt.wording import by_kind
 
 HARMLESS: Final = "Anthropic-harmless"
 IMDB: Final = "Imdb"
@@ -99,11 +99,6 @@ def tables_of(
     if none:
         why = f"every prompt is left out: {by_kind(unusable.values())}" if unusable else "it holds no prompts"
         raise ConfigError(f"--data {data}: {why}")
-
-
-def by_kind(kinds: Iterable[str]) -> str:
-    """How many there are of each kind, the most frequent first."""
-    return ", ".join(f"{count:,} {kind}" for kind, count in Counter(kinds).most_common())
 
 
 def _usable(

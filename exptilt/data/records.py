@@ -6,29 +6,25 @@ unknown. A pair is two samples: the chosen one, then the rejected one.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from typing import IO, Final
 
 import polars as pl
 
 from exptilt.conversation import as_dicts
 from exptilt.conversation import text_of as prompt_text
-from exptilt.data import added_columns, completions, files, pairs
+from exptilt.data import added_columns, beside, completions, pairs, record_files
 from exptilt.data.columns import PROMPT
 from exptilt.data.completions import COMPLETIONS, MESSAGES, SIDES, Sample
 from exptilt.data.conversations import Unusable
 from exptilt.data.json_records import Record, text_of
+from exptilt.data.record_files import Block
 from exptilt.errors import ConfigError, PromptError, StorageError
 from exptilt.storage import keys, schemas
+from exptilt.wording import by_kind
 
-Blocks = Iterator[list[Record]]
 Read = Callable[[Record], list[Sample]]
-
-
-def blocks(file: str, columns: list[str] | None = None) -> Blocks:
-    """The records of a .json, .jsonl or .parquet file, of `columns` at least; ConfigError without any."""
-    found = files.records(file, columns)
-    return iter(lambda: list(islice(found, keys.BLOCK)), [])
+Unusables = dict[int, str]  # why records are left out, by number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,65 +60,111 @@ class Shape:
 ONE: Final = Shape()
 
 
-def shape_of(file: str, prompt_column: str, generated_column: str) -> Shape:
-    """The shape of `file` by its first record, which is a pair where it has both sides and no generated text.
+def shape_of(data: str, prompt_column: str, generated_column: str, skip: bool = False) -> Shape:
+    """The shape of the files by their first record, which is a pair where it has both sides and no generated
+    text; with `skip`, by the first one that holds texts.
 
     Raises:
-        ConfigError: the file cannot be read, or pairs lack a column of prompts that is not called as usual.
+        ConfigError: a file cannot be read, or pairs lack a column of prompts that is not called as usual.
         PromptError: the first record holds no texts.
     """
-    first = next(blocks(file, _known(prompt_column, generated_column)))[0]
-    is_pair = first.get(generated_column) is None and completions.is_pair(first)
-    shape = Shape(sides=SIDES if is_pair else (), has_prompts=prompt_column in first)
-    if is_pair and not shape.has_prompts and prompt_column != PROMPT:
-        raise ConfigError(f"--file {file}: record 0 has no column {prompt_column!r} (--prompt-column)")
-    (prompt, _), *_ = _samples([first], 0, file, _reader(prompt_column, generated_column, shape))
-    return replace(shape, in_chat=not isinstance(prompt, str))
+    columns = prompt_column, generated_column
+    unusable: Unusables | None = {} if skip else None
+    for block in record_files.blocks(data, _known(*columns)):
+        for number, record in _numbered(block):
+            shape = _shape(record, columns, block.named(number))
+            one = block._replace(records=[record], number=number, row=block.row + number - block.number)
+            for prompt, _ in _samples(one, _reader(*columns, shape), unusable)[1]:
+                return replace(shape, in_chat=not isinstance(prompt, str))
+    raise _none_is_left(data, unusable or {})
+
+
+def _none_is_left(data: str, unusable: Unusables) -> ConfigError:
+    return ConfigError(f"--file {data}: every record is left out: {by_kind(unusable.values())}")
+
+
+def _shape(record: Record, columns: tuple[str, str], named: str) -> Shape:
+    prompt_column, generated_column = columns
+    is_pair = record.get(generated_column) is None and completions.is_pair(record)
+    if is_pair and prompt_column not in record and prompt_column != PROMPT:
+        raise ConfigError(f"{named} has no column {prompt_column!r} (--prompt-column)")
+    return Shape(sides=SIDES if is_pair else (), has_prompts=prompt_column in record)
 
 
 def tables(
-    file: str, prompt_column: str, generated_column: str, others: Iterable[str] = (), shape: Shape = ONE
-) -> Iterator[tuple[list[Record], pl.DataFrame]]:
+    data: str,
+    prompt_column: str,
+    generated_column: str,
+    others: Iterable[str] = (),
+    shape: Shape = ONE,
+    unusable: Unusables | None = None,
+) -> Iterator[tuple[Block, pl.DataFrame]]:
     """The records, of these columns and `others` at least, and one row for each sample: place (of its prompt,
-    by first appearance), prompt_id, prompt, messages, reference, sample_index, completion.
+    by first appearance), record (its number among all), prompt_id, prompt, messages, reference, sample_index,
+    completion.
 
     Args:
-        file: a .json, .jsonl or .parquet file.
+        data: files of records, see record_files.
         prompt_column: holds the prompt.
         generated_column: holds prompt + completion.
         others: more columns that the records must have.
         shape: of the file; a record is one sample, or two where it is a pair.
+        unusable: where given, records without texts are left out and entered here: why, by number.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: a file cannot be read, or every record is left out.
         PromptError: a record has no prompt and completion; it is named.
     """
-    seen, first, read = keys.Seen(), 0, _reader(prompt_column, generated_column, shape)
-    for block in blocks(file, [*dict.fromkeys([*_known(prompt_column, generated_column), *others])]):
-        yield block, _table(_samples(block, first, file, read), seen)
-        first += len(block)
+    seen, read, none = keys.Seen(), _reader(prompt_column, generated_column, shape), True
+    for block in record_files.blocks(
+        data, [*dict.fromkeys([*_known(prompt_column, generated_column), *others])]
+    ):
+        numbers, samples = _samples(block, read, unusable)
+        none = none and not samples
+        yield block, _table(samples, seen).with_columns(record=pl.Series(numbers, dtype=pl.Int64))
+    if none:
+        raise _none_is_left(data, unusable or {})
 
 
 def _known(prompt_column: str, generated_column: str) -> list[str]:
-    """The columns in which texts are looked for."""
-    return [prompt_column, generated_column, *COMPLETIONS, *MESSAGES, *SIDES]
+    """The columns in which texts are looked for, or what would change them."""
+    return [prompt_column, generated_column, *COMPLETIONS, *MESSAGES, *SIDES, *beside.COLUMNS]
 
 
 def _reader(prompt_column: str, generated_column: str, shape: Shape) -> Read:
-    if shape.sides:
-        return lambda record: pairs.of_record(record, prompt_column, shape.has_prompts)
-    return lambda record: [completions.of_record(record, prompt_column, generated_column)]
+    """Reads the samples of a record; Unusable where it has none, or more than texts."""
+
+    def read(record: Record) -> list[Sample]:
+        if shape.sides:
+            samples = pairs.of_record(record, prompt_column, shape.has_prompts)
+        else:
+            samples = [completions.of_record(record, prompt_column, generated_column)]
+        prompt, _ = samples[0]
+        if not isinstance(prompt, str):
+            beside.check(beside.given(record, prompt_column), prompt, lambda: None)
+        return samples
+
+    return read
 
 
-def _samples(block: Sequence[Record], first: int, file: str, read: Read) -> list[Sample]:
-    """The samples of the records; PromptError, which names the one that has no such texts."""
-    samples: list[Sample] = []
-    for number, record in enumerate(block, first):
+def _numbered(block: Block) -> Iterator[tuple[int, Record]]:
+    return enumerate(block.records, block.number)
+
+
+def _samples(block: Block, read: Read, unusable: Unusables | None) -> tuple[list[int], list[Sample]]:
+    """The samples of the records, and whose they are; PromptError, which names the one that has none."""
+    numbers, samples = list[int](), list[Sample]()
+    for number, record in _numbered(block):
         try:
-            samples += read(record)
+            mine = read(record)
         except Unusable as error:
-            raise PromptError(f"--file {file}: record {number} {error}") from None
-    return samples
+            if unusable is None:
+                raise PromptError(f"{block.named(number)} {error}") from None
+            unusable[number] = error.kind
+            continue
+        samples += mine
+        numbers += [number] * len(mine)
+    return numbers, samples
 
 
 def _table(samples: Sequence[Sample], seen: keys.Seen) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from exptilt.data import files
+from exptilt.data import record_files
 from exptilt.errors import MissingError
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
@@ -51,7 +51,7 @@ class Result:
                 return self.table("records")
             case Scores(file=file):
                 with self.run.entered():
-                    return _frame(list(files.records(file)))
+                    return _frame([row for block in record_files.blocks(file) for row in block.records])
             case Found(json=json):
                 return _frame(self._json(json)["palette"]["levels"])
             case Frontier(json=json):

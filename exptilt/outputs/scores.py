@@ -4,6 +4,7 @@ R records, K samples of each (one, or two of a pair), S samples in all, V values
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import IO
@@ -12,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from exptilt.data import added_columns, records
+from exptilt.data import added_columns, record_files, records
+from exptilt.data.added_columns import Column
 from exptilt.errors import RefusedError
 from exptilt.planning.score_file import ScorePlan, target_of
 from exptilt.reports.scores import Scores, preference_of
@@ -27,13 +29,18 @@ from exptilt.storage import filesystem
 def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     """Write the records with their new values; the old file stays until the new one is whole."""
     config = scored_plan.config
-    if filesystem.digest(config.file) != scored_plan.digest:
+    if record_files.digest(config.file) != scored_plan.digest:
         raise RefusedError(f"{config.file} changed while it was scored; run again")
-    result = Scores(file=target_of(config), records=scored_plan.records, shards=len(scored_plan.shards))
+    result = Scores(
+        file=target_of(config),
+        records=scored_plan.records,
+        shards=len(scored_plan.shards),
+        skipped=dict(Counter(scored_plan.skipped.values())),
+    )
     with tempfile.TemporaryFile() as f, tempfile.TemporaryFile() as g:
-        numbers = _gathered(scored_plan, scored, f)
-        rows = _by_record(scored_plan, _in_order(scored_plan, numbers, g))
-        added_columns.write(config.file, result.file, partial(_numbers, scored_plan.columns, rows))
+        rows = _in_order(scored_plan, _gathered(scored_plan, scored, f), g)
+        numbers = partial(_numbers, scored_plan.columns, rows)
+        added_columns.write(record_files.files_of(config.file), config.output, numbers)
         _add_numbers(result, scored_plan, rows)
     for spec in scored_plan.rewards:
         mine = [ref for ref in scored if ref.value == spec.value]
@@ -42,22 +49,22 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
     return result
 
 
-def _numbers(
-    columns: Sequence[str], rows: NDArray[np.float64], first: int, last: int
-) -> dict[str, list[float]]:
-    """The columns of the records first..last-1, from the rewards [R, V, K]."""
-    return dict(zip(columns, rows[first:last].reshape(last - first, -1).T.tolist(), strict=True))
-
-
-def _by_record(scored_plan: ScorePlan, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rewards [R, V, K] of R records, K samples each, from those of all samples [S, V], as a view."""
-    return rows.reshape(scored_plan.records, scored_plan.shape.samples, -1).swapaxes(1, 2)
+def _numbers(columns: Sequence[str], rows: NDArray[np.float64], first: int, last: int) -> dict[str, Column]:
+    """The columns of the records first..last-1, from the rewards [R, V, K]; None for those left out."""
+    by_column = rows[first:last].reshape(last - first, -1).T
+    return {
+        name: [None if np.isnan(number) else number for number in numbers.tolist()]
+        if np.isnan(numbers).any()
+        else numbers.tolist()
+        for name, numbers in zip(columns, by_column, strict=True)
+    }
 
 
 def _add_numbers(result: Scores, scored_plan: ScorePlan, rows: NDArray[np.float64]) -> None:
     """Enter each column's mean, and how the sides of pairs compare, from the rewards [R, V, K]."""
     for at, spec in enumerate(scored_plan.rewards):
         sides = rows[:, at].T.copy()
+        sides = sides[:, ~np.isnan(sides[0])]
         for column, side in zip(scored_plan.shape.columns([spec.value]), sides, strict=True):
             result.means[column] = estimate_of(side)
         if scored_plan.shape.sides:
@@ -82,12 +89,17 @@ def _counts(samples: SamplesRef) -> list[int]:
 
 
 def _in_order(scored_plan: ScorePlan, numbers: NDArray[np.float64], f: IO[bytes]) -> NDArray[np.float64]:
-    """The rewards [S, V] in the order of the file's records, kept in `f`."""
+    """The rewards [R, V, K] in the order of the file's records, NaN for those left out, kept in `f`."""
     config, shape = scored_plan.config, scored_plan.shape
     starts = np.cumsum([0, *(n for samples in scored_plan.shards for n in _counts(samples))])
-    for _, table in records.tables(config.file, config.prompt_column, config.generated_column, shape=shape):
+    names, skipped = (config.prompt_column, config.generated_column), dict(scored_plan.skipped)
+    for block, table in records.tables(config.file, *names, shape=shape, unusable=skipped or None):
         at = starts[table["place"].to_numpy()] + table["sample_index"].to_numpy()
+        rows = np.full((len(block.records), len(numbers), shape.samples), np.nan)
+        kept = table["record"].to_numpy()[:: shape.samples] - block.number
+        rows[kept] = numbers[:, at].reshape(len(numbers), -1, shape.samples).swapaxes(0, 1)
         with filesystem.clear_errors(tempfile.gettempdir(), "write"):
-            f.write(numbers[:, at].T.tobytes())
+            f.write(rows.tobytes())
             f.flush()
-    return np.memmap(f, np.float64, "r", shape=numbers.shape[::-1])
+    total = scored_plan.records + len(scored_plan.skipped)
+    return np.memmap(f, np.float64, "r", shape=(total, len(numbers), shape.samples))

@@ -1,10 +1,11 @@
 """Plans for sweeps and palettes: a run's own pool, or a scored file in its place."""
 
 import dataclasses
+import math
+import re
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -13,8 +14,9 @@ from exptilt import rewards
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.lambda_grid import Lam
 from exptilt.config.settings import MCAligned
-from exptilt.data import file_names, records
-from exptilt.data.json_records import Record
+from exptilt.data import file_names, record_files, records
+from exptilt.data.record_files import Block
+from exptilt.data.records import Unusables
 from exptilt.errors import ConfigError
 from exptilt.models.devices import Devices
 from exptilt.models.reference import ModelRef
@@ -30,6 +32,7 @@ from exptilt.stages.tables import prompts_of
 from exptilt.storage import filesystem, schemas
 
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
+NUMERAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @in_a_new_run
@@ -41,7 +44,8 @@ def prepare(config: Sweep | Palette) -> Plan:
     if not config.file:
         return plan.prepare(config)
     filesystem.check_writable(config.save_directory)
-    scored = list(_scored(config))
+    left_out: dict[int, str] = {}
+    scored = list(_scored(config, left_out))
     return Plan(
         recipe=Recipe(
             config=_as_of_file(config, max(n for _, n in scored)),
@@ -52,7 +56,7 @@ def prepare(config: Sweep | Palette) -> Plan:
             run=current(),
         ),
         shards=tuple(ref.samples.shard for ref, _ in scored),
-        skipped={},
+        skipped=left_out,
         truncated=(),
         scored=tuple(ref for ref, _ in scored),
     )
@@ -65,9 +69,9 @@ def _as_of_file(config: Sweep | Palette, nsamples: int) -> Sweep | Palette:
     return config.model_copy(update=update)
 
 
-def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
+def _scored(config: Sweep | Palette, left_out: Unusables) -> Iterator[tuple[ScoredRef, int]]:
     """The file's shards, their rewards in the pool, an entry per value; and the most samples of a prompt."""
-    tables = _with_numbers(config)
+    tables = _with_numbers(config, left_out)
     for samples, rows in import_file.shards(tables, config.file, config.shard_size, config.save_directory):
         refs, blocks = [], blocks_of(prompts_of(samples.shard))
         for value in config.columns:
@@ -80,37 +84,41 @@ def _scored(config: Sweep | Palette) -> Iterator[tuple[ScoredRef, int]]:
         yield ScoredRef(samples=samples, rewards=tuple(refs)), int(rows["sample_index"].to_numpy().max()) + 1
 
 
-def _with_numbers(config: Sweep | Palette) -> Iterator[pl.DataFrame]:
+def _with_numbers(config: Sweep | Palette, left_out: Unusables) -> Iterator[pl.DataFrame]:
     """The file's rows with a column of numbers per value."""
-    first = 0
     columns = (config.prompt_column, config.generated_column, config.columns)
-    for block, table in records.tables(config.file, *columns):
-        numbers = {NUMBER + value: _numbers(block, first, value, config.file) for value in config.columns}
+    skip = left_out if config.on_long_prompt == "skip" else None
+    for block, table in records.tables(config.file, *columns, unusable=skip):
+        kept = table["record"].to_list()
+        numbers = {NUMBER + value: _numbers(block, kept, value, config.file) for value in config.columns}
         yield table.with_columns(**numbers)
-        first += len(block)
 
 
-def _numbers(block: list[Record], first: int, value: str, file: str) -> pl.Series:
-    """A value's numbers in some records; ConfigError where one has no finite number there."""
-    for number, record in enumerate(block, first):
-        given = record.get(value)
+def _numbers(block: Block, kept: list[int], value: str, data: str) -> pl.Series:
+    """A value's numbers in the records that are kept; ConfigError where one has no finite number there."""
+    numbers = []
+    for number in kept:
+        given: Any = block.records[number - block.number].get(value)
         if not _is_finite(given):
             raise ConfigError(
-                f"--file {file}: record {number} has {reprlib.repr(given)} for the value {value!r}, not a "
-                f"finite number; python flows/score.py --file {file} --value {value} adds values"
+                f"{block.named(number)} has {reprlib.repr(given)} for the value {value!r}, not a "
+                f"finite number; python flows/score.py --file {data} --value {value} adds values"
             )
-    return pl.Series([float(record[value]) for record in block])
+        numbers.append(float(given))
+    return pl.Series(numbers, dtype=pl.Float64)
 
 
 def _is_finite(given: Any) -> bool:
-    """Whether `given` is a number that 64 bits hold."""
+    """Whether `given` is a number that 64 bits hold, or the text of one, as .csv files have them."""
+    if isinstance(given, str):
+        return bool(NUMERAL.fullmatch(given)) and math.isfinite(float(given))
     is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
     return is_number and -sys.float_info.max <= given <= sys.float_info.max
 
 
 def _specs(values: list[str], file: str) -> tuple[RewardSpec, ...]:
     """The values as the manifest names them: by the file's name and content."""
-    name, revision = Path(file).name, f"sha256:{filesystem.digest(file)}"
+    name, revision = record_files.name_of(file), f"sha256:{record_files.digest(file)}"
     model = ModelRef(name=name, source=name, revision=revision)
     return tuple(RewardSpec(value=value, kind="file", model=model) for value in values)
 

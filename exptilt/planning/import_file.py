@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final, Literal
 
 import polars as pl
 
-from exptilt.data import file_names
+from exptilt.data import file_names, record_files
 from exptilt.stages.blocks import BLOCK, Block, blocks_of
 from exptilt.stages.references import Parts, SamplesRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard
@@ -33,8 +32,9 @@ def shards(
     """
     rows, prompts = Spool(), 0
     for table in tables:
-        rows.append(table)
-        prompts = max(prompts, int(table["place"].to_numpy().max()) + 1)
+        if table.height:
+            rows.append(table)
+            prompts = max(prompts, int(table["place"].to_numpy().max()) + 1)
     size = BLOCK * blocks_per_shard(prompts, math.ceil(rows.height / prompts), asked=asked)
     of, sorted_out = -(-prompts // size), Spool()
     for table in rows.tables():
@@ -71,4 +71,4 @@ def keep_blocks(
 def keep(table: pl.DataFrame, name: str, file: str, save_directory: str) -> str:
     """The pool entry of a table of the file."""
     stage = "prompts" if name == "prompts" else "imported"
-    return pool.keep(save_directory, stage, name, table, {"file": Path(file).name})
+    return pool.keep(save_directory, stage, name, table, {"file": record_files.name_of(file)})

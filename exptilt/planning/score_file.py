@@ -12,7 +12,7 @@ import polars as pl
 
 from exptilt import rewards
 from exptilt.config.scoring import Scoring
-from exptilt.data import added_columns, files, records
+from exptilt.data import added_columns, files, record_files, records
 from exptilt.data.columns import PROMPT
 from exptilt.data.records import Shape
 from exptilt.engines import registry
@@ -26,7 +26,7 @@ from exptilt.stages.references import SamplesRef, flat
 from exptilt.stages.tables import prompts_of, read
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import filesystem
-from exptilt.wording import counted
+from exptilt.wording import by_kind, counted
 
 NOTE: Final = (
     f"note: no column {PROMPT!r}: what both texts of a pair begin with is its prompt (--prompt-column)"
@@ -37,7 +37,8 @@ NOTE: Final = (
 class ScorePlan:
     """A checked file: its records' texts in the pool, shard by shard, and the values to add.
 
-    `records` counts them; a pair is one record, and two samples.
+    `records` counts those that are scored; a pair is one record, and two samples. `skipped` says why others
+    are left out, by their number.
     """
 
     config: Scoring
@@ -47,6 +48,7 @@ class ScorePlan:
     records: int
     shape: Shape
     digest: str
+    skipped: dict[int, str]
 
     @property
     def run(self) -> Run:
@@ -77,6 +79,8 @@ class ScorePlan:
     def _notes(self) -> Iterator[str]:
         if self.shape.splits_texts:
             yield NOTE
+        if self.skipped:
+            yield f"note: {counted(len(self.skipped), 'record')} left out: {by_kind(self.skipped.values())}"
         for spec in self.rewards:
             if spec.group is not None:
                 yield f"note: value {spec.value!r} is of {rewards.together(spec.group)}"
@@ -91,13 +95,14 @@ def prepare(config: Scoring) -> ScorePlan:
     at = devices.resolve(config.device)
     base = registry.base_model(config.basemodel)
     _check_places(config)
-    shape = records.shape_of(config.file, config.prompt_column, config.generated_column)
+    skip = config.on_long_prompt == "skip"
+    shape = records.shape_of(config.file, config.prompt_column, config.generated_column, skip)
     specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=shape.in_chat)
     columns = shape.columns(spec.value for spec in specs)
-    digest = filesystem.digest(config.file)
-    added_columns.rehearse(config.file, target_of(config), columns)
-    shards, count, opened = list[SamplesRef](), 0, False
-    tables = _tables(config, shape, columns)
+    digest = record_files.digest(config.file)
+    added_columns.rehearse(record_files.files_of(config.file), config.output, columns)
+    shards, count, opened, skipped = list[SamplesRef](), 0, False, dict[int, str]()
+    tables = _tables(config, shape, columns, skipped if skip else None)
     made = import_file.shards(tables, config.file, config.shard_size, config.save_directory)
     for samples, rows in made:
         shards.append(samples)
@@ -116,6 +121,7 @@ def prepare(config: Scoring) -> ScorePlan:
         records=count // shape.samples,
         shape=shape,
         digest=digest,
+        skipped=skipped,
     )
 
 
@@ -140,19 +146,26 @@ def target_of(config: Scoring) -> str:
 
 
 def _check_places(config: Scoring) -> None:
-    """Raise ConfigError or StorageError where the file's ending is unknown or a place cannot be written."""
-    files.check_records("--file", config.file)
-    files.check_records("--output", target_of(config))
+    """Raise ConfigError or StorageError where a file is not there or of no records, or a place cannot be
+    written."""
+    found = record_files.files_of(config.file)
+    if len(found) > 1 and config.output in found:
+        raise ConfigError(f"--output {config.output}: it is one of the files of --file; name another one")
+    if config.output:
+        files.check_records("--output", config.output)
     filesystem.check_writable(config.save_directory)
-    filesystem.check_replaceable(target_of(config))
+    for target in [config.output] if config.output else found:
+        filesystem.check_replaceable(target)
 
 
-def _tables(config: Scoring, shape: Shape, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _tables(
+    config: Scoring, shape: Shape, columns: Sequence[str], skipped: dict[int, str] | None
+) -> Iterator[pl.DataFrame]:
     """The file's rows; ConfigError where a column would be written over."""
     names = config.prompt_column, config.generated_column
-    for block, table in records.tables(config.file, *names, columns, shape):
-        taken = [column for column in columns if any(column in record for record in block)]
+    for block, table in records.tables(config.file, *names, columns, shape, skipped):
+        taken = [column for column in columns if any(column in record for record in block.records)]
         if taken and (shape.sides or not config.output):
             advice = "give the value another name," if shape.sides else "give an --output, or"
-            raise ConfigError(f"--file {config.file} has {taken[0]!r} already: {advice} NAME=VALUE")
+            raise ConfigError(f"--file {block.file} has {taken[0]!r} already: {advice} NAME=VALUE")
         yield table

@@ -28,8 +28,8 @@ def preference_of(chosen: NDArray[np.float64], rejected: NDArray[np.float64]) ->
 
 @dataclass(slots=True, kw_only=True)
 class Scores:
-    """A scored file: where it is, the mean of each column with its standard error, and for pairs each value's
-    preference."""
+    """A scored file: where it is, the mean of each column with its standard error, for pairs each value's
+    preference, and how many records are left out, by cause."""
 
     file: str
     records: int
@@ -38,6 +38,7 @@ class Scores:
     reused: dict[str, int] = field(default_factory=dict)
     shards: int = 0
     cut: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def table(scores: Scores) -> tuple[list[str], list[list[str]]]:

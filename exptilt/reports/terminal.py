@@ -70,7 +70,8 @@ def _show_scores(scores: Scores, console: Console) -> None:
         for value, count in scores.cut.items()
         if count
     ]
-    _print_facts([("reused", f"shards of {reused}"), *cut, ("records", records)], console)
+    left = [("left out", f"{counted(count, 'record')}: {why}") for why, count in scores.skipped.items()]
+    _print_facts([("reused", f"shards of {reused}"), *cut, *left, ("records", records)], console)
 
 
 def _show_summary(summary: Summary, console: Console) -> None:
