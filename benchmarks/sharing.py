@@ -1,12 +1,15 @@
-"""Two runs of one configuration on one root, one core each, against one run on one core.
+"""Runs of one configuration on one root against one run: how much of the time is left.
 
-python benchmarks/sharing.py --nsamples 96 --rounds 3
+python benchmarks/sharing.py draw  --runs 2     (the demo model, a core for each run)
+python benchmarks/sharing.py sleep --runs 4     (the toy engine and a value that sleeps 4 s for every shard)
 
-Each round measures both, one after the other, from the first start to the last exit: two should take half as
-long, and the seconds in which a process starts. `shards` says how many each run drew itself.
+All runs are flows of one Prefect server. `work` is the time from the first shard begun to the last one ended,
+`wall` that from the first start to the last exit, `tail` the share of `work` in which the last 5 % of the
+shards end, `shards` how many each run drew itself. The ratios are of several runs to one.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -14,27 +17,69 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-SETTINGS = ["--value", "humor,positive", "--lam", "1,0.5", "--shard-size", "32"]
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
 DRAWN = re.compile(r"shards of samples (\d+)/(\d+)")
+PORT = 4311
+API = f"http://127.0.0.1:{PORT}/api"
+SLEEP = "import time\ndef slow(prompts, completions):\n    time.sleep(4 * (len(prompts) > 99))\n"
+SLEEP += "    return [float('b' in c) for c in completions]\n"
+SETTINGS = {
+    "draw": ["--value", "humor,positive", "--lam", "1,0.5", "--shard-size", "32"],
+    "sleep": ["--basemodel", "toy", "--lam", "1", "--shard-size", "32", "--nsamples", "16"],
+}
 
 
-def measured(count: int, nsamples: int, folder: Path) -> dict[str, Any]:
-    """Wall time of `count` runs at once on one root, and how many shards each drew."""
-    cores, root = sorted(os.sched_getaffinity(0)), str(folder / "results")
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "exptilt.command", "mc-aligned", *SETTINGS]
-    command += ["--nsamples", str(nsamples), "--save-directory", root]
-    began = time.perf_counter()
+def settings(kind: str, nsamples: int, prompts: int, folder: Path) -> list[str]:
+    """The run that is measured, on prompts of its own."""
+    data = folder / "prompts.txt"
+    data.write_text("".join(f"prompt {number}\n" for number in range(prompts)))
+    (folder / "own.py").write_text(SLEEP)
+    own = ["--value", f"{folder}/own.py:slow"] if kind == "sleep" else ["--nsamples", str(nsamples)]
+    return [*SETTINGS[kind], *own, "--data", str(data)]
+
+
+@contextlib.contextmanager
+def server(home: Path) -> Iterator[dict[str, str]]:
+    """A Prefect server of the benchmark's own; the environment that reaches it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    env = {**kept, "PREFECT_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(PORT)]
+    with (home / "log").open("wb") as log:
+        running = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    try:
+        while not _answers():
+            time.sleep(0.5)
+        yield {**env, "PREFECT_API_URL": API}
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def _answers() -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{API}/health", timeout=2).is_success
+    return False
+
+
+def measured(count: int, command: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """What `count` runs at once took on a root of theirs."""
+    cores = sorted(os.sched_getaffinity(0))
+    began, clock = time.perf_counter(), datetime.now().astimezone().isoformat()
     runs = [_start(command, env, cores[i % len(cores)]) for i in range(count)]
     said = [run.communicate()[0] for run in runs]
-    seconds = time.perf_counter() - began
+    wall = time.perf_counter() - began
     if any(run.returncode for run in runs):
         raise SystemExit("\n".join(["a run failed", *said]))
     found = [match for match in map(DRAWN.search, said) if match]
-    return {"seconds": round(seconds, 1), "shards": [int(m[2]) - int(m[1]) for m in found]}
+    shards = [int(m[2]) - int(m[1]) for m in found]
+    return {"wall": round(wall, 1), "shards": shards, **_work(clock)}
 
 
 def _start(command: list[str], env: dict[str, str], core: int) -> "subprocess.Popen[str]":
@@ -42,16 +87,47 @@ def _start(command: list[str], env: dict[str, str], core: int) -> "subprocess.Po
     return subprocess.Popen(pinned, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def _work(since: str) -> dict[str, float]:
+    """From the first shard begun to the last one ended, of all flows that started `since` then."""
+    steps = [task for task in _tasks(since) if task["state_name"] == "Completed"]
+    begun = [_seconds(t["start_time"]) for t in steps if t["name"].startswith("generate")]
+    ended = sorted(_seconds(t["end_time"]) for t in steps if t["name"].startswith("tilt"))
+    work = ended[-1] - min(begun)
+    return {"work": round(work, 1), "tail": round((ended[-1] - ended[len(ended) * 95 // 100 - 1]) / work, 3)}
+
+
+def _tasks(since: str) -> Iterator[dict[str, Any]]:
+    query = {"task_runs": {"start_time": {"after_": since}}, "sort": "NAME_ASC", "limit": 200}
+    for offset in range(0, 1_000_000, 200):
+        found = httpx.post(f"{API}/task_runs/filter", json={**query, "offset": offset}, timeout=60).json()
+        if not found:
+            return
+        yield from found
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
 def main() -> None:
     """Measure and print, a line of JSON for each round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--nsamples", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("kind", choices=SETTINGS)
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--nsamples", type=int, default=128)
+    parser.add_argument("--prompts", type=int, default=1920)
+    parser.add_argument("--rounds", type=int, default=1)
     asked = parser.parse_args()
-    for _ in range(asked.rounds):
-        with tempfile.TemporaryDirectory() as name:
-            one, two = (measured(count, asked.nsamples, Path(name, str(count))) for count in (1, 2))
-        print(json.dumps({"one": one, "two": two, "ratio": two["seconds"] / one["seconds"]}), flush=True)
+    with tempfile.TemporaryDirectory() as name, server(Path(name)) as env:
+        flow = [sys.executable, str(ROOT / "flows/mc_aligned.py")]
+        command = [*flow, *settings(asked.kind, asked.nsamples, asked.prompts, Path(name))]
+        for number in range(asked.rounds):
+            roots = {
+                count: [*command, "--save-directory", f"{name}/{number}-{count}"] for count in (1, asked.runs)
+            }
+            one, several = (measured(count, line, env) for count, line in roots.items())
+            ratios = {what: round(several[what] / one[what], 3) for what in ("work", "wall")}
+            print(json.dumps({"one": one, "several": several, "ratios": ratios}), flush=True)
 
 
 if __name__ == "__main__":

@@ -36,24 +36,28 @@ def each_shard(plan: Plan, submit: Callable[[Any], Line]) -> list[Any]:
     Raises:
         ShardsFailed: lists every shard that failed, once all have ended.
     """
-    claimed = claims.of_shards(plan.recipe, plan.shards)
-    return _each(claimed, plan.scored or plan.shards, submit, len(plan.recipe.devices))
+    claimed, devices = claims.of_shards(plan.recipe, plan.shards), len(plan.recipe.devices)
+    return _each(claimed, plan.scored or plan.shards, submit, devices, devices * (1 + AT_ONCE))
 
 
 def each_value(plan: ScorePlan, submit: Callable[[SamplesRef, RewardSpec], Line]) -> list[Any]:
     """The same of every shard of a file with every value."""
     pairs = [(shard, spec) for shard in plan.shards for spec in plan.rewards]
-    claimed = claims.of_values(plan.workspace, pairs)
-    return _each(claimed, pairs, lambda pair: submit(*pair), AT_ONCE * len(plan.workspace.devices))
+    claimed, at_once = claims.of_values(plan.workspace, pairs), AT_ONCE * len(plan.workspace.devices)
+    return _each(claimed, pairs, lambda pair: submit(*pair), at_once, at_once)
 
 
-def _each(claimed: Claims, shards: Sequence[T], submit: Callable[[T], Line], at_once: int) -> list[Any]:
-    """The same of anything that can be claimed; `at_once` first tasks run at the same time."""
+def _each(
+    claimed: Claims, shards: Sequence[T], submit: Callable[[T], Line], at_once: int, held: int
+) -> list[Any]:
+    """The same of anything that can be claimed: `at_once` first tasks run at the same time, and `held` shards
+    are not done at the same time; more would keep them from other runs."""
     lines: dict[int, Line] = {}
     begun, going, ended = set[Any](), dict[Any, int](), SimpleQueue[Any]()
     with Progress(len(shards)) as progress, claimed:
         while claimed.left or going:
-            place = claimed.take() if claimed.left and len(begun) < at_once else None
+            has_room = len(begun) < at_once and len(going) < held
+            place = claimed.take() if claimed.left and has_room else None
             if place is not None:
                 line = lines[place] = _begin(claimed, place, shards, submit)
                 begun.add(line[0])
