@@ -45,8 +45,7 @@ def main() -> NoReturn:
         fail(f"exptilt {name}: name one of {', '.join(RUNS)}, constants; exptilt --help says more", BAD_INPUT)
     model: Any = RUNS[name]
     config = command_line(model, arguments, f"exptilt {name}", CLOSING)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    _at_signals(_end)
     sys.exit(_run(config))
 
 
@@ -93,8 +92,17 @@ def _run(config: Any) -> int:
     return getattr(outcome, "exit_code", 0)
 
 
+def _at_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """End the run with one line; a step that does not notice, such as a user's function, is cut off."""
+    """End the run with one line; a step that does not notice, such as a user's function, is cut off.
+
+    A second signal would break off what gives the run's shards back.
+    """
+    _at_signals(signal.SIG_IGN)
     current().stop()
     late = threading.Timer(GRACE_SECONDS, os._exit, [128 + number])
     late.daemon = True

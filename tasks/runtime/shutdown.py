@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
 
 from prefect.exceptions import TerminationSignal
 
@@ -56,8 +55,13 @@ def ending_soon() -> Iterator[None]:
         sys.exit(128 + _signals[0])
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Ask the steps to stop, raise, and end the process later where the exception is swallowed."""
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ask the steps to stop, raise, and end the process later where the exception is swallowed.
+
+    A second signal would break off what gives the run's shards back.
+    """
+    if _signals:
+        return
     current().stop()
     _signals.append(number)
     threading.Thread(target=_end_late, daemon=True).start()
