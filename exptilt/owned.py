@@ -1,4 +1,4 @@
-"""Things that are made once for a run, whichever of its threads asks first, and ended with it."""
+"""Things that a run has until it ends: what it made once for its threads, and what it shares with others."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -14,6 +14,7 @@ class Owned:
 
     def __init__(self) -> None:
         self._made, self._ends = dict[Hashable, Any](), ExitStack()
+        self._held = dict[int, Any]()
         self._locks, self._lock = defaultdict[Hashable, Lock](Lock), Lock()
 
     def get(
@@ -34,8 +35,14 @@ class Owned:
             self._ends.push(context)
         return made
 
+    def hold(self, thing: object) -> None:
+        """Keep `thing`, which others may have, too."""
+        with self._lock:
+            self._held[id(thing)] = thing
+
     def end(self) -> None:
-        """Leave every context, the last one first; what is asked for later is made anew."""
+        """Leave every context, the last one first, and keep nothing; what is asked for later is made anew."""
         with self._lock:
             ends, self._ends, self._made = self._ends, ExitStack(), {}
+            self._held = {}
         ends.close()

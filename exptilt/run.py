@@ -1,5 +1,5 @@
 """What a run owns beside its recipe: where its S3 answers, how often it tried again, its request to stop, and
-programs that it started.
+programs and models that it has until it ends.
 
 A plan is made in a new run (`in_a_new_run`), a step enters the run that it is given (`in_its_run`), and a
 thread that a step starts gets its work by `carried`. Below a step nothing is handed down: `current` is the
@@ -10,9 +10,10 @@ environment says.
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import lru_cache, wraps
 from threading import Event, Lock
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from uuid import uuid4
 
 from exptilt.errors import Stopped
 from exptilt.owned import Owned
@@ -33,12 +34,12 @@ class Run:
         outer = _entered.get()
         self.endpoint, self.retries = endpoint, 0
         self._stop: Event = outer._stop if outer else Event()
-        self._counting = Lock()
+        self._counting, self._name = Lock(), uuid4().hex
         self._owned: Owned = outer._owned if outer else Owned()
 
-    def __reduce__(self) -> tuple[type["Run"], tuple[str]]:
-        """In another process it is a run of its own."""
-        return type(self), (self.endpoint,)
+    def __reduce__(self) -> tuple[Callable[[str, str], "Run"], tuple[str, str]]:
+        """In another process it is a run of its own, the same for all that is received of it."""
+        return _received, (self.endpoint, self._name)
 
     @contextmanager
     def entered(self) -> Iterator["Run"]:
@@ -82,14 +83,24 @@ class Run:
         """
         return self._owned.get(key, make, is_of_use)
 
+    def hold(self, thing: object) -> None:
+        """Keep `thing`, which other runs may have, too, until this one ends."""
+        self._owned.hold(thing)
+
     def end(self) -> None:
-        """End what the run owns."""
+        """End what the run owns, and keep nothing that it held."""
         self._owned.end()
 
     def count_retry(self) -> None:
         """Note that something is tried again."""
         with self._counting:
             self.retries += 1
+
+
+@lru_cache(maxsize=1)
+def _received(endpoint: str, name: str) -> Run:
+    """The run of another process whose steps this one does: it has their models until another's come."""
+    return Run(endpoint)
 
 
 _entered: ContextVar[Run | None] = ContextVar("run", default=None)

@@ -11,7 +11,7 @@ from exptilt.errors import ModelError
 from exptilt.models import chat_template, devices
 from exptilt.models import template_names as names
 from exptilt.models.reference import SERVED, ModelRef
-from exptilt.once import once
+from exptilt.shared import shared
 from exptilt.storage.keys import content_key
 
 GROUP: Final = "exptilt.engines"
@@ -91,7 +91,7 @@ def template_names(model: ModelRef, template: Template) -> frozenset[str] | None
     return names.names_read(chat_template.text_of(model, template) if chat == "checkpoint" else template.text)
 
 
-@once
+@shared
 def load(p0: P0, device: str) -> Engine:
-    """The engine that draws from `p0` on `device`, made once per process."""
+    """The engine that draws from `p0` on `device`, one for all runs that draw so."""
     return engines()[p0.model.engine].load(p0, device)

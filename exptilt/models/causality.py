@@ -11,7 +11,7 @@ from exptilt.errors import ModelError
 from exptilt.models.device_queue import alone, in_turn
 from exptilt.models.forward import logits_of
 from exptilt.models.tokenization import embeddings, encode
-from exptilt.once import once
+from exptilt.shared import once_each
 
 Tensor = torch.Tensor
 TEXT: Final = (
@@ -31,7 +31,7 @@ def words_of(tokenizer: Any, model: Any) -> tuple[int, ...]:
     return tuple((words * sum(LENGTHS))[: sum(LENGTHS) + 4 * MORE])
 
 
-@once
+@once_each
 def check_continues(model: Any, words: tuple[int, ...], device: str) -> None:
     """Try whether later tokens leave the logits of earlier ones as they are.
 

@@ -13,6 +13,7 @@ import torch
 
 from exptilt.once import once
 from exptilt.run import carried, current
+from exptilt.shared import once_each
 
 R = TypeVar("R")
 LOOK_SECONDS: Final = 0.5  # between looks at whether to stop
@@ -44,7 +45,7 @@ def _awaited(work: Future[R]) -> R:
     return work.result()
 
 
-@once
+@once_each
 def alone(model: Any) -> RLock:
     """The lock of `model`: who draws changes how it attends, and no other thread may run it then.
 

@@ -3,6 +3,8 @@
 Remote code is never trusted; a checkpoint whose weights are not all there is refused.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -26,6 +28,8 @@ from exptilt.models.packed_linear import fuse, pack
 from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import PROBE, encode, positions
 from exptilt.once import once
+from exptilt.run import current
+from exptilt.shared import shared
 from exptilt.wording import reason
 
 hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -64,7 +68,17 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
         raise
     except Exception as error:
         raise ModelError(f"{role} {ref.name!r} does not load: {reason(error)}") from error
+    if device.startswith("cuda"):
+        current().owned("memory that torch keeps of its GPUs", _given_back, lambda _: True)
     return fuse(pack(model))
+
+
+@contextmanager
+def _given_back() -> Iterator[None]:
+    """Give memory back to the GPUs where the block ends, which torch else keeps for itself."""
+    yield
+    with suppress(RuntimeError):  # of a GPU that failed
+        torch.cuda.empty_cache()
 
 
 def _read(auto: Any, ref: ModelRef, role: str, dtype: torch.dtype) -> Any:
@@ -131,9 +145,9 @@ def _config(auto: Any, ref: ModelRef) -> Any:
     return config
 
 
-@once
+@shared
 def causal_model(ref: ModelRef, device: str, dtype: str) -> Any:
-    """The causal language model at `ref`, loaded once per process for drawing and for likelihoods.
+    """The causal language model at `ref`, loaded once for drawing and for likelihoods.
 
     Its own generation configuration is put aside: a run says itself how it samples.
 
@@ -162,9 +176,9 @@ def check_causal(ref: ModelRef) -> None:
         )
 
 
-@once
+@shared
 def load_tokenizer(ref: ModelRef) -> Any:
-    """The tokenizer at `ref`, which all of the process share: nobody may change it.
+    """The tokenizer at `ref`, which runs and threads share: it must not be changed.
 
     It is used once here, since the library drops at the first use what the file says of cutting and padding.
     """

@@ -18,16 +18,16 @@ from exptilt.models.forward import accepted
 from exptilt.models.loading import load_model, own_tokenizer
 from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import refuse_unknown
-from exptilt.once import once
 from exptilt.rewards import labels
 from exptilt.rewards.base import Form, Rewards, RewardSpec, Scored
 from exptilt.rewards.encoding import TRIED, Encoded, Numbers, Texts, agrees
 from exptilt.rewards.forms import Seen, seen
 from exptilt.rewards.logits import transformed
 from exptilt.rewards.prefix_sharing import last_logits
+from exptilt.shared import shared
 
 TOKENS_AT_ONCE: Final = {"cpu": 2**10, "cuda": 2**17}  # on a CPU, what its caches hold
-Way = Callable[[list[Encoded], Sequence[Prompt]], Numbers]
+Way = Callable[["Classifier", list[Encoded], Sequence[Prompt]], Numbers]
 KEPT: Final = 16  # sets of logits that values of one model may share
 
 
@@ -51,14 +51,14 @@ class ClassifierReward:
         return Scored(transformed(logits, self.label, self.spec.transform, self.is_multi_label), cut=cut)
 
 
-@once
+@shared
 def _model(ref: ModelRef, dtype: str, device: str) -> Any:
     return load_model(AutoModelForSequenceClassification, ref, "model", device, dtype)
 
 
-@once
+@shared
 def classifier(model: ModelRef, form: Form, dtype: str, device: str) -> "Classifier":
-    """The classifier, made once per process; values that share it share its forward passes."""
+    """The classifier, made once; values that share it share its forward passes."""
     return Classifier(model, form, dtype, device)
 
 
@@ -92,7 +92,7 @@ class Classifier:
         encode: Any = self.texts.encode_conversations if self.form == "chat" else self.texts.encode
         encoded, cut = encode(texts)
         refuse_unknown(self.model, [row["input_ids"] for row in encoded])
-        rows = self.way(encoded, prompts)
+        rows = self.way(self, encoded, prompts)
         return np.array(rows, dtype=np.float64).reshape(len(texts), -1), cut
 
     @torch.inference_mode()
@@ -102,11 +102,11 @@ class Classifier:
         encoded, _ = self.texts.encode(TRIED)
         keys = ["begins alike", "begins alike", "alone"]
         exact = self._alone(encoded, keys)
-        shared = [self._beginnings_once] if hasattr(self.model, "score") else []
-        for way in (*shared, self._padded):
-            if agrees(functools.partial(way, encoded, keys), exact, self.model.dtype):
+        first: list[Way] = [Classifier._beginnings_once] if hasattr(self.model, "score") else []
+        for way in (*first, Classifier._padded):
+            if agrees(functools.partial(way, self, encoded, keys), exact, self.model.dtype):
                 return way
-        return self._alone
+        return Classifier._alone
 
     def _beginnings_once(self, rows: list[Encoded], prompts: Sequence[Prompt]) -> Numbers:
         return last_logits(self.model, [row["input_ids"] for row in rows], prompts, self.budget)

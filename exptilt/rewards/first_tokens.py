@@ -12,8 +12,8 @@ from exptilt.errors import PromptRefused, ServerError
 from exptilt.models.openai_client import UNKNOWN_PARAMETER, connect, explained
 from exptilt.models.reference import at_server
 from exptilt.models.requests import RETRIES
-from exptilt.once import once
 from exptilt.rewards.answers import KEPT, answers
+from exptilt.shared import shared
 
 TRIED: Final = "Answer with one word: is snow white?"
 ROUNDING: Final = 0.01  # by which probabilities may add up to more than 1
@@ -41,9 +41,9 @@ def gives(source: str) -> Literal["expected", "written"]:
         return "expected"
 
 
-@once
+@shared
 def judge(source: str) -> "Judge":
-    """The judge behind a server, URL#MODEL, tried out once per process."""
+    """The judge behind a server, URL#MODEL, tried out once."""
     return Judge(source)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from exptilt.conversation import Prompt
 from exptilt.errors import RewardError
-from exptilt.once import once
 from exptilt.rewards.base import RewardSpec, Scored
 from exptilt.rewards.contract import USUAL, Contract, Function, contract_of
+from exptilt.shared import shared
 from exptilt.wording import counted, reason
 
 
@@ -77,7 +77,7 @@ def _function(spec: RewardSpec) -> tuple[Function, Contract]:
         raise RewardError(f"{name} {error}") from error
 
 
-@once
+@shared
 def _module(place: str, revision: str) -> ModuleType:
     """The module in a file or of that name, its code run once for each revision."""
     return _from_file(place) if place.endswith(".py") else importlib.import_module(place)

@@ -3,9 +3,9 @@
 from typing import Final
 
 from exptilt.errors import RewardError
-from exptilt.once import once
 from exptilt.rewards.base import Needs, Reward, RewardKind, RewardSpec
 from exptilt.rewards.ensemble_file import WITH_K
+from exptilt.shared import shared
 
 
 def _classifier(spec: RewardSpec, device: str) -> Reward:
@@ -107,9 +107,9 @@ def by_contract(spec: RewardSpec, n: int) -> RewardSpec:
     return function.by_contract(spec, n)
 
 
-@once
+@shared
 def load(spec: RewardSpec, device: str) -> Reward:
-    """The reward of `spec` on `device`, its model loaded once per process.
+    """The reward of `spec` on `device`, one for all runs that score so.
 
     Raises ModelError or RewardError, which name the value, where it does not load.
     """

@@ -17,12 +17,12 @@ from exptilt.errors import ModelError, PromptRefused
 from exptilt.models.openai_client import NO_SUCH_ROUTE, connect, explained
 from exptilt.models.reference import at_server
 from exptilt.models.requests import RETRIES
-from exptilt.once import once
 from exptilt.rewards import labels
 from exptilt.rewards.answers import KEPT, answers, named
 from exptilt.rewards.base import Form, Rewards, RewardSpec, Scored
 from exptilt.rewards.forms import Seen, seen
 from exptilt.rewards.logits import transformed
+from exptilt.shared import shared
 
 API: Final = "vLLM's"
 CLASSIFY: Final = "/classify"
@@ -88,10 +88,9 @@ class ServedLabels:
         return self.problem_type in ("multi_label_classification", "single_label_classification")
 
 
-@once
+@shared
 def classifier(source: str, form: Form) -> "ServedClassifier":
-    """The classifier behind a server, asked for its labels once per process; values that share it share its
-    answers.
+    """The classifier behind a server, asked for its labels once; values that share it share its answers.
 
     Args:
         source: the server and the model, as URL#MODEL.

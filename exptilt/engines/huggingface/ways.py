@@ -19,14 +19,14 @@ from exptilt.models.batching import left_pad
 from exptilt.models.causality import AGREE, MORE, bound, distance, exact_logits, trial_tokens
 from exptilt.models.device_queue import alone, in_turn
 from exptilt.models.memory import is_exhausted
-from exptilt.once import once
+from exptilt.shared import once_each
 
 Tensor = torch.Tensor
 Way = Literal["shared", "copied", "plain", "uncached"]
 Found = Iterator[tuple[list[int], int, Tensor]]  # rows, how many tokens they got, and their logits [rows, V]
 
 
-@once
+@once_each
 def way_of(model: Any, words: tuple[int, ...], device: str) -> Way:
     """The first way whose logits are those of passes without a cache, alone and beside a longer prompt.
 

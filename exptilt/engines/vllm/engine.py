@@ -27,7 +27,7 @@ class VllmEngine:
     """y ~ p0(.|x) by vLLM on one device.
 
     The server belongs to the run and is started at its first draw there, or anew where it has died; an
-    engine is of the process, and holds none of them.
+    engine may be of several runs, and holds none of them.
     """
 
     def __init__(self, p0: P0, device: str) -> None:
