@@ -20,7 +20,7 @@ from exptilt.outputs.result import Result
 from exptilt.reports.progress import watched
 from exptilt.rewards import column_of
 from exptilt.run import Run
-from exptilt.storage import s3
+from exptilt.storage import paths
 
 F = TypeVar("F", bound=Callable[..., Result])
 RETURNS = "Returns:\n    The summary, the paths and the tables of what was written.\n"
@@ -96,7 +96,7 @@ def _written(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with paths as texts, prompts and records that came as objects now in files."""
     given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     root, column = given.get("save_directory", "results"), given.get("prompt_column", "prompt")
-    with Run(s3.check_endpoint(given.get("endpoint_url", ""))).entered():
+    with Run(paths.check_endpoint(given.get("endpoint_url", ""))).entered():
         if "data" in given:
             given["data"] = in_memory.prompt_file(given["data"], column, root)
         if "file" in given:

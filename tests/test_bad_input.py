@@ -22,7 +22,7 @@ from exptilt.config.settings import MCAligned
 from exptilt.data import prompts
 from exptilt.engines import registry
 from exptilt.planning.plan import prepare
-from exptilt.storage import filesystem, keys, s3
+from exptilt.storage import keys, s3, write_checks
 from tasks.runtime.launch import launch
 
 
@@ -208,7 +208,7 @@ def test_an_s3_place_out_of_reach_is_named_with_what_to_do(refused, servers, mon
     for name, value in {**KEYS, **keys}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3, "READ_SECONDS", 2.0)
-    monkeypatch.setattr(filesystem, "CHECK_SECONDS", 1.0)
+    monkeypatch.setattr(write_checks, "CHECK_SECONDS", 1.0)
     s3fs.S3FileSystem.clear_instance_cache()
     began = time.monotonic()
     line = refused("--save-directory", "s3://bucket/run", "--endpoint-url", servers[server])

@@ -83,12 +83,12 @@ def test_fewer_shards_leave_no_file_of_before(toy):
 
 
 def test_a_merge_that_fails_leaves_the_old_records(toy, monkeypatch):
-    from exptilt.outputs import dataset
+    from exptilt.outputs import shard_writer
 
     config = toy()
     before = Path(run(prepare(config)).json)
     text = before.read_text()
-    monkeypatch.setattr(dataset, "rewards_of", lambda *a: 1 / 0)
+    monkeypatch.setattr(shard_writer, "rewards_of", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(prepare(config))
     assert before.read_text() == text

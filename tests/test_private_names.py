@@ -17,4 +17,4 @@ def test_transformers_says_which_attention_a_model_has():
 
 
 def test_a_file_of_s3fs_sends_its_requests_by_one_name():
-    assert callable(getattr(S3File, "_call_s3", None)), "s3.file_with_retries wraps S3File._call_s3"
+    assert callable(getattr(S3File, "_call_s3", None)), "s3_uploads.file_with_retries wraps S3File._call_s3"

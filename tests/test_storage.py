@@ -23,7 +23,7 @@ from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.run import Run, current
 from exptilt.stages.blocks import BLOCK
-from exptilt.storage import filesystem, lease, pool, process_identity, s3
+from exptilt.storage import exclusive, filesystem, lease, pool, process_identity, s3, s3_uploads
 
 SMALL = {"end": 64, "shard_size": 32, "nsamples": 2}
 SEED = 3
@@ -43,7 +43,7 @@ def bucket(tmp_path_factory):
 def away(bucket, monkeypatch):
     """Reach that server through a proxy with faults of one's choice; a hang costs half a second here."""
     monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(s3, "SEND_SECONDS", 1.0)
+    monkeypatch.setattr(s3_uploads, "SEND_SECONDS", 1.0)
     monkeypatch.setattr(s3, "PAUSE", 0.01)
     for name, value in bucket[2].items():
         monkeypatch.setenv(name, value)
@@ -159,8 +159,8 @@ def test_a_lease_works_on_every_kind_of_store(away, how, there):
     """Only a store that honours the condition can refuse; no other may stop the run."""
     path = f"s3://bucket/{how}.lease"
     with away(create=how, rate=0.5, kinds=("lost answer",), seed=2):
-        assert filesystem.create(path, b"mine") or filesystem.read_bytes(path) == b"mine"
-        assert filesystem.create(path, b"other") == there or how == "not implemented"
+        assert exclusive.create(path, b"mine") or filesystem.read_bytes(path) == b"mine"
+        assert exclusive.create(path, b"other") == there or how == "not implemented"
         filesystem.remove(path)
         began = time.monotonic()
         with lease.held(path):

@@ -17,7 +17,7 @@ from faults import Faults, proxy
 from processes import ROOT, s3_server
 
 from exptilt.run import Run, carried
-from exptilt.storage import cleanup, filesystem, pool, schemas
+from exptilt.storage import cleanup, exclusive, filesystem, pool, schemas
 
 WRITERS = 6
 STORES = ["local", "honoured", "as it is", "not implemented"]
@@ -181,8 +181,8 @@ def test_a_writer_that_died_before_its_manifest_leaves_no_entry(tmp_path):
     path = tmp_path / "entry"
     code = (
         "import os, signal, sys; from test_writers import put\n"
-        "from exptilt.storage import filesystem\n"
-        "filesystem.create = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from exptilt.storage import exclusive\n"
+        "exclusive.create = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "put(sys.argv[1], 1)"
     )
     env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
@@ -205,7 +205,7 @@ def test_one_of_several_creates_a_file_which_appears_whole(tmp_path, monkeypatch
     for number in range(20):
         path = f"{tmp_path}/{number}"
         texts = [str(writer).encode() * 1000 for writer in range(WRITERS)]
-        made = at_once([lambda text=text: filesystem.create(path, text) for text in texts])  # noqa: B023
+        made = at_once([lambda text=text: exclusive.create(path, text) for text in texts])  # noqa: B023
         assert filesystem.read_bytes(path) == texts[made.index(True)]
         assert made.count(True) == 1
     assert len(list(tmp_path.iterdir())) == 20
@@ -223,7 +223,7 @@ def test_who_reads_a_file_that_is_created_sees_all_of_it(tmp_path):
 
     def creating():
         for number in range(50):
-            assert filesystem.create(f"{tmp_path}/{number}", data)
+            assert exclusive.create(f"{tmp_path}/{number}", data)
         done.set()
 
     at_once([reading, creating])
@@ -231,7 +231,7 @@ def test_who_reads_a_file_that_is_created_sees_all_of_it(tmp_path):
 
 
 def test_a_store_that_loses_what_is_written_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(filesystem, "create", lambda *_: True)
+    monkeypatch.setattr(exclusive, "create", lambda *_: True)
     text = re.escape(f"cannot write {tmp_path}/entry/manifest.json: what was written did not come back")
     with pytest.raises(filesystem.StorageError, match=text):
         put(f"{tmp_path}/entry", 1)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from exptilt.config import lam as lams
 from exptilt.errors import ConfigError
-from exptilt.storage import s3
+from exptilt.storage import paths
 
 
 def split(given: Any) -> Any:
@@ -80,14 +80,14 @@ def _joined(given: Any) -> Any:
 
 def _check_paths(names: str) -> str:
     for name in names.split(","):
-        s3.check_path(name.strip())
+        paths.check_path(name.strip())
     return names
 
 
 Places = Annotated[str, BeforeValidator(_joined), AfterValidator(_check_paths), _schema("string")]
-Place = Annotated[str, AfterValidator(s3.check_path)]
+Place = Annotated[str, AfterValidator(paths.check_path)]
 Endpoint = Annotated[
-    str, AfterValidator(s3.check_endpoint), WithJsonSchema({"type": "string", "pattern": s3.PATTERN})
+    str, AfterValidator(paths.check_endpoint), WithJsonSchema({"type": "string", "pattern": paths.ENDPOINT})
 ]
 S3_HOST: Final = "the address of an S3 that is not AWS: https://HOST:PORT of MinIO, R2, Ceph, ..."
 Positive = Annotated[int, Field(ge=1)]

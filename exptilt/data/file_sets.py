@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from exptilt.data import compressed, folders
 from exptilt.data.file_names import ENDINGS, WILD, File, ending, folder_and_split
 from exptilt.errors import ConfigError, StorageError
-from exptilt.storage import filesystem, listing
+from exptilt.storage import listing
+from exptilt.storage.paths import is_local
 
 
 def files_of(data: str, flag: str = "--data") -> list[File]:
@@ -32,14 +33,14 @@ def files_of(data: str, flag: str = "--data") -> list[File]:
 
 def check_local(data: str) -> None:
     """Raise as `files_of` for those parts of `data` that lie on this machine."""
-    local = [part for part in _parts(data) if filesystem.is_local(part)]
+    local = [part for part in _parts(data) if is_local(part)]
     if local:
         files_of(",".join(local))
 
 
 def _check_once(files: Sequence[File]) -> None:
     """Refuse a file that is meant twice, also where one of the two is compressed."""
-    places = [os.path.abspath(f.path) if filesystem.is_local(f.path) else f.path for f in files]
+    places = [os.path.abspath(f.path) if is_local(f.path) else f.path for f in files]
     path, count = Counter(map(compressed.plain, places)).most_common(1)[0]
     if count > 1:
         raise ConfigError(f"{path}: the file is there {count} times, as it is or compressed: name it once")
@@ -51,7 +52,7 @@ def _in_one_line(text: str) -> str:
 
 def _parts(data: str) -> list[str]:
     """What stands between commas, except where a comma belongs to a name that is there."""
-    if filesystem.is_local(data) and os.path.exists(data):
+    if is_local(data) and os.path.exists(data):
         return [data]
     words, parts = data.split(","), list[str]()
     while words:
@@ -64,7 +65,7 @@ def _parts(data: str) -> list[str]:
 def _files(part: str) -> Iterable[File]:
     """The files of a single name."""
     known, wild = ending(part), WILD.search(part)
-    if known and not wild and not filesystem.is_local(part):
+    if known and not wild and not is_local(part):
         return [File(part, known)]  # whether it is there is known once it is read
     if listing.is_file(part):
         return [_file(part)]
@@ -95,5 +96,5 @@ def _of_pattern(pattern: str) -> list[File]:
 
 def _matched(path: str) -> list[File]:
     """The file of a path, or those of its folder; a store is not asked about what is called like a file."""
-    known_file = ending(path) and not filesystem.is_local(path)
+    known_file = ending(path) and not is_local(path)
     return folders.files_in(path) if not known_file and listing.is_folder(path) else [_file(path)]

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from exptilt.data import beside, compressed, file_names, json_records, parsing, text_files
 from exptilt.data.json_records import Record
 from exptilt.errors import ConfigError
-from exptilt.storage import filesystem
+from exptilt.storage import access_errors, filesystem
 from exptilt.wording import counted
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def _some(file: str, read: Callable[[str], Iterator[T]]) -> Iterator[T]:
 def named(flag: str, file: str) -> Iterator[None]:
     """Say in one line which file cannot be read, and why."""
     try:
-        with filesystem.clear_errors(file, "read"):
+        with access_errors.clear_errors(file, "read"):
             yield
     except OSError as error:
         raise ConfigError(f"{flag}: {error}") from error

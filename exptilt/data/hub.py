@@ -11,6 +11,7 @@ from exptilt.data import beside
 from exptilt.data.columns import Value, find_column
 from exptilt.errors import ConfigError, ExptiltError
 from exptilt.storage import filesystem, listing
+from exptilt.storage.paths import is_local
 from exptilt.wording import reason
 
 FEW_ROWS: Final = 100  # whose images are in memory at a time
@@ -53,7 +54,7 @@ def saved(folder: str, column: str) -> Iterator[Value]:
 @contextmanager
 def _local(folder: str) -> Iterator[str]:
     """`folder` itself where it is local; else a temporary folder with what the store has there."""
-    if filesystem.is_local(folder):
+    if is_local(folder):
         yield folder
         return
     with TemporaryDirectory() as copy:

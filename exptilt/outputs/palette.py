@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from exptilt.config import targets
 from exptilt.config.exploration import Palette
 from exptilt.errors import PaletteError
-from exptilt.outputs import dataset
+from exptilt.outputs import manifest, names
 from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
 from exptilt.reports.palette_answer import BACK, Found, Level
@@ -43,7 +43,7 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
         found = replace(_answer(plan, prompt_ids, samples, target), missing=missing_of(scored))
     except ValueError as error:
         raise PaletteError(f"no λ found: {error}") from error
-    filesystem.write_json(found.json, {**dataset.provenance(plan), "palette": asdict(found)})
+    filesystem.write_json(found.json, {**manifest.provenance(plan), "palette": asdict(found)})
     return found
 
 
@@ -82,7 +82,7 @@ def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, target: TargetL
         prompts=len(prompt_ids),
         held_out=int(held.sum()),
         json=filesystem.join(
-            config.save_directory, dataset.named(plan, f"_palette_{_spelled(config)}") + ".json"
+            config.save_directory, names.named(plan, f"_palette_{_spelled(config)}") + ".json"
         ),
     )
 

@@ -22,7 +22,7 @@ from exptilt.reports.summary import estimate_of
 from exptilt.run import in_its_run
 from exptilt.stages.references import RewardsRef, SamplesRef, flat
 from exptilt.stages.tables import described, read
-from exptilt.storage import filesystem
+from exptilt.storage import access_errors
 
 
 @in_its_run
@@ -73,7 +73,7 @@ def _add_numbers(result: Scores, scored_plan: ScorePlan, rows: NDArray[np.float6
 
 def _gathered(scored_plan: ScorePlan, scored: Sequence[RewardsRef], f: IO[bytes]) -> NDArray[np.float64]:
     """The rewards [V, S] in the order of the pool's samples, kept in `f`."""
-    with filesystem.clear_errors(tempfile.gettempdir(), "write"):
+    with access_errors.clear_errors(tempfile.gettempdir(), "write"):
         for spec in scored_plan.rewards:
             for part in (part for ref in scored if ref.value == spec.value for part in flat(ref.parts)):
                 f.write(read(part, "rewards")["reward"].to_numpy().tobytes())
@@ -98,7 +98,7 @@ def _in_order(scored_plan: ScorePlan, numbers: NDArray[np.float64], f: IO[bytes]
         rows = np.full((len(block.records), len(numbers), shape.samples), np.nan)
         kept = table["record"].to_numpy()[:: shape.samples] - block.number
         rows[kept] = numbers[:, at].reshape(len(numbers), -1, shape.samples).swapaxes(0, 1)
-        with filesystem.clear_errors(tempfile.gettempdir(), "write"):
+        with access_errors.clear_errors(tempfile.gettempdir(), "write"):
             f.write(rows.tobytes())
             f.flush()
     total = scored_plan.records + len(scored_plan.skipped)

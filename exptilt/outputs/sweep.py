@@ -8,7 +8,7 @@ import polars as pl
 
 from exptilt.config.exploration import Sweep
 from exptilt.config.lambda_grid import Lam
-from exptilt.outputs import dataset
+from exptilt.outputs import manifest, names
 from exptilt.planning.exploration import missing_of, tilted
 from exptilt.planning.plan import Plan
 from exptilt.reports import figures, web_page
@@ -76,7 +76,7 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Fronti
     assert isinstance(config, Sweep)
     points = _points([ref for ref in explored if not isinstance(ref, AllMissing)], config.lams)
     values = tuple(spec.value for spec in plan.recipe.rewards)
-    folder = filesystem.join(config.save_directory, dataset.named(plan, f"_sweep_val={','.join(values)}"))
+    folder = filesystem.join(config.save_directory, names.named(plan, f"_sweep_val={','.join(values)}"))
     found = Frontier(
         values=values,
         base=points[0].levels,
@@ -93,7 +93,7 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Fronti
 
 
 def _data_set(plan: Plan, lam: Lam) -> str:
-    return filesystem.join(plan.recipe.config.save_directory, dataset.stem(tilted(plan, lam)))
+    return filesystem.join(plan.recipe.config.save_directory, names.stem(tilted(plan, lam)))
 
 
 def _save(plan: Plan, found: Frontier) -> None:
@@ -103,10 +103,10 @@ def _save(plan: Plan, found: Frontier) -> None:
     filesystem.write_bytes(
         filesystem.join(found.folder, "index.html"), web_page.frontier(found, figures.svg(figure))
     )
-    manifest = {
-        **dataset.provenance(plan),
+    said = {
+        **manifest.provenance(plan),
         "base": {v: asdict(level) for v, level in zip(found.values, found.base, strict=True)},
         "points": len(found.points),
         "missing": [asdict(prompt) for prompt in found.missing],
     }
-    filesystem.write_json(filesystem.join(found.folder, pool.MANIFEST), manifest)
+    filesystem.write_json(filesystem.join(found.folder, pool.MANIFEST), said)

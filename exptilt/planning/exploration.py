@@ -29,7 +29,7 @@ from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import RewardsRef, ScoredRef
 from exptilt.stages.tables import prompts_of
-from exptilt.storage import filesystem, schemas
+from exptilt.storage import schemas, write_checks
 
 NUMBER: Final = "reward of "  # begins a column's name, so that a value may be called as any other column
 NUMERAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -43,7 +43,7 @@ def prepare(config: Sweep | Palette) -> Plan:
     """
     if not config.file:
         return plan.prepare(config)
-    filesystem.check_writable(config.save_directory)
+    write_checks.check_writable(config.save_directory)
     left_out: dict[int, str] = {}
     scored = list(_scored(config, left_out))
     return Plan(

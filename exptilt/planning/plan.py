@@ -29,7 +29,7 @@ from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard, rows_of
 from exptilt.stages.workspace import Workspace
-from exptilt.storage import filesystem, pool
+from exptilt.storage import pool, write_checks
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
 
@@ -127,7 +127,7 @@ def prepare(config: Config) -> Plan:
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
-    filesystem.check_writable(config.save_directory)
+    write_checks.check_writable(config.save_directory)
     found = run_record.find(config)
     plan = _prepared(config, found)
     mine = plan.record

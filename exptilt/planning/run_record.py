@@ -18,7 +18,7 @@ from exptilt.errors import ConfigError, MissingError
 from exptilt.models import devices
 from exptilt.models.devices import Devices
 from exptilt.stages.blocks import BLOCK
-from exptilt.storage import filesystem, keys, pool
+from exptilt.storage import exclusive, filesystem, keys, pool
 from exptilt.wording import counted
 
 OWN: Final = {"save_directory", "endpoint_url", "batch_size", "allow_missing"}  # each machine's
@@ -125,7 +125,7 @@ def settled(
         raise ConfigError(_other_versions(mine, found))
     text = filesystem.json_bytes(mine.model_dump())
     if found is None:
-        filesystem.create(_path(config), text)
+        exclusive.create(_path(config), text)
         if first := find(config):
             return first
     filesystem.write_bytes(_path(config), text)

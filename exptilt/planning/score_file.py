@@ -25,7 +25,7 @@ from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages.references import SamplesRef, flat
 from exptilt.stages.tables import prompts_of, read
 from exptilt.stages.workspace import Workspace
-from exptilt.storage import filesystem
+from exptilt.storage import write_checks
 from exptilt.wording import by_kind, counted
 
 NOTE: Final = (
@@ -153,9 +153,9 @@ def _check_places(config: Scoring) -> None:
         raise ConfigError(f"--output {config.output}: it is one of the files of --file; name another one")
     if config.output:
         files.check_records("--output", config.output)
-    filesystem.check_writable(config.save_directory)
+    write_checks.check_writable(config.save_directory)
     for target in [config.output] if config.output else found:
-        filesystem.check_replaceable(target)
+        write_checks.check_replaceable(target)
 
 
 def _tables(

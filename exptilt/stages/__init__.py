@@ -5,11 +5,11 @@ of its recipe or workspace.
 """
 
 from exptilt.run import in_its_run
-from exptilt.stages.explore import explore as _explore
 from exptilt.stages.generate import generate as _generate
 from exptilt.stages.resample import resample as _resample
 from exptilt.stages.score import agreed as _agreed
 from exptilt.stages.score import score as _score
+from exptilt.stages.sweep import explore as _explore
 
 agreed = in_its_run(_agreed)
 explore = in_its_run(_explore)

@@ -18,7 +18,7 @@ from exptilt.stages import deaths
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
 from exptilt.stages.workspace import Workspace
-from exptilt.storage import filesystem, keys, lease, process_identity, s3
+from exptilt.storage import filesystem, keys, lease, process_identity, s3, write_checks
 
 
 class Claims:
@@ -70,7 +70,7 @@ class Claims:
 
     def check(self, place: int) -> None:
         """Raise ShardGivenUp where processes die at the shard, one after the other."""
-        with self._run.entered(), suppress(StorageError), s3.retrying_for(filesystem.CHECK_SECONDS):
+        with self._run.entered(), suppress(StorageError), s3.retrying_for(write_checks.CHECK_SECONDS):
             deaths.check(self.workspace, self._paths[place])
 
     def give_back(self, place: int) -> None:
@@ -80,13 +80,13 @@ class Claims:
 
     def forget_deaths(self, place: int) -> None:
         """The shard is done."""
-        with self._run.entered(), suppress(StorageError), s3.retrying_for(filesystem.CHECK_SECONDS):
+        with self._run.entered(), suppress(StorageError), s3.retrying_for(write_checks.CHECK_SECONDS):
             deaths.forget(self._paths[place])
 
     def _claimed(self, path: str) -> bool:
         """Whether no other run holds it; where the store does not say, the shard's steps will."""
         try:
-            with s3.retrying_for(filesystem.CHECK_SECONDS):
+            with s3.retrying_for(write_checks.CHECK_SECONDS):
                 return self._leases.try_take(path)
         except StorageError:
             return True

@@ -49,6 +49,11 @@ class SamplesRef:
     counts: str = ""
     missing: tuple[MissingPrompt, ...] = ()
 
+    @property
+    def samples(self) -> "SamplesRef":
+        """Itself, as a DrawsRef has its samples."""
+        return self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardsRef:
@@ -70,6 +75,9 @@ class DrawsRef:
     rewards: tuple[RewardsRef, ...]
     paths: tuple[str, ...]
     cached: bool
+
+
+Drawn = SamplesRef | DrawsRef  # a shard of which rows can be written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 from exptilt.errors import StorageError
 from exptilt.run import carried
-from exptilt.storage import filesystem, pool, process_identity, s3
+from exptilt.storage import filesystem, pool, process_identity, s3, write_checks
 
 LONG: Final = 3_600.0  # seconds, by the store's own clock; a lease is renewed every few
 AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
@@ -30,7 +30,7 @@ def sweep(folders: Iterable[str]) -> None:
 
 
 def _sweep(folder: str) -> None:
-    with s3.retrying_for(filesystem.CHECK_SECONDS):
+    with s3.retrying_for(write_checks.CHECK_SECONDS):
         names = filesystem.names(folder)
         left = [name for name in names if _is_left(filesystem.join(folder, name), name)]
         for name in [*left, *_unnamed(folder, names)]:

@@ -5,7 +5,6 @@ upload completes. So a reader sees the old object, the new one or none, never a 
 tried again (see s3).
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -21,23 +20,11 @@ from typing import IO, Any
 import fsspec
 import polars as pl
 
-from exptilt.errors import MissingError, RefusedError, StorageError
+from exptilt.errors import MissingError, StorageError
 from exptilt.storage import process_identity, s3
-
-PROBE = "exptilt-write-check"
-REMOTE_ERRORS = ("botocore", "aiobotocore", "aiohttp")  # not OSErrors, but failures of a store
-CHECK_SECONDS = 5.0  # how long a run that begins tries a store again that does not answer
-LASTING = frozenset(
-    getattr(errno, name)
-    for name in "ENOSPC EDQUOT EROFS EFBIG EACCES EPERM ENOTDIR EISDIR ENAMETOOLONG".split()
-    if hasattr(errno, name)
-)
-LINKLESS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-
-
-def is_local(path: str) -> bool:
-    """Whether `path` lies on this machine's file system."""
-    return "://" not in path
+from exptilt.storage.access_errors import clear_errors
+from exptilt.storage.paths import is_local, is_s3
+from exptilt.storage.s3_uploads import file_with_retries
 
 
 def join(root: str, *parts: str) -> str:
@@ -47,43 +34,11 @@ def join(root: str, *parts: str) -> str:
 
 def filesystem(path: str) -> tuple[Any, str]:
     """The fsspec file system of `path`, and the path as that file system spells it."""
-    if not s3.is_s3(path):
+    if not is_s3(path):
         fs, inner = fsspec.core.url_to_fs(path)
         return fs, inner
     fs, inner = fsspec.core.url_to_fs(path, **s3.options())
     return s3.prepared(fs), inner
-
-
-@contextmanager
-def clear_errors(path: str, verb: str) -> Iterator[None]:
-    """Turn what a file system raises into one StorageError that names the path."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except Exception as error:
-        remote = type(error).__module__.partition(".")[0] in REMOTE_ERRORS
-        if not remote and not isinstance(error, OSError):
-            raise
-        raise _explained(path, verb, error) from error
-
-
-def _explained(path: str, verb: str, error: Exception) -> StorageError:
-    """What `error` means for the user."""
-    advice = "" if is_local(path) else s3.advice(error)
-    if isinstance(error, FileNotFoundError) and verb != "write" and not advice:
-        return MissingError(f"cannot {verb} {path}: it does not exist")
-    said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
-    reason = f"{said}; {advice}" if advice else said
-    text = f"cannot {verb} {path}: {reason}"
-    return RefusedError(text, reason) if _is_lasting(path, error) else StorageError(text)
-
-
-def _is_lasting(path: str, error: Exception) -> bool:
-    """Whether `error` stays until someone changes something; a lost upload can be made anew."""
-    if is_local(path):
-        return getattr(error, "errno", None) in LASTING
-    return not s3.can_pass(error) and s3.answer(error)[0] != "NoSuchUpload"
 
 
 @contextmanager
@@ -123,7 +78,7 @@ def temporary(name: str) -> str:
 def _writing_remote(path: str) -> Iterator[IO[bytes]]:
     """One put for a small file; else parts, each sent again where that helps, given up together."""
     fs, inner = filesystem(path)
-    f = s3.file_with_retries(fs.open(inner, "wb", block_size=s3.PART))
+    f = file_with_retries(fs.open(inner, "wb", block_size=s3.PART))
     try:
         yield f
         f.close()
@@ -201,70 +156,6 @@ def remove(path: str) -> None:
         s3.with_retries(lambda: fs.rm_file(inner))
 
 
-def create(path: str, data: bytes) -> bool:
-    """Write the small file `path`, whole, unless there is one; False if there was.
-
-    A store that cannot create exclusively writes it anyway.
-    """
-    with clear_errors(path, "write"):
-        return (_create_local if is_local(path) else _create_remote)(path, data)
-
-
-def _create_local(path: str, data: bytes) -> bool:
-    """A file of another name is given this one as well, which fails where there is one."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / temporary(target.name)
-    try:
-        with partial.open("xb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        _link(partial, target, data)
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink(missing_ok=True)
-    return True
-
-
-def _link(partial: Path, target: Path, data: bytes) -> None:
-    try:
-        target.hardlink_to(partial)
-    except OSError as error:
-        if error.errno not in LINKLESS:
-            raise
-        _write_new(target, data)
-
-
-def _write_new(target: Path, data: bytes) -> None:
-    """Where there are no links, `target` may be seen before its text is."""
-    with target.open("xb") as f:
-        try:
-            f.write(data)
-            f.flush()
-        except BaseException:
-            target.unlink()
-            raise
-
-
-def _create_remote(path: str, data: bytes) -> bool:
-    fs, inner = filesystem(path)
-    try:
-        s3.with_retries(lambda: fs.pipe_file(inner, data, mode="create"))
-    except FileExistsError:
-        return False
-    except OSError as error:
-        match s3.answer(error)[1]:
-            case 409 | 412:
-                return False
-            case 501:  # the store has no such write
-                write_bytes(path, data)
-            case _:
-                raise
-    return True
-
-
 def write_json(path: str, value: Any) -> None:
     """Write `value` as JSON, indented, UTF-8; refuses NaN and infinity."""
     write_bytes(path, json_bytes(value))
@@ -300,26 +191,3 @@ def digest(path: str) -> str:
     """Hex SHA-256 of the file at `path`."""
     with local_copy(path) as copy, clear_errors(path, "read"), Path(copy).open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def check_writable(root: str) -> None:
-    """Raise StorageError soon if nothing can be written and read back under `root`."""
-    probe = join(root, temporary(PROBE))
-    with s3.retrying_for(CHECK_SECONDS):
-        write_bytes(probe, b"exptilt" * 1000)
-        if len(read_bytes(probe)) != 7000:
-            raise StorageError(f"cannot write {root}: what was written did not come back")
-        remove(probe)
-
-
-def check_replaceable(path: str) -> None:
-    """Raise StorageError soon if no file can be written at `path`; one that is there stays as it is."""
-    if not is_local(path):
-        check_writable(path.rpartition("/")[0])
-        return
-    target = Path(path).resolve()
-    if target.is_dir():
-        raise RefusedError(f"cannot write {path}: it is a folder")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise RefusedError(f"cannot write {path}: it is write-protected; give an --output, or chmod it")
-    check_writable(str(target.parent))

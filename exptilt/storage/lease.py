@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from exptilt.errors import MissingError, Stopped, StorageError
 from exptilt.run import carried, current
-from exptilt.storage import filesystem, process_identity, s3
+from exptilt.storage import exclusive, filesystem, process_identity, s3
 
 BEAT = 5.0
 TTL = 20.0
@@ -57,7 +57,7 @@ class Leases:
         try:
             text = filesystem.read_bytes(path)
         except MissingError:
-            taken = filesystem.create(path, self._text())
+            taken = exclusive.create(path, self._text())
         else:
             taken = self._is_ours(text) or self._is_over(path, text, at)
             if taken:

@@ -9,33 +9,34 @@ import os
 from collections.abc import Iterator
 from typing import NoReturn
 
-from exptilt.storage import filesystem, s3
+from exptilt.storage import access_errors, filesystem, s3
+from exptilt.storage.paths import is_local
 
 HIDDEN = (".", "_")
 
 
 def is_folder(path: str) -> bool:
     """Whether there is a folder at `path`, or objects below it; StorageError where that cannot be known."""
-    if filesystem.is_local(path):
+    if is_local(path):
         return os.path.isdir(path)
-    with filesystem.clear_errors(path, "list"):
+    with access_errors.clear_errors(path, "list"):
         fs, inner = filesystem.filesystem(path)
         return bool(s3.with_retries(lambda: fs.isdir(inner)))
 
 
 def is_file(path: str) -> bool:
     """Whether there is a file at `path`; StorageError where that cannot be known."""
-    if filesystem.is_local(path):
+    if is_local(path):
         return os.path.isfile(path)
-    with filesystem.clear_errors(path, "list"):
+    with access_errors.clear_errors(path, "list"):
         fs, inner = filesystem.filesystem(path)
         return bool(s3.with_retries(lambda: fs.isfile(inner)))
 
 
 def files_in(folder: str) -> list[str]:
     """The paths of the files in `folder` and its folders, relative to it, without hidden ones."""
-    with filesystem.clear_errors(folder, "list"):
-        names = _walked(folder) if filesystem.is_local(folder) else _found(folder)
+    with access_errors.clear_errors(folder, "list"):
+        names = _walked(folder) if is_local(folder) else _found(folder)
         return sorted(name for name in names if not any(map(_is_hidden, name.split("/"))))
 
 
@@ -57,8 +58,8 @@ def _found(folder: str) -> list[str]:
 
 def matching(pattern: str) -> list[str]:
     """The paths of the files and folders that `pattern` (of *, ?, [ ] and **) stands for."""
-    with filesystem.clear_errors(pattern, "list"):
-        paths = glob.glob(pattern, recursive=True) if filesystem.is_local(pattern) else _matched(pattern)
+    with access_errors.clear_errors(pattern, "list"):
+        paths = glob.glob(pattern, recursive=True) if is_local(pattern) else _matched(pattern)
     last = pattern.rstrip("/").rsplit("/", 1)[-1]
     return sorted(path for path in paths if _is_listed(path.rstrip("/").rsplit("/", 1)[-1], last))
 

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from exptilt.errors import MissingError, StorageError
-from exptilt.storage import filesystem, keys, lease, schemas
+from exptilt.storage import exclusive, filesystem, keys, lease, schemas
 
 MANIFEST, SEAL, FILE = "manifest.json", "sha256", "file"
 DIGITS = 16  # of a table's SHA-256, in its file's name
@@ -165,7 +165,7 @@ def _offered(mine: Entry) -> Entry:
             return whole
         if there is not None:
             _remove_damaged(mine.path, there)
-        filesystem.create(place, text)
+        exclusive.create(place, text)
     raise StorageError(f"cannot write {place}: what was written did not come back")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from exptilt.storage import filesystem
+from exptilt.storage import access_errors
 
 
 class Spool:
@@ -14,7 +14,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._folder = tempfile.gettempdir()
-        with filesystem.clear_errors(self._folder, "write"):
+        with access_errors.clear_errors(self._folder, "write"):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the spool
         self._places: list[tuple[int, int, int]] = []  # group, offset and size of each table
         self.height = 0
@@ -23,7 +23,7 @@ class Spool:
         """Add a table; StorageError where the temporary folder is full."""
         data = io.BytesIO()
         table.write_ipc(data, compression="lz4")
-        with filesystem.clear_errors(self._folder, "write"):
+        with access_errors.clear_errors(self._folder, "write"):
             offset = self._file.seek(0, io.SEEK_END)
             self._file.write(data.getbuffer())
             self._file.flush()

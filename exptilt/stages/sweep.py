@@ -1,4 +1,4 @@
-"""Explore: what each λ of a sweep brings to a shard's prompts, and what it costs."""
+"""Sweep: what each λ brings to a shard's prompts, and what it costs."""
 
 from collections.abc import Sequence
 

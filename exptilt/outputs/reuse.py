@@ -6,8 +6,9 @@ from typing import Any, Final
 from exptilt import __version__
 from exptilt.errors import StorageError
 from exptilt.planning.plan import Plan
+from exptilt.reports.summary import Summary
 from exptilt.stages.failures import MissingPrompt
-from exptilt.stages.references import DrawsRef, SamplesRef, flat
+from exptilt.stages.references import Drawn, DrawsRef, flat
 from exptilt.stages.tables import digests
 from exptilt.storage import filesystem, keys, pool
 
@@ -15,7 +16,7 @@ MADE_OF, RECORDS, PAGES = "made_of", "records_sha256", "pages"
 ELSEWHERE: Final = {"save_directory", "endpoint_url"}  # what another machine may spell otherwise
 
 
-def made_of(plan: Plan, shards: Sequence[SamplesRef | DrawsRef], missing: Sequence[MissingPrompt]) -> str:
+def made_of(plan: Plan, shards: Sequence[Drawn], missing: Sequence[MissingPrompt]) -> str:
     """What a data set of `shards` is made of and by, in one digest."""
     said = {
         "exptilt": __version__,
@@ -28,7 +29,7 @@ def made_of(plan: Plan, shards: Sequence[SamplesRef | DrawsRef], missing: Sequen
     return keys.content_key(said)
 
 
-def _entries(shard: SamplesRef | DrawsRef) -> list[str]:
+def _entries(shard: Drawn) -> list[str]:
     """Names that change with a shard's rows: draws are called after all that they come from."""
     if isinstance(shard, DrawsRef):
         return [_key(path) for path in (shard.samples.shard.prompts, *shard.paths)]
@@ -37,6 +38,12 @@ def _entries(shard: SamplesRef | DrawsRef) -> list[str]:
 
 def _key(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+def marks(summary: Summary, made_of: str) -> dict[str, Any]:
+    """What the manifest says for `is_there`, once records and pages are written."""
+    pages = ["README.md", *(["index.html"] if summary.quality else [])]
+    return {MADE_OF: made_of, RECORDS: filesystem.digest(summary.json), PAGES: pages}
 
 
 def is_there(folder: str, made_of: str) -> bool:

@@ -1,0 +1,121 @@
+"""The tables of a data set, written shard after shard, and what they add up to."""
+
+from typing import Any, Final
+
+import polars as pl
+
+from exptilt.config.settings import MCAligned
+from exptilt.data.texts import TEXT
+from exptilt.outputs import training_tables
+from exptilt.planning.plan import Plan
+from exptilt.reports.totals import Totals
+from exptilt.stages.ensemble import spread_columns
+from exptilt.stages.failures import MissingPrompt
+from exptilt.stages.references import Drawn, DrawsRef, SamplesRef
+from exptilt.stages.tables import draws_of, order_of, prompts_of, rewards_of, samples_of
+from exptilt.storage import filesystem
+
+SAMPLE: Final = ["prompt_id", "sample_index"]
+
+
+class ShardWriter:
+    """Enters shard after shard: writes its tables if asked to, keeps the totals that the summary needs."""
+
+    def __init__(self, plan: Plan, folder: str, missing: list[MissingPrompt], writes: bool) -> None:
+        self.plan, self.folder, self.missing, self.writes = plan, folder, missing, writes
+        self.files: dict[str, dict[str, Any]] = {}
+        self.totals = Totals(plan.recipe)
+        self.samples = self.kept = self.pairs = 0
+        self.shards: list[Drawn] = []
+
+    def enter(self, shard: Drawn) -> list[dict[str, Any]]:
+        """Write the shard's tables, one after the other; its records, in order."""
+        samples, n = shard.samples, self.plan.recipe.config.nsamples
+        prompts = self._write("prompts", samples, prompts_of(samples.shard))
+        order = order_of(prompts, samples, n)
+        rows = self._write("samples", samples, samples_of(samples, order))
+        self.samples += rows.height
+        rows = rows.with_columns(perplexity=-pl.col("nll"))
+        columns = [*_shown(prompts), "perplexity"]
+        if isinstance(shard, DrawsRef):
+            rows = self._tilted(shard, rows, prompts, order)
+            columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
+        rows = _with_prompts(rows, prompts)
+        rows = rows.with_columns(generated=TEXT, messages=training_tables.answered("completion"))
+        kept = self._write("records", samples, rows.select("prompt_id", *dict.fromkeys(columns)))
+        self.shards.append(shard)
+        self.missing += samples.missing
+        self.kept += kept.height
+        return kept.drop("prompt_id").to_dicts()
+
+    def _tilted(
+        self, shard: DrawsRef, rows: pl.DataFrame, prompts: pl.DataFrame, order: pl.DataFrame
+    ) -> pl.DataFrame:
+        """The drawn rows with their rewards, weight and ess."""
+        config, samples = self.plan.recipe.config, shard.samples
+        assert isinstance(config, MCAligned)
+        draws, levels = (self._write(name, samples, draws_of(shard, name)) for name in ("draws", "levels"))
+        diagnostics = self._write("diagnostics", samples, self._diagnostics(shard))
+        self.totals.enter(diagnostics, levels)
+        if not config.export:
+            rows = rows.join(draws, on=SAMPLE, how="semi")
+        for scored in shard.rewards:
+            table = self._write(f"rewards/{scored.value}", samples, rewards_of(scored, order))
+            numbers = table.select(*SAMPLE, pl.col("reward").alias(scored.value))
+            rows = rows.drop(scored.value, strict=False).join(numbers, on=SAMPLE, maintain_order="left")
+        drawn = draws.join(rows, on=SAMPLE, maintain_order="left")
+        drawn = drawn.join(diagnostics, on="prompt_id", maintain_order="left")
+        for name, table in self._exports(rows, drawn, prompts).items():
+            self._write(name, samples, table)
+        return drawn
+
+    def _diagnostics(self, shard: DrawsRef) -> pl.DataFrame:
+        """The shard's diagnostics with two columns for each ensemble."""
+        table = draws_of(shard, "diagnostics")
+        for spec in self.plan.recipe.rewards:
+            if spec.members:
+                before, after = spread_columns(spec.value)
+                mine = draws_of(shard, "spreads").filter(pl.col("value") == spec.value)
+                mine = mine.select("prompt_id", pl.col("before").alias(before), pl.col("after").alias(after))
+                table = table.join(mine, on="prompt_id", maintain_order="left")
+        return table
+
+    def _exports(self, rows: pl.DataFrame, drawn: pl.DataFrame, prompts: pl.DataFrame) -> dict[str, Any]:
+        """The tables for training that were asked for."""
+        recipe = self.plan.recipe
+        assert isinstance(recipe.config, MCAligned)
+        if not recipe.config.export:
+            return {}
+        values = [spec.value for spec in recipe.rewards]
+        columns = ["prompt_id", "sample_index", "prompt", "messages", "completion", *values]
+        weighted = training_tables.with_weights(_with_prompts(rows, prompts).select(columns), recipe.lam)
+        kept = _with_prompts(drawn, prompts)
+        made = training_tables.tables(recipe.config.export, weighted, kept, recipe.config.min_margin)
+        self.pairs += made["pairs-chat"].height if "pairs-chat" in made else 0
+        return made
+
+    def _write(self, name: str, samples: SamplesRef, table: pl.DataFrame) -> pl.DataFrame:
+        """Write a shard's table, and give it back."""
+        if not self.writes:
+            return table
+        shard = samples.shard
+        path = f"{name}/{shard.index:05d}-of-{shard.of:05d}.parquet"
+        data = filesystem.parquet_bytes(table)
+        filesystem.write_bytes(filesystem.join(self.folder, path), data)
+        self.files[path] = {
+            "rows": table.height,
+            "bytes": len(data),
+            "sha256": filesystem.sha256(data),
+        }
+        return table
+
+
+def _shown(prompts: pl.DataFrame) -> list[str]:
+    """The columns of a record that hold its texts."""
+    in_chat = prompts["messages"].is_not_null().any()
+    reference = [] if prompts["reference"].is_null().all() else ["reference"]
+    return ["prompt", "completion", "messages" if in_chat else "generated", *reference]
+
+
+def _with_prompts(rows: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(prompts, on="prompt_id", maintain_order="left")
