@@ -5,6 +5,7 @@ python gendata.py --basemodel_name=gpt2 --data_name=Imdb generate_from_original_
 python gendata.py generate_from_MC_aligned_model --lam_list=-0.5 --value_list="humor" --MC_nsamples=50
 """
 
+import ast
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,6 +125,18 @@ def _unprinted(result: Any) -> Any:
     return None if isinstance(result, exptilt.Result) else result
 
 
+def _parsed(text: str) -> Any:
+    """What a flag's text means: a literal, or itself. To Fire a # begins a comment, and here a label."""
+    from fire.parser import DefaultParseValue
+
+    if "#" not in text:
+        return DefaultParseValue(text)
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
 def main() -> None:
     """The command line: python gendata.py [--basemodel_name=…] METHOD [--flags]."""
     import fire
@@ -132,6 +145,12 @@ def main() -> None:
     from exptilt.process_setup import set_up
 
     set_up()
+    for part in (
+        TextGeneration,
+        TextGeneration.generate_from_original_model,
+        TextGeneration.generate_from_MC_aligned_model,
+    ):
+        fire.decorators.SetParseFn(_parsed)(part)
     try:
         fire.Fire(TextGeneration, serialize=_unprinted)
     except ShardsFailed as error:

@@ -76,10 +76,10 @@ class Reference:
     def _law(self, conversation: Conversation, rows: list[list[int]]) -> list[float]:
         prompt, most = self._ids(conversation)[0].tolist(), max(map(len, rows))
         inputs = torch.tensor([prompt + row + [0] * (most - len(row)) for row in rows])
-        logits = self.model(inputs, logits_to_keep=most + 1).logits[:, :-1].double()
-        top = logits.topk(TOP_K).values
+        logits = self.model(inputs, logits_to_keep=most + 1).logits[:, :-1]
+        top = logits.topk(TOP_K).values.double()
         total = top.logsumexp(-1)
-        logp = logits.gather(2, inputs[:, -most:, None])[:, :, 0] - total
+        logp = logits.gather(2, inputs[:, -most:, None])[:, :, 0].double() - total
         likely = top - total[:, :, None]
         mean = (likely.exp() * likely).sum(-1)
         variance = (likely.exp() * likely**2).sum(-1) - mean**2

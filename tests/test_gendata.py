@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from completions import Answer, http_server
 from processes import ROOT
+from reward_models import build
+from test_judges import DIGITS, opinion
 
-from gendata import TextGeneration
+from gendata import TextGeneration, _parsed
 
 
 @pytest.fixture
@@ -98,3 +101,63 @@ def test_the_command_line_tells_failure_from_bad_input(tmp_path):
     assert done.stderr.splitlines()[-1].startswith(
         "  shard 001: prompt 8 ('bad'): value 'picky' failed with Zero"
     )
+
+
+VALUES = """
+def wins(prompt, completions): return [sum(len(c) > len(d) for d in completions) for c in completions]
+def length(prompts, completions): return [len(c) for c in completions]
+"""
+ENSEMBLE = """
+kind = "min"
+pool = "p"
+[members]
+"own.py:length" = { mean = 1, sd = 2 }
+diversity = { mean = 0, sd = 1 }
+"""
+
+
+def test_values_of_every_kind_are_written_as_they_are_elsewhere(tmp_path):
+    """Groups, ensembles, judges, classifiers behind servers, and labels, whose # is no comment."""
+    (tmp_path / "own.py").write_text(VALUES)
+    (tmp_path / "judge.toml").write_text(ENSEMBLE)
+    (tmp_path / "rubric.md").write_text(DIGITS)
+    tone = build("distilbert", tmp_path / "tone", labels=3)
+    answer = {"index": 0, "label": "LABEL_0", "probs": [0.5, 2.0], "num_classes": 2}
+
+    def answers(path: str, body: dict) -> Answer:
+        return opinion(body) if path == "/v1/chat/completions" else (200, {"data": [dict(answer)]})
+
+    with http_server(answers) as root:
+        values = [
+            "own.py:wins",
+            "best=judge.toml",
+            f"fit=rubric.md@{root}#m",
+            f"far={root}#m#1",
+            f"tone={tone}#2",
+        ]
+        common = [
+            "--basemodel_name=toy",
+            "generate_from_MC_aligned_model",
+            "--MC_nsamples=3",
+            "--end_index=3",
+        ]
+        done = gendata(*common, "--lam_list=1,1,1,1,1", f"--value_list={','.join(values)}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "results" / "temp").glob("*.json")
+    assert {"wins", "best", "fit", "far", "tone"} <= set(json.loads(file.read_text())[0])
+
+
+def test_a_label_is_no_comment(tmp_path):
+    common = ["generate_from_MC_aligned_model", "--MC_nsamples=2", "--end_index=2", "--lam_list=1,1"]
+    done = gendata(*common, "--value_list=humor,positive#0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "results" / "temp").glob("*.json")
+    assert {"humor", "positive#0"} <= set(json.loads(file.read_text())[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("a#1", "a#1"), ("a#1,b", "a#1,b"), ("['a#1','b']", ["a#1", "b"]), ("a,b", ("a", "b")), ("-0.5", -0.5)],
+)
+def test_a_flag_is_a_literal_or_its_text(text, meant):
+    assert _parsed(text) == meant

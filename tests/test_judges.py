@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from test_chat_rewards import beside
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exptilt import rewards
+from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned
 from exptilt.conversation import Message, text_of
 from exptilt.errors import ConfigError, ModelError, PromptRefused, RewardError, ServerError, ShardsFailed
 from exptilt.local_run import run
-from exptilt.planning import plan
+from exptilt.planning import plan, score_file
 from exptilt.rewards import catalogue, first_tokens, rubric
 
 LETTERS = "answers: a=1, b=2, c=3, d=4, e=5, f=7\n{prompt} {completion}\n"
@@ -331,6 +334,64 @@ def test_a_whole_run_says_that_a_judge_scored_it_and_asks_nothing_twice(config, 
     assert again.reused == {"samples": 1, "fit": 1}
     with pytest.raises(ServerError, match=r"value 'fit': .* does not answer a first question"):
         plan.prepare(config(value, nsamples=5))
+
+
+class Counting:
+    """Answers after a while, and knows how many questions were there at once, at most."""
+
+    def __init__(self, wait: float = 0.05) -> None:
+        self.lock, self.now, self.most, self.wait = threading.Lock(), 0, 0, wait
+
+    def __call__(self, body: dict) -> Answer:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.wait)
+        with self.lock:
+            self.now -= 1
+        return opinion(body)
+
+
+@pytest.mark.parametrize(("given", "most"), [(1, 1), (3, 3), ("auto", 8)])
+def test_requests_in_flight_are_bounded_by_the_batch_size(config, file, tmp_path, given, most):
+    counting = Counting()
+    rows = [{"prompt": f"p{k}", "completion": f"b{k}"} for k in range(24)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with saying(counting, file()) as value:
+        run(plan.prepare(config(value, batch_size=given, nsamples=8)))
+        assert counting.most == most
+        counting.most, asked = 0, {"file": str(tmp_path / "a.json"), "value": value, "batch_size": given}
+        run(score_file.prepare(Scoring(**asked, save_directory=str(tmp_path / "results"))))
+    assert counting.most == most
+
+
+def test_the_number_of_requests_changes_no_key(config, file):
+    with saying(opinion, file()) as value:
+        run(plan.prepare(config(value, batch_size=2)))
+        assert run(plan.prepare(config(value, batch_size=3))).reused == {"samples": 1, "fit": 1}
+
+
+def test_members_behind_servers_are_asked_at_once(config, file, tmp_path):
+    counting = Counting()
+    with saying(counting, file()) as one, saying(counting, file()) as other:
+        members = [
+            f'"{name}={value.removeprefix("fit=")}" = {{ mean = 0, sd = 1 }}'
+            for name, value in (("a", one), ("b", other))
+        ]
+        (tmp_path / "e.toml").write_text("\n".join(['kind = "mean"', 'pool = "p"', "[members]", *members]))
+        planned = plan.prepare(config(f"judge={tmp_path}/e.toml", batch_size=1))
+        counting.most = 0
+        run(planned)
+    assert counting.most == 2
+
+
+def test_sweeps_and_palettes_open_with_what_scores(config, file, tmp_path):
+    common = {"basemodel": "toy", "end": 6, "nsamples": 4, "save_directory": str(tmp_path / "results")}
+    said = " scored by fit (the expected answer of a judge, by a server), diversity"
+    with saying(opinion, file()) as value:
+        both = {**common, "value": (value, "diversity")}
+        for found in (Sweep(**both, lam="1,1"), Palette(**both, target=("fit=+0.1",))):
+            assert plan.prepare(found).opening.splitlines()[0].endswith(said)
 
 
 def test_a_sample_that_is_not_judged_is_named_and_left_out_if_asked(config, file, tmp_path):

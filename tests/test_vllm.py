@@ -27,6 +27,7 @@ from exptilt.engines.vllm import launch, server, watcher
 from exptilt.errors import ConfigError, ExptiltError, ModelError, ShardsFailed
 from exptilt.local_run import run
 from exptilt.models import vllm_command
+from exptilt.planning.base_model import p0_of
 from exptilt.planning.plan import prepare
 from exptilt.stages import retries
 
@@ -170,7 +171,25 @@ def test_every_device_has_a_server(tmp_path, settings):
     many = tmp_path / "many.json"
     many.write_text(json.dumps([{"prompt": "abcdef"[k % 6] * (k // 6 + 1)} for k in range(64)]))
     drawn(Original(**settings(program, data=str(many), shard_size=32, device="cpu:0,cpu:1")))
-    assert len(starts(tmp_path / "bin")) == 2
+    first, second = starts(tmp_path / "bin")
+    assert first["flags"]["--port"] != second["flags"]["--port"]
+    assert first["key"] != second["key"]
+    assert all_gone(tmp_path / "bin")
+
+
+def test_each_of_several_gpus_has_a_server_that_sees_it_alone(tmp_path, settings, monkeypatch):
+    """The servers are at work at once, each with its GPU's variable, a port and a key of its own."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    program = f"{stand_in(tmp_path / 'bin')} --gpu-memory-utilization 0.4"
+    p0 = p0_of(Original(**settings(program)), "cpu")
+    with server.started(p0, "cuda:0") as one, server.started(p0, "cuda:1") as other:
+        assert not one.has_ended
+        assert one.root != other.root
+    found = starts(tmp_path / "bin")
+    assert [start["gpus"] for start in found] == ["4", "6"]
+    assert [start["flags"]["--gpu-memory-utilization"] for start in found] == ["0.4", "0.4"]
+    assert len({start["key"] for start in found}) == len({start["flags"]["--port"] for start in found}) == 2
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
     assert all_gone(tmp_path / "bin")
 
 

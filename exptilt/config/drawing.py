@@ -76,7 +76,10 @@ class Drawing(BaseModel):
     shard_size: PositiveOrAuto = Field(
         default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
     )
-    batch_size: PositiveOrAuto = Field(default="auto", description="sequences decoded at once on a device")
+    batch_size: PositiveOrAuto = Field(
+        default="auto",
+        description="sequences decoded at once on a device; requests in flight to a server, a value's too",
+    )
     device: str = Field(
         default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
     )

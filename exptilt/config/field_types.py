@@ -96,3 +96,8 @@ ResamplerName = Literal["multinomial", "systematic", "residual", "gumbel-top-k",
 EXPORTS: Final = ("weighted", "pairs", "sft")
 IN_CHAT: Final = ("pairs-chat", "sft-chat")  # which pairs and sft write, too
 PositiveOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
+def count_of(given: int | Literal["auto"]) -> int:
+    """A number that is given, 0 for one that is not."""
+    return 0 if given == "auto" else given

@@ -34,6 +34,9 @@ class Scoring(BaseModel):
     shard_size: PositiveOrAuto = Field(
         default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
     )
+    batch_size: PositiveOrAuto = Field(
+        default="auto", description="requests in flight at once to a server that scores"
+    )
     device: str = Field(
         default="auto", description="auto (every GPU, or the CPU), cpu, cuda, or several as cuda:0,cuda:1"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from exptilt import rewards
+from exptilt.config.field_types import count_of
 from exptilt.config.settings import Config, MCAligned, Valued
 from exptilt.conversation import PLAIN, Template
 from exptilt.data import prompts
@@ -67,16 +68,25 @@ class Plan:
     def opening(self) -> str:
         """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
-        how = {spec.value: f" ({manner})" for spec in recipe.rewards if (manner := rewards.manner(spec))}
-        terms = [f"{lam:g} × {value}{how.get(value, '')}" for value, lam in recipe.lam.items()]
         chat = f"{self.form} by the chat template" if recipe.p0 and recipe.p0.chat else ""
         prompts, samples = counted(self.n_prompts, "prompt"), counted(config.nsamples, "sample")
         shards = counted(len(self.shards), "shard")
         return (
             f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
-            + (f", tilted by {' + '.join(terms)}" if terms else "")
+            + self._terms
             + "".join(f"\nnote: {note}" for note in self._notes)
         )
+
+    @property
+    def _terms(self) -> str:
+        """What the samples are tilted by, or scored where many tilts are looked at, each with its form."""
+        how = {spec.value: f" ({manner})" for spec in self.recipe.rewards if (manner := rewards.manner(spec))}
+        values = {spec.value: f"{spec.value}{how.get(spec.value, '')}" for spec in self.recipe.rewards}
+        terms = [f"{lam:g} × {values[value]}" for value, lam in self.recipe.lam.items()]
+        if terms:
+            return f", tilted by {' + '.join(terms)}"
+        by = "with its" if self.scored else "scored by"
+        return f", {by} {', '.join(values.values())}" if values else ""
 
     @property
     def _notes(self) -> Iterator[str]:
@@ -146,7 +156,8 @@ def _prepared(config: Config, found: RunRecord | None) -> Plan:
     _check_template(p0)
     specs: tuple[RewardSpec, ...] = ()
     if isinstance(config, Valued):
-        specs = resolve_values(config.values, p0.model, names[0], reward_dtype, p0, n=config.nsamples)
+        n, at_once = config.nsamples, count_of(config.batch_size)
+        specs = resolve_values(config.values, p0.model, names[0], reward_dtype, p0, n=n, in_flight=at_once)
         _check_top_up(config, specs)
     choose(tables, config, p0, chosen)
     recipe = Recipe(
@@ -252,6 +263,7 @@ def resolve_values(
     p0: P0 | None = None,
     in_chat: bool = False,
     n: int = 0,
+    in_flight: int = 0,
 ) -> tuple[RewardSpec, ...]:
     """The rewards of `values`.
 
@@ -263,6 +275,7 @@ def resolve_values(
         p0: that of the run, None where texts are scored that are there.
         in_chat: whether these are conversations.
         n: samples of each prompt; 0 for all that a file has.
+        in_flight: requests to a server at once, see RewardSpec.
 
     Raises:
         ModelError: a reward model is not found, or the base model's engine gives no likelihood that a value
@@ -281,7 +294,12 @@ def resolve_values(
     can = registry.capabilities(base)
     if not (can.gives_likelihood or (p0 and can.finds_likelihood)):
         _check_no_likelihood(dict(zip(values, specs, strict=True)), base)
-    return tuple(spec.mapped(lambda source: rewards.by_contract(source, n)) for spec in specs)
+
+    def ready(source: RewardSpec) -> RewardSpec:
+        served = rewards.needs_of(source) == "server"
+        return rewards.by_contract(dataclasses.replace(source, in_flight=in_flight if served else 0), n)
+
+    return tuple(spec.mapped(ready) for spec in specs)
 
 
 def _check_no_likelihood(specs: Mapping[str, RewardSpec], base: ModelRef) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from exptilt import rewards
+from exptilt.config.field_types import count_of
 from exptilt.config.scoring import Scoring
 from exptilt.data import added_columns, files, record_files, records
 from exptilt.data.columns import PROMPT
@@ -65,14 +66,14 @@ class ScorePlan:
         """The run in one line, printed before it starts, and what there is to know of it, a line for each."""
         records = counted(self.records, "pair" if self.shape.sides else "record")
         line = f"{records} of {self.config.file} in {counted(len(self.shards), 'shard')}"
-        line += f": adding {', '.join(self.columns)}{self._served}"
+        line += f": adding {', '.join(self.columns)}{self._manners}"
         return "\n".join([line, *self._notes])
 
     @property
-    def _served(self) -> str:
-        """How servers score what they score."""
-        served = [spec for spec in self.rewards if any(rewards.needs_of(s) == "server" for s in spec.sources)]
-        how = "; ".join(f"{spec.value}: {rewards.manner(spec)}" for spec in served)
+    def _manners(self) -> str:
+        """How each value sees a sample, and whether a server scores it."""
+        manners = {spec.value: rewards.manner(spec) for spec in self.rewards}
+        how = "; ".join(f"{value}: {manner}" for value, manner in manners.items() if manner)
         return f" ({how})" if how else ""
 
     @property
@@ -97,7 +98,8 @@ def prepare(config: Scoring) -> ScorePlan:
     _check_places(config)
     skip = config.on_long_prompt == "skip"
     shape = records.shape_of(config.file, config.prompt_column, config.generated_column, skip)
-    specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=shape.in_chat)
+    in_chat, at_once = shape.in_chat, count_of(config.batch_size)
+    specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=in_chat, in_flight=at_once)
     columns = shape.columns(spec.value for spec in specs)
     digest = record_files.digest(config.file)
     added_columns.rehearse(record_files.files_of(config.file), config.output, columns)

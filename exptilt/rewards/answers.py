@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from exptilt.conversation import Prompt, text_of
 from exptilt.errors import ModelError, PromptRefused, ServerError
 from exptilt.models.openai_client import OPENAI, explained
-from exptilt.models.requests import at_once
+from exptilt.models.requests import IN_FLIGHT, at_once
 
 KEPT: Final = 2**14  # answers of a server, for the next value, and for halves of what failed
 Q = TypeVar("Q", bound=Hashable)
@@ -15,7 +15,12 @@ A = TypeVar("A")
 
 
 def answers(
-    ask: Callable[[Q], A], questions: Sequence[Q], prompts: Sequence[Prompt], name: str, api: str = OPENAI
+    ask: Callable[[Q], A],
+    questions: Sequence[Q],
+    prompts: Sequence[Prompt],
+    name: str,
+    in_flight: int,
+    api: str = OPENAI,
 ) -> list[A]:
     """The answers [S] to the questions [S] about samples of `prompts` [S].
 
@@ -24,6 +29,7 @@ def answers(
         questions: what is asked.
         prompts: of the samples.
         name: the server's.
+        in_flight: requests at once; 0 for IN_FLIGHT.
         api: what it is asked by.
 
     Raises:
@@ -38,7 +44,7 @@ def answers(
         with explained(name, sample_of(of[question]), PromptRefused, api):
             return ask(question)
 
-    found = dict(zip(of, at_once(one, of), strict=True))
+    found = dict(zip(of, at_once(one, of, in_flight or IN_FLIGHT), strict=True))
     return [found[question] for question in questions]
 
 

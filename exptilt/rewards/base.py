@@ -35,7 +35,8 @@ class RewardSpec:
     judge is asked; `dtype` is the type that the model computes in; `chat` and `template` are p0's, for
     perplexity. `takes` is what a function is given, where that is not prompts and completions (see
     contract.py); `group` says that a prompt's samples are scored together, so that a reward is one of so
-    many (0: of all that a file has). An ensemble has `members`, a `rule` of tilting.ensemble, its `k`, and
+    many (0: of all that a file has); `in_flight` is how many requests a server gets at once (0: as many as
+    suit). An ensemble has `members`, a `rule` of tilting.ensemble, its `k`, and
     the name of the `pool` that the constants are of.
     """
 
@@ -53,6 +54,7 @@ class RewardSpec:
     opened: bool = False
     takes: tuple[str, ...] = ()
     group: int | None = None
+    in_flight: int = 0
     rubric: str = ""
     members: tuple["Member", ...] = ()
     rule: str = ""

@@ -63,10 +63,10 @@ class Judge:
         self.client = self.client.with_options(max_retries=RETRIES)
         self._kept = lru_cache(maxsize=KEPT)(self._answer)
 
-    def answers(self, questions: Sequence[str], prompts: Sequence[Prompt]) -> list[Tokens]:
-        """The answers [S] to the questions [S]; errors as rewards.answers."""
+    def answers(self, questions: Sequence[str], prompts: Sequence[Prompt], in_flight: int) -> list[Tokens]:
+        """The answers [S] to the questions [S]; see rewards.answers."""
         try:
-            return answers(self._kept, questions, prompts, self.name)
+            return answers(self._kept, questions, prompts, self.name, in_flight)
         except PromptRefused:
             with explained(self.name, "a plain question"):
                 self._answer(TRIED)

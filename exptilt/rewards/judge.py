@@ -45,7 +45,7 @@ class JudgeReward:
         pairs = list(zip(prompts, completions, strict=True))
         questions = [self.rubric.filled(text_of(prompt), completion) for prompt, completion in pairs]
         with named(self.spec.value):
-            found = self.judge.answers(questions, prompts)
+            found = self.judge.answers(questions, prompts, self.spec.in_flight)
         numbers = [
             number_of(tokens, self.rubric, f"{self.judge.name} answers {sample_of(prompt)}")
             for tokens, prompt in zip(found, prompts, strict=True)

@@ -62,7 +62,7 @@ class ServedReward:
         Raises PromptRefused where the server refuses a sample, though not others.
         """
         with named(self.spec.value):
-            logits = self.classifier.logits(prompts, completions)
+            logits = self.classifier.logits(prompts, completions, self.spec.in_flight)
         return Scored(transformed(logits, self.label, self.spec.transform, self.is_multi_label))
 
 
@@ -115,11 +115,11 @@ class ServedClassifier:
         self.client = self.client.with_options(max_retries=RETRIES)
         self._kept = lru_cache(maxsize=KEPT)(self._logits)
 
-    def logits(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> Rewards:
-        """Logits [S, labels] of S samples; errors as rewards.answers."""
+    def logits(self, prompts: Sequence[Prompt], completions: Sequence[str], in_flight: int) -> Rewards:
+        """Logits [S, labels] of S samples; see rewards.answers."""
         questions = seen(self.form, prompts, completions)
         try:
-            rows = answers(self._kept, questions, prompts, self.name, self._api)
+            rows = answers(self._kept, questions, prompts, self.name, in_flight, self._api)
         except PromptRefused:
             with explained(self.name, "a plain text", api=self._api):
                 self._logits(self._tried[0])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exptilt.config.field_types import count_of
 from exptilt.config.settings import Config, MCAligned
 from exptilt.engines import registry
 from exptilt.engines.base import P0
@@ -51,7 +52,7 @@ class Recipe:
     @property
     def batch_size(self) -> int:
         """Sequences decoded at once; 0 lets the engine choose."""
-        return 0 if self.config.batch_size == "auto" else self.config.batch_size
+        return count_of(self.config.batch_size)
 
     @property
     def workspace(self) -> Workspace:

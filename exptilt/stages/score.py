@@ -13,6 +13,7 @@ from exptilt import rewards
 from exptilt.conversation import prompt_of
 from exptilt.errors import RewardError
 from exptilt.models.devices import on_one_of
+from exptilt.models.requests import at_once
 from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
 from exptilt.stages import deaths, failures
@@ -63,7 +64,7 @@ def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Reward
 def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple[Parts, bool]:
     """The entries of a value's rewards, and whether the pool had them all."""
     if spec.members:
-        return combined(workspace, [_score(workspace, samples, s)[0] for s in spec.sources], spec)
+        return combined(workspace, _members(workspace, samples, spec), spec)
     pairs = {
         number: [(group, _path(workspace, group, spec)) for group in _together(parts, spec)]
         for number, parts in samples.parts.items()
@@ -80,6 +81,16 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     if not cached:
         deaths.note_computed(workspace)
     return paths, cached
+
+
+def _members(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> list[Parts]:
+    """The entries of each member's rewards; where servers score several, these work at once."""
+
+    def parts(source: RewardSpec) -> Parts:
+        return _score(workspace, samples, source)[0]
+
+    served = sum(rewards.needs_of(source) == "server" for source in spec.sources)
+    return at_once(parts, spec.sources, served) if served > 1 else [*map(parts, spec.sources)]
 
 
 def _lacking(pairs: Iterable[tuple[tuple[str, ...], str]]) -> list[tuple[tuple[str, ...], str]]:
