@@ -51,7 +51,7 @@ def of_dicts(messages: Sequence[Mapping[str, str]]) -> Conversation:
 
 
 def text_of(prompt: Prompt) -> str:
-    """A prompt as people read it, and models that know no chat.
+    """A prompt as people read it, and models without a chat template.
 
     A conversation reads like a transcript of Human and Assistant; what opens its first turn is left out, so
     that one user's turn is its text.

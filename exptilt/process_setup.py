@@ -1,6 +1,6 @@
 """What a process that does a run sets of Python and OpenMP: threads that give way, and few collections.
 
-Called before torch loads, which reads OpenMP's settings once.
+Called before torch loads: OpenMP reads its settings from the environment then, and has no call for them.
 """
 
 import atexit

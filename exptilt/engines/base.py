@@ -24,7 +24,7 @@ class P0:
     """What defines p0: the weights, their type, how a token is drawn from their logits, and what ends a text.
 
     `chat` is the digest of the chat template that prompts are rendered by, "" where they go in as they are;
-    `template` is how the run fills it in, which the digest knows.
+    `template` is how the run fills it in, which the digest covers.
     `ends` are the end tokens, `named_ends` those of them that the model's generation configuration names;
     `stop` are texts before which a completion ends. `reasoning` says what becomes of what a server sets apart
     from the answer, which is the completion: `keep` or `drop`; "" refuses it. `opened` says that of the
@@ -143,7 +143,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """An engine as the registry knows it.
+    """An engine as the registry lists it.
 
     Attributes:
         name: what `ModelRef.engine` says of its models.

@@ -40,7 +40,7 @@ def _installed(point: EntryPoint) -> EngineSpec:
 
 
 def base_model(name: str) -> ModelRef:
-    """The base model that `name` means: that of the first engine that knows it.
+    """The base model that `name` means: that of the first engine that takes the name.
 
     Raises ModelError if there is none, or no Hub is in reach.
     """

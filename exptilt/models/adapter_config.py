@@ -73,7 +73,7 @@ def _check_merges(config: dict[str, Any], said: str) -> None:
 
 
 def _check_known(config: dict[str, Any], said: str) -> None:
-    """Raise ModelError unless the peft that is installed knows the type and all settings that are in use."""
+    """Raise ModelError unless the installed peft supports the type and all settings that are in use."""
     if importlib.util.find_spec("peft") is None:
         raise ModelError(f"{said} is an adapter, which needs the package peft: pip install 'exptilt[peft]'")
     from peft import PeftConfig, __version__

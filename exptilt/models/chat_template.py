@@ -52,7 +52,7 @@ def no_template(ref: ModelRef, why: str) -> ModelError:
 def rendered(tokenizer: Any, prompts: Sequence[Prompt], template: Template = PLAIN) -> list[str]:
     """Each prompt with what opens the answer; special tokens are in the text.
 
-    Raises PromptRefused, which knows the prompt's place, where the template cannot be filled in so.
+    Raises PromptRefused, with the prompt's place, where the template cannot be filled in so.
     """
     return [_rendered(tokenizer, prompt, place, template) for place, prompt in enumerate(prompts)]
 

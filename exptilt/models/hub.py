@@ -43,7 +43,7 @@ def look_up(source: str, role: str, revision: str | None = None) -> Listing:
     except HFValidationError:
         reason = "it is neither a known name, a local folder nor a Hub id"
     except GatedRepoError:
-        reason = "its owner asks you to accept its terms on the Hub and to log in"
+        reason = "its owner requires that you accept its terms on the Hub and log in"
     except RevisionNotFoundError:
         reason = f"the Hub has no revision {revision!r} of it"
     except RepositoryNotFoundError:

@@ -110,7 +110,7 @@ def find(command: str) -> VllmCommand:
 
 
 def _version(program: str) -> str:
-    """The version that the Python beside the program knows, which is fast, or else the program says."""
+    """The version that the Python beside the program reports, which is fast, or else the program."""
     beside = Path(program).with_name("python")
     said = _said(str(beside), "-c", ASK) if beside.exists() else ""
     said = said or _said(program, "--version")

@@ -163,7 +163,7 @@ class Reward(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardKind:
-    """A kind of reward as the registry knows it.
+    """A kind of reward as the registry lists it.
 
     Attributes:
         needs: what makes the number: a checkpoint that the value names, the base model's likelihood, rules

@@ -25,7 +25,7 @@ AGREE_NARROW: Final = 0.1
 
 
 class Texts:
-    """Encodes texts for one model, by a tokenizer that cuts on the left and that nobody else uses."""
+    """Encodes texts for one model, by a tokenizer of its own that cuts on the left."""
 
     def __init__(self, tokenizer: Any, config: Any) -> None:
         self.tokenizer = tokenizer

@@ -162,7 +162,7 @@ class ServedClassifier:
         if kind == "regression" and ((raw >= 0) & (raw <= 1)).all():
             raise ModelError(
                 f"{self.name} gives numbers between 0 and 1 also where raw logits are asked for; they may be "
-                "probabilities: use a server that heeds use_activation, as vLLM does"
+                "probabilities: use a server that follows use_activation, as vLLM does"
             )
         return ServedLabels(num_labels=raw.shape[1], problem_type=kind)
 

@@ -1,6 +1,6 @@
 """The stages of a run: each reads references, computes once under a content key, returns a reference.
 
-They know nothing of who calls them: the flows and the research API run the same ones. Each works in the run
+They do not depend on their caller: the flows and the research API run the same ones. Each works in the run
 of its recipe or workspace.
 """
 

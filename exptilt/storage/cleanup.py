@@ -1,7 +1,7 @@
-"""What a killed run left behind: temporary files and leases, removed once their process is dead for sure.
+"""What a killed run left behind: temporary files and leases, removed once their process has certainly ended.
 
 A temporary file has its process in its name, a lease in its text; a live one's, and another machine's, are
-left alone, but for leases that nobody has renewed for LONG. Tables in an entry of the pool that its manifest
+left alone, but for leases that were not renewed for LONG. Tables in an entry of the pool that its manifest
 does not name go as well.
 """
 
@@ -20,7 +20,7 @@ AT_ONCE: Final = 16  # folders; a store answers in some 20 ms
 
 
 def sweep(folders: Iterable[str]) -> None:
-    """Remove the leftovers of dead processes directly in `folders`; a store that fails ends it."""
+    """Remove the leftovers of ended processes directly in `folders`; a store that fails ends it."""
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
         with suppress(StorageError):

@@ -83,7 +83,7 @@ def _ranks(which: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.in
 
 
 def seed_for(run_seed: int, prompt_id: str, sample_index: int | str) -> int:
-    """The seed of one sample, which knows nothing of shards, batches and n: none changes a draw.
+    """The seed of one sample; it does not depend on shards, batches or n, so none of them changes a draw.
 
     Args:
         run_seed: the run's.

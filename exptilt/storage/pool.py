@@ -202,7 +202,7 @@ def compute_together(
 ) -> list[tuple[Entry, bool]]:
     """The entries at `paths`, and whether each was there; else what `compute` gives, written there.
 
-    Those that nobody else computes now come first, then those that others hold.
+    Those that no other run computes now come first, then those that others hold.
 
     Args:
         paths: where the entries lie.

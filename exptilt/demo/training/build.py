@@ -72,7 +72,7 @@ def _save(folder: Path, model: Any, tokenizer: Any) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Drop what names a place or is left of training; name a tokenizer class that 4.x knows too."""
+    """Drop what names a place or is left of training; name a tokenizer class that 4.x has, too."""
     content = json.loads(path.read_text(encoding="utf-8"))
     for key in ("_name_or_path", "name_or_path", "is_local", "backend"):
         content.pop(key, None)

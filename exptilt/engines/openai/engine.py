@@ -1,7 +1,7 @@
 """Completions from a server with the OpenAI API, a request per sample.
 
 Every sample is a request of its own with a seed of its own, so that n, shards and retries change no draw as
-far as the server heeds its seeds. Whether it does, and what it says of likelihoods, is tried out before the
+far as the server follows its seeds. Whether it does, and what it says of likelihoods, is tried out before the
 first draw.
 """
 
@@ -73,7 +73,7 @@ class OpenAIEngine:
     """y ~ p0(.|x) by a server."""
 
     def __init__(self, p0: P0, asking: Asking = PLAINLY) -> None:
-        """Ask the server for a first token, whether it heeds top_k, and what it says of likelihoods.
+        """Ask the server for a first token, whether it follows top_k, and what it says of likelihoods.
 
         Raises ServerError where it does not answer, ModelError where it cannot draw from `p0`.
         """

@@ -4,7 +4,7 @@ import os
 
 from exptilt.engines.base import P0
 
-WHOLE_PROMPTS = "--no-enable-chunked-prefill"  # vLLM 0.32 dies on a CPU at a part of a prompt with a seed
+WHOLE_PROMPTS = "--no-enable-chunked-prefill"  # vLLM 0.32 crashes on a CPU at a part of a prompt with a seed
 SHARE = 0.8  # of a GPU's free memory; the rest is for reward models
 
 

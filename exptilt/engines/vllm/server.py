@@ -110,7 +110,7 @@ class Server:
         return False
 
     def _answers(self, path: str) -> bool:
-        """Whether it does; another server that has its port does not know its key."""
+        """Whether it does; another server that has its port does not have its key."""
         response = self._get(path)
         return response is not None and response.is_success
 
