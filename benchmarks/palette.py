@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from exptilt.config import targets
-from exptilt.tilting import target_solver
+from exptilt.tilting import feasibility, target_levels, target_solver
 
 VALUES = ("humor", "gpt2-helpful", "gpt2-harmless", "diversity", "coherence", "perplexity")
 
@@ -26,13 +26,13 @@ def main() -> None:
     given = parser.parse_args()
     records = json.loads(Path(given.records).read_text())
     rewards = np.array([[record[value] for value in VALUES] for record in records])
-    samples = target_solver.Samples(rewards, np.zeros(1, dtype=np.intp))
+    samples = target_levels.Samples(rewards, np.zeros(1, dtype=np.intp))
     for percent in (50, 60, 70, 80, 90, 99):
         written = [f"q{percent}"] * 3 + ["keep"] * 3
         asked = [targets.parse(f"{value}={target}") for value, target in zip(VALUES, written, strict=True)]
         began = time.perf_counter()
         target = targets.target_levels(asked, rewards.mean(axis=0), rewards)
-        reach = target_solver.reach(samples, target)
+        reach = feasibility.reach(samples, target)
         said: dict[str, object] = {"feasible": reach.feasible, "share of the way": min(reach.share, 1.0)}
         if reach.feasible:
             found = target_solver.solve(samples, target)

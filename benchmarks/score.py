@@ -39,7 +39,7 @@ from transformers import (
 )
 
 from exptilt.models.reference import resolve
-from exptilt.planning.plan import resolve_values
+from exptilt.planning.values import resolve_values
 from exptilt.rewards import RewardSpec, load
 from exptilt.rewards.base import CONVERSATION
 

@@ -14,7 +14,7 @@ from exptilt.planning.plan import Plan
 from exptilt.reports import frontier, palette_answer
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
-from exptilt.reports.summary import markdown_table
+from exptilt.reports.summary_text import markdown_table
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef

@@ -6,7 +6,8 @@ from prefect.artifacts import create_markdown_artifact
 
 from exptilt.outputs import dataset
 from exptilt.planning.plan import Plan
-from exptilt.reports.summary import Summary, markdown
+from exptilt.reports.summary import Summary
+from exptilt.reports.summary_text import markdown
 from exptilt.stages.references import DrawsRef, SamplesRef
 from tasks.runtime.task import step
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exptilt.reports.summary import Estimate, Quality, Summary
+from exptilt.reports.estimate import Estimate
+from exptilt.reports.summary import Quality, Summary
 from exptilt.reports.totals import _most
 from exptilt.tilting import verdict
 from exptilt.tilting.diagnostics import diagnose

@@ -15,7 +15,8 @@ from exptilt.engines import registry
 from exptilt.errors import ConfigError, RewardError, ShardsFailed
 from exptilt.local_run import run
 from exptilt.planning import score_file
-from exptilt.planning.plan import prepare, resolve_values
+from exptilt.planning.plan import prepare
+from exptilt.planning.values import resolve_values
 from exptilt.rewards import load
 from exptilt.stages.tables import prompts_of
 

@@ -10,8 +10,8 @@ from scipy.optimize import linprog
 
 from exptilt.config import targets
 from exptilt.errors import ConfigError
-from exptilt.tilting import target_solver
-from exptilt.tilting.target_solver import AT_LEAST, AT_MOST, EXACTLY, Samples, TargetLevels
+from exptilt.tilting import feasibility, target_levels, target_solver
+from exptilt.tilting.target_levels import AT_LEAST, AT_MOST, EXACTLY, Samples, TargetLevels
 
 
 def samples(rewards: np.ndarray, counts: list[int] | None = None) -> Samples:
@@ -64,8 +64,8 @@ def test_a_solution_meets_its_targets_at_least_kl(seed, width, prompts):
     rng = np.random.default_rng(seed)
     counts = rng.integers(5, 30, size=prompts).tolist()
     data = samples(rng.normal(size=(sum(counts), width)), counts)
-    target = at_least(*(target_solver.levels(data, np.zeros(width))[0] + rng.uniform(-0.3, 0.6, size=width)))
-    if not target_solver.reach(data, target).feasible:
+    target = at_least(*(target_levels.levels(data, np.zeros(width))[0] + rng.uniform(-0.3, 0.6, size=width)))
+    if not feasibility.reach(data, target).feasible:
         return
     found = target_solver.solve(data, target)
     assert (found.lam >= 0).all()
@@ -73,8 +73,8 @@ def test_a_solution_meets_its_targets_at_least_kl(seed, width, prompts):
     assert np.abs(found.lam * found.gradient).max() < 1e-4
     assert abs(found.gap) < 1e-4
     for other in found.lam + rng.uniform(-0.5, 0.5, size=(50, width)):
-        weight, log_z = target_solver.weights(data, other)
-        if (target_solver.levels(data, other)[0] >= target.levels).all():
+        weight, log_z = target_levels.weights(data, other)
+        if (target_levels.levels(data, other)[0] >= target.levels).all():
             kl = (weight * (data.rewards @ other)).sum() / prompts - log_z.mean()
             assert kl >= found.kl - 1e-6
 
@@ -86,9 +86,9 @@ def test_feasibility_is_that_of_the_whole_linear_program(seed, width, prompts):
     rng = np.random.default_rng(seed)
     counts = rng.integers(2, 12, size=prompts).tolist()
     data = samples(rng.normal(size=(sum(counts), width)), counts)
-    base = target_solver.levels(data, np.zeros(width))[0]
+    base = target_levels.levels(data, np.zeros(width))[0]
     way = rng.uniform(0.1, 1.5, size=width)
-    found = target_solver.reach(data, TargetLevels(base + way, (AT_LEAST,) * width))
+    found = feasibility.reach(data, TargetLevels(base + way, (AT_LEAST,) * width))
     member = np.repeat(np.eye(prompts), counts, axis=0)
     whole = linprog(
         np.append(np.zeros(len(member)), -1.0),
@@ -104,9 +104,9 @@ def test_feasibility_is_that_of_the_whole_linear_program(seed, width, prompts):
 def test_targets_may_be_two_sided():
     rng = np.random.default_rng(2)
     data = samples(rng.normal(size=(60, 3)), [20, 20, 20])
-    base = target_solver.levels(data, np.zeros(3))[0]
+    base = target_levels.levels(data, np.zeros(3))[0]
     target = TargetLevels(base + np.array([0.4, -0.3, 0.1]), (AT_LEAST, AT_MOST, EXACTLY))
-    assert target_solver.reach(data, target).feasible
+    assert feasibility.reach(data, target).feasible
     found = target_solver.solve(data, target)
     np.testing.assert_allclose(found.levels, target.levels, atol=1e-5)
     assert found.lam[0] > 0 > found.lam[1]
@@ -121,8 +121,8 @@ def test_what_is_met_already_asks_for_nothing():
 
 def test_targets_at_the_edge_or_beyond_are_out_of_reach_and_say_how_far():
     data = samples(np.array([[0.0], [1.0], [0.0], [1.0]]), [2, 2])
-    assert not target_solver.reach(data, at_least(1.0)).feasible
-    beyond = target_solver.reach(data, at_least(1.5))
+    assert not feasibility.reach(data, at_least(1.0)).feasible
+    beyond = feasibility.reach(data, at_least(1.5))
     assert beyond.share == pytest.approx(0.5)
     assert beyond.levels == pytest.approx([1.0])
 
@@ -132,8 +132,8 @@ def test_values_in_conflict_are_named():
     rng = np.random.default_rng(4)
     one, other = rng.normal(size=(2, 300))
     data = samples(np.column_stack([one, -one, other]), [30] * 10)
-    base = target_solver.levels(data, np.zeros(3))[0]
-    found = target_solver.reach(data, at_least(*(base + np.array([0.3, 0.3, 0.1]))))
+    base = target_levels.levels(data, np.zeros(3))[0]
+    found = feasibility.reach(data, at_least(*(base + np.array([0.3, 0.3, 0.1]))))
     assert not found.feasible
     assert found.share == pytest.approx(0.0, abs=1e-6)
     assert found.pull[0] > 0
@@ -144,10 +144,10 @@ def test_values_in_conflict_are_named():
 def test_the_samples_needed_grow_with_the_targets_and_bring_it_into_reach():
     rng = np.random.default_rng(5)
     data = samples(rng.normal(size=(4000, 1)), [8] * 500)
-    needed = [target_solver.reach(data, at_least(level)).samples_needed for level in (1.6, 2.0, 2.4)]
+    needed = [feasibility.reach(data, at_least(level)).samples_needed for level in (1.6, 2.0, 2.4)]
     assert 8 < needed[0] < needed[1] < needed[2]
     more = samples(rng.normal(size=(500 * round(needed[1]), 1)), [round(needed[1])] * 500)
-    assert target_solver.reach(more, at_least(2.0)).share == pytest.approx(1.0, abs=0.05)
+    assert feasibility.reach(more, at_least(2.0)).share == pytest.approx(1.0, abs=0.05)
 
 
 def test_fifty_values_and_one_prompt():
@@ -163,7 +163,7 @@ def test_an_error_bar_covers_the_truth():
     rng = np.random.default_rng(7)
     hits = 0
     for _ in range(200):
-        level, se = target_solver.levels(samples(rng.normal(size=(4000, 1)), [200] * 20), np.array([1.0]))
+        level, se = target_levels.levels(samples(rng.normal(size=(4000, 1)), [200] * 20), np.array([1.0]))
         hits += abs(level[0] - 0.98) < 1.96 * se[0]
     assert 170 <= hits <= 200
 

@@ -24,7 +24,7 @@ from exptilt.models import reference
 from exptilt.models.likelihood import text_nll
 from exptilt.models.tokenization import are_opened, encode, positions
 from exptilt.planning.plan import prepare
-from exptilt.reports.summary import facts
+from exptilt.reports.summary_text import facts
 from exptilt.storage import keys
 
 START = 7  # the token "<s>"; 0 is "<e>"

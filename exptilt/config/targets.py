@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exptilt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from exptilt.tilting.target_solver import TargetLevels
+    from exptilt.tilting.target_levels import TargetLevels
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ def target_levels(targets: Sequence[Target], base: Floats, rewards: Floats) -> "
         base: the levels [V] under p0.
         rewards: of all samples [S, V], in the targets' order.
     """
-    from exptilt.tilting.target_solver import TargetLevels
+    from exptilt.tilting.target_levels import TargetLevels
 
     levels = [t.of(float(base[v]), rewards[:, v]) for v, t in enumerate(targets)]
     return TargetLevels(np.array(levels), tuple(t.relation for t in targets))

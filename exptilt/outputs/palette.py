@@ -13,15 +13,17 @@ from exptilt.errors import PaletteError
 from exptilt.outputs import manifest, names
 from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
+from exptilt.reports.estimate import Estimate
 from exptilt.reports.palette_answer import BACK, Found, Level
-from exptilt.reports.summary import Estimate
 from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.references import ScoredRef
 from exptilt.stages.tables import matrix_of
 from exptilt.storage import filesystem, keys
-from exptilt.tilting import target_solver
-from exptilt.tilting.target_solver import Reach, Samples, Solution, TargetLevels
+from exptilt.tilting import feasibility, target_levels, target_solver
+from exptilt.tilting.feasibility import Reach
+from exptilt.tilting.target_levels import Samples, TargetLevels
+from exptilt.tilting.target_solver import Solution
 
 HELD_OUT: Final = 4  # one prompt in so many is held out, by its id
 FEWEST_HELD: Final = 8
@@ -37,7 +39,7 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
     assert isinstance(config, Palette)
     prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, AllMissing)])
     grouped = samples.pooled() if config.pooled else samples
-    base = target_solver.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
+    base = target_levels.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
     target = targets.target_levels(config.targets, base, samples.rewards)
     try:
         found = replace(_answer(plan, prompt_ids, samples, target), missing=missing_of(scored))
@@ -63,7 +65,7 @@ def _answer(plan: Plan, prompt_ids: list[str], samples: Samples, target: TargetL
     config = plan.recipe.config
     assert isinstance(config, Palette)
     grouped = samples.pooled() if config.pooled else samples
-    reach = target_solver.reach(grouped, target)
+    reach = feasibility.reach(grouped, target)
     sought = target if reach.feasible else _back(grouped, target, reach)
     solution = target_solver.solve(grouped, sought)
     held = np.array([keys.seed_for(0, prompt, "held out") % HELD_OUT == 0 for prompt in prompt_ids])
@@ -97,13 +99,13 @@ def _samples_needed(samples: Samples, reach: Reach, pooled: bool) -> float | Non
 
 def _back(samples: Samples, target: TargetLevels, reach: Reach) -> TargetLevels:
     """The targets on the line from the base levels, within reach."""
-    base = target_solver.levels(samples, np.zeros(len(target.levels)))[0]
+    base = target_levels.levels(samples, np.zeros(len(target.levels)))[0]
     return TargetLevels(base + BACK * reach.share * (target.levels - base), target.relations)
 
 
 def _held_out(
     samples: Samples, target: TargetLevels, held: NDArray[np.bool_], pooled: bool
-) -> tuple[target_solver.Floats, target_solver.Floats] | None:
+) -> tuple[target_levels.Floats, target_levels.Floats] | None:
     """Levels and errors on the held-out prompts, None where there are too few to say."""
     if min(held.sum(), (~held).sum()) < FEWEST_HELD:
         return None
@@ -119,15 +121,15 @@ def _levels(
     target: TargetLevels,
     solution: Solution,
     reach: Reach,
-    held: tuple[target_solver.Floats, target_solver.Floats] | None,
+    held: tuple[target_levels.Floats, target_levels.Floats] | None,
 ) -> tuple[Level, ...]:
     grouped = samples.pooled() if config.pooled else samples
-    base = target_solver.levels(grouped, np.zeros(len(target.levels)))
+    base = target_levels.levels(grouped, np.zeros(len(target.levels)))
     level, delivered = (
-        target_solver.levels(grouped, solution.lam),
-        target_solver.levels(samples, solution.lam),
+        target_levels.levels(grouped, solution.lam),
+        target_levels.levels(samples, solution.lam),
     )
-    pull = reach.pull > target_solver.EDGE * reach.pull.max(initial=0.0)
+    pull = reach.pull > feasibility.EDGE * reach.pull.max(initial=0.0)
     return tuple(
         Level(
             value=asked.value,
@@ -144,7 +146,7 @@ def _levels(
     )
 
 
-def _estimate(found: tuple[target_solver.Floats, target_solver.Floats], v: int) -> Estimate:
+def _estimate(found: tuple[target_levels.Floats, target_levels.Floats], v: int) -> Estimate:
     return Estimate(float(found[0][v]), float(found[1][v]))
 
 

@@ -17,8 +17,8 @@ from exptilt.data import added_columns, record_files, records
 from exptilt.data.added_columns import Column
 from exptilt.errors import RefusedError
 from exptilt.planning.score_file import ScorePlan, target_of
+from exptilt.reports.estimate import estimate_of
 from exptilt.reports.scores import Scores, preference_of
-from exptilt.reports.summary import estimate_of
 from exptilt.run import in_its_run
 from exptilt.stages.references import RewardsRef, SamplesRef, flat
 from exptilt.stages.tables import described, read

@@ -12,8 +12,8 @@ from exptilt.outputs import manifest, names
 from exptilt.planning.exploration import missing_of, tilted
 from exptilt.planning.plan import Plan
 from exptilt.reports import figures, web_page
+from exptilt.reports.estimate import estimate
 from exptilt.reports.frontier import Frontier, Point, record
-from exptilt.reports.summary import estimate
 from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.references import ExploredRef

@@ -4,32 +4,32 @@ Checked in this order: storage, models' names, prompts, their lengths, and that 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from exptilt import rewards
 from exptilt.config.field_types import count_of
-from exptilt.config.settings import Config, MCAligned, Valued
-from exptilt.conversation import PLAIN, Template
+from exptilt.config.settings import Config, Valued
+from exptilt.conversation import PLAIN
 from exptilt.data import prompts
 from exptilt.engines import registry
 from exptilt.engines.base import P0
-from exptilt.errors import ConfigError, ModelError
+from exptilt.errors import ConfigError
 from exptilt.models import devices, reference
-from exptilt.models.reference import ModelRef
 from exptilt.planning import run_record
-from exptilt.planning.base_model import other_sampler, p0_of
+from exptilt.planning.base_model import p0_of
+from exptilt.planning.notes import notes
 from exptilt.planning.prompts import Chosen, choose, source
 from exptilt.planning.run_record import RunRecord
+from exptilt.planning.values import check_top_up, load_rewards, resolve_values, to_load
 from exptilt.rewards import RewardSpec
 from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages import claims
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
 from exptilt.stages.shards import blocks_per_shard, rows_of
-from exptilt.stages.workspace import Workspace
 from exptilt.storage import pool, write_checks
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
@@ -74,7 +74,7 @@ class Plan:
         return (
             f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
             + self._terms
-            + "".join(f"\nnote: {note}" for note in self._notes)
+            + "".join(f"\nnote: {note}" for note in notes(recipe, self.null, self.record))
         )
 
     @property
@@ -87,48 +87,6 @@ class Plan:
             return f", tilted by {' + '.join(terms)}"
         by = "with its" if self.scored else "scored by"
         return f", {by} {', '.join(values.values())}" if values else ""
-
-    @property
-    def _notes(self) -> Iterator[str]:
-        if self.record and self.record.note:
-            yield self.record.note
-        yield from self._other_sampler
-        yield from self._templates
-        yield from self._groups
-        yield from self._nulls
-
-    @property
-    def _templates(self) -> Iterator[str]:
-        """Classifiers that are given text, though their tokenizer has a chat template."""
-        for spec in _sources(self.recipe.rewards):
-            if spec.form == "text" and rewards.has_template(spec):
-                yield (
-                    f"{spec.model.name} has a chat template, and value {spec.value!r} is given text: "
-                    ":chat behind it gives it conversations"
-                )
-
-    @property
-    def _groups(self) -> Iterator[str]:
-        """Values that are no number of a sample alone."""
-        for spec in self.recipe.rewards:
-            if spec.group:
-                yield (
-                    f"value {spec.value!r} is of {rewards.together(spec.group)}: "
-                    "another --nsamples scores them anew"
-                )
-
-    @property
-    def _nulls(self) -> Iterator[str]:
-        for reason in dict.fromkeys(self.null.values()):
-            columns = [column for column, why in self.null.items() if why == reason]
-            yield f"no {' and no '.join(columns)} of the samples: {reason}"
-
-    @property
-    def _other_sampler(self) -> Iterator[str]:
-        p0 = self.recipe.p0
-        asked = other_sampler(p0) if p0 else ""
-        if p0 and asked:
-            yield f"{p0.model.name} asks for {asked} (generation_config.json), which this run does not use"
 
 
 @in_a_new_run
@@ -158,7 +116,7 @@ def _prepared(config: Config, found: RunRecord | None) -> Plan:
     if isinstance(config, Valued):
         n, at_once = config.nsamples, count_of(config.batch_size)
         specs = resolve_values(config.values, p0.model, names[0], reward_dtype, p0, n=n, in_flight=at_once)
-        _check_top_up(config, specs)
+        check_top_up(config, specs)
     choose(tables, config, p0, chosen)
     recipe = Recipe(
         config=config,
@@ -228,98 +186,6 @@ def _try_out(recipe: Recipe, shards: Sequence[ShardRef], found: RunRecord | None
         trial.check_nll(recipe.rewards, recipe.p0, trial.why_no_nll(tried))
     trial.try_rewards(specs, device, tried)
     return null
-
-
-def to_load(
-    specs: Sequence[RewardSpec], workspace: Workspace, parts: Sequence[str]
-) -> tuple[RewardSpec, ...]:
-    """The rewards that must be at hand to score the samples in the entries `parts`: all but those of servers
-    that the pool has."""
-    from exptilt.stages.score import is_scored
-
-    return tuple(
-        spec
-        for spec in _sources(specs)
-        if rewards.needs_of(spec) != "server" or not is_scored(workspace, parts, spec)
-    )
-
-
-def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:
-    """Load every reward model, so that one that does not load stops the run before it draws."""
-    for spec in _sources(specs):
-        rewards.load(spec, device)
-
-
-def _sources(specs: Sequence[RewardSpec]) -> list[RewardSpec]:
-    """What is scored for `specs`, the members of ensembles in their place."""
-    return [source for spec in specs for source in spec.sources]
-
-
-def resolve_values(
-    values: Sequence[str],
-    base: ModelRef,
-    device: str,
-    dtype: str,
-    p0: P0 | None = None,
-    in_chat: bool = False,
-    n: int = 0,
-    in_flight: int = 0,
-) -> tuple[RewardSpec, ...]:
-    """The rewards of `values`.
-
-    Args:
-        values: as --value writes them.
-        base: the base model, for perplexity and the demo's values.
-        device: where they are computed.
-        dtype: auto is what is fast on `device`, and float32 for small base models on a CPU.
-        p0: that of the run, None where texts are scored that are there.
-        in_chat: whether these are conversations.
-        n: samples of each prompt; 0 for all that a file has.
-        in_flight: requests to a server at once, see RewardSpec.
-
-    Raises:
-        ModelError: a reward model is not found, or the base model's engine gives no likelihood that a value
-            needs; where it is found only by asking, the trial says so.
-        RewardError: a function does not load, or its parameters fit no contract.
-    """
-    beside = rewards.Beside(
-        base=base,
-        base_dtype=p0.dtype if p0 else registry.dtype_of(base, device, dtype),
-        dtype=devices.reward_dtype(device, dtype),
-        chat=p0.chat if p0 else "",
-        template=p0.template if p0 else Template(),
-        in_chat=bool(p0.chat) if p0 else in_chat,
-    )
-    specs = tuple(rewards.resolve(value, beside) for value in values)
-    can = registry.capabilities(base)
-    if not (can.gives_likelihood or (p0 and can.finds_likelihood)):
-        _check_no_likelihood(dict(zip(values, specs, strict=True)), base)
-
-    def ready(source: RewardSpec) -> RewardSpec:
-        served = rewards.needs_of(source) == "server"
-        return rewards.by_contract(dataclasses.replace(source, in_flight=in_flight if served else 0), n)
-
-    return tuple(spec.mapped(ready) for spec in specs)
-
-
-def _check_no_likelihood(specs: Mapping[str, RewardSpec], base: ModelRef) -> None:
-    """Raise ModelError where a value needs the likelihood of `base`, which its engine does not give."""
-    for value, spec in specs.items():
-        needing = [member.kind for member in spec.sources if rewards.needs_of(member) == "base model"]
-        if needing:
-            raise ModelError(
-                f"--value {value}: {needing[0]} needs the model's logits, which {base.name} does not give"
-            )
-
-
-def _check_top_up(config: Config, specs: Sequence[RewardSpec]) -> None:
-    """Raise ConfigError where a run would draw more samples of some prompts beside a value of a group."""
-    grouped = next((spec for spec in specs if spec.group), None)
-    if isinstance(config, MCAligned) and config.min_ess and grouped:
-        raise ConfigError(
-            f"--min-ess draws more samples for some prompts, but value {grouped.value!r} is of "
-            f"{rewards.together(config.nsamples)}: leave --min-ess out, and raise --nsamples"
-        )
 
 
 def _shards(chosen: Spool, rows: Sequence[int], config: Config) -> Iterator[ShardRef]:

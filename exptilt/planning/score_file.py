@@ -19,7 +19,7 @@ from exptilt.data.records import Shape
 from exptilt.engines import registry
 from exptilt.errors import ConfigError
 from exptilt.models import devices
-from exptilt.planning import import_file, plan, trial
+from exptilt.planning import import_file, trial, values
 from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
 from exptilt.run import Run, current, in_a_new_run
@@ -99,7 +99,9 @@ def prepare(config: Scoring) -> ScorePlan:
     skip = config.on_long_prompt == "skip"
     shape = records.shape_of(config.file, config.prompt_column, config.generated_column, skip)
     in_chat, at_once = shape.in_chat, count_of(config.batch_size)
-    specs = plan.resolve_values(config.values, base, at[0], config.dtype, in_chat=in_chat, in_flight=at_once)
+    specs = values.resolve_values(
+        config.values, base, at[0], config.dtype, in_chat=in_chat, in_flight=at_once
+    )
     columns = shape.columns(spec.value for spec in specs)
     digest = record_files.digest(config.file)
     added_columns.rehearse(record_files.files_of(config.file), config.output, columns)
@@ -112,8 +114,8 @@ def prepare(config: Scoring) -> ScorePlan:
         opened = opened or is_opened(base, rows["prompt"].to_list())
     specs = tuple(spec.mapped(partial(_opened, opened=opened)) for spec in specs)
     workspace = Workspace(devices=at, save_directory=config.save_directory, run=current())
-    needed = plan.to_load(specs, workspace, [part for shard in shards for part in flat(shard.parts)])
-    plan.load_rewards(needed, at[0])
+    needed = values.to_load(specs, workspace, [part for shard in shards for part in flat(shard.parts)])
+    values.load_rewards(needed, at[0])
     trial.try_rewards(needed, at[0], _cases(shards))
     return ScorePlan(
         config=config,

@@ -3,7 +3,8 @@
 from typing import Any
 
 from exptilt.models import reference
-from exptilt.reports.summary import Summary, markdown
+from exptilt.reports.summary import Summary
+from exptilt.reports.summary_text import markdown
 from exptilt.rewards import together
 from exptilt.wording import counted
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from exptilt.reports.summary import Estimate
+from exptilt.reports.estimate import Estimate
 from exptilt.stages.failures import MissingPrompt
 
 

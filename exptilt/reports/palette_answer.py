@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exptilt.reports.summary import Estimate
+from exptilt.reports.estimate import Estimate
 from exptilt.stages.failures import MissingPrompt
 from exptilt.wording import counted
 

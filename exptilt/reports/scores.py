@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from exptilt.reports.summary import Estimate, estimate_of
+from exptilt.reports.estimate import Estimate, estimate_of
 
 
 @dataclass(frozen=True, slots=True)

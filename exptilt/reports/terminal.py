@@ -10,8 +10,9 @@ from exptilt.reports import scores as scores_report
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
-from exptilt.reports.summary import HEADINGS, Summary, change_row
-from exptilt.reports.summary import facts as summary_facts
+from exptilt.reports.summary import Summary
+from exptilt.reports.summary_text import HEADINGS, change_row
+from exptilt.reports.summary_text import facts as summary_facts
 from exptilt.wording import counted
 
 Outcome = Summary | Scores | Frontier | Found

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from exptilt.reports.summary import Estimate, Quality, SpreadChange, ValueChange, estimate_of
+from exptilt.reports.estimate import Estimate, estimate_of
+from exptilt.reports.summary import Quality, SpreadChange, ValueChange
 from exptilt.stages.ensemble import spread_columns
 from exptilt.stages.recipe import Recipe
 from exptilt.storage.spooled_tables import Spool

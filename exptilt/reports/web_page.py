@@ -5,7 +5,8 @@ from html import escape
 from typing import Final
 
 from exptilt.reports.frontier import Frontier, headings, rows
-from exptilt.reports.summary import HEADINGS, Summary, change_row, facts
+from exptilt.reports.summary import Summary
+from exptilt.reports.summary_text import HEADINGS, change_row, facts
 from exptilt.tilting import verdict
 from exptilt.wording import counted
 

@@ -37,6 +37,7 @@ from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
 
 EVERY: Final = 2**31 - 1  # more samples than a prompt has
+Lacking = tuple[tuple[str, ...], str]  # entries of samples, and the path of their rewards
 AT_ONCE: Final = 2  # scoring tasks on a device: one reads and writes while the other computes
 
 
@@ -73,6 +74,13 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     lacking = _lacking(pair for both in pairs.values() for pair in both)
     if not lacking:
         return paths, True
+    return paths, _computed(workspace, samples, spec, lacking)
+
+
+def _computed(
+    workspace: Workspace, samples: SamplesRef, spec: RewardSpec, lacking: Sequence[Lacking]
+) -> bool:
+    """Compute the entries that the pool lacks; whether it had them all by then."""
     prompts = prompts_of(samples.shard).select("prompt_id", "prompt", "prompt_index", "messages")
     found = [
         pool.compute_once(path, partial(_reward, workspace, prompts, parts, spec)) for parts, path in lacking
@@ -80,7 +88,7 @@ def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple
     cached = all(cached for _, cached in found)
     if not cached:
         deaths.note_computed(workspace)
-    return paths, cached
+    return cached
 
 
 def _members(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> list[Parts]:
@@ -93,7 +101,7 @@ def _members(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> lis
     return at_once(parts, spec.sources, served) if served > 1 else [*map(parts, spec.sources)]
 
 
-def _lacking(pairs: Iterable[tuple[tuple[str, ...], str]]) -> list[tuple[tuple[str, ...], str]]:
+def _lacking(pairs: Iterable[Lacking]) -> list[Lacking]:
     """The entries of samples whose rewards the pool does not have, with the path of these."""
     return [(parts, path) for parts, path in pairs if pool.find(path) is None]
 

@@ -1,0 +1,117 @@
+"""A run's summary as people read it: lines, the values' table, Markdown."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from exptilt.reports.summary import Quality, SpreadChange, Summary, ValueChange
+from exptilt.tilting import verdict
+from exptilt.wording import counted
+
+
+def facts(summary: Summary) -> list[tuple[str, str]]:
+    """The summary's lines but for the values' table: what, and how much."""
+    rows = [("prompts", f"{summary.prompts:,}"), ("samples", _sizes(summary))]
+    rows.append(("kept", _kept(summary)))
+    if summary.pairs is not None:
+        rows.append(("pairs", _pairs(summary.pairs, summary.prompts)))
+    if summary.quality:
+        rows += _quality(summary.quality, summary.n)
+    rows += [("spread", _spread(spread)) for spread in summary.spreads]
+    rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
+    rows += [("left out", str(prompt)) for prompt in summary.missing]
+    rows += [("left out", f"{counted(count, 'prompt')}: {why}") for why, count in summary.skipped.items()]
+    if summary.truncated:
+        rows.append(("too long", f"{counted(summary.truncated, 'prompt')} cut"))
+    rows += [("too long", f"{counted(n, 'text')} cut for {value}") for value, n in summary.cut.items() if n]
+    if summary.retries:
+        rows.append(("storage", counted(summary.retries, "retry", "retries")))
+    rows += [("records", summary.json), ("data set", summary.folder)]
+    return [*rows, ("page", f"{summary.folder}/index.html")] if summary.quality else rows
+
+
+def _kept(summary: Summary) -> str:
+    if summary.quality is None or summary.kept <= summary.prompts:
+        return f"{summary.kept:,}"
+    return f"{summary.kept:,}; {summary.quality.unique:.1f} different ones per prompt"
+
+
+def _pairs(pairs: int, prompts: int) -> str:
+    left = prompts - pairs
+    return (
+        f"{pairs:,}; {counted(left, 'prompt')} without a margin that is large enough"
+        if left
+        else f"{pairs:,}"
+    )
+
+
+def _sizes(summary: Summary) -> str:
+    drawn = f"{summary.samples:,}"
+    topped = summary.samples - summary.prompts * summary.n
+    return f"{drawn}, {topped:,} of them to raise the ESS" if topped > 0 else drawn
+
+
+def _quality(q: Quality, n: int) -> list[tuple[str, str]]:
+    rows = [
+        ("ESS", f"median {q.ess:.1f} of {n}; under 2 at {q.low_share:.1%} of the prompts"),
+        ("KL", f"{q.kl} nats per prompt; log Z {q.log_z}"),
+        ("weights", f"largest {q.max_weight:.3f} (median); rejection would accept {q.acceptance:.1%}"),
+    ]
+    return rows if q.khat_share is None else [*rows, ("tails", _tails(q))]
+
+
+def _tails(q: Quality) -> str:
+    said = f"Pareto k-hat over 0.7 at {q.khat_share:.1%} of the prompts"
+    if q.n_by_tail is None or q.n_by_tail > verdict.MOST_SAMPLES:
+        return said
+    return f"{said}; they ask for {counted(round(q.n_by_tail), 'sample')} at nine prompts in ten"
+
+
+def _spread(change: SpreadChange) -> str:
+    members = counted(change.members, "member")
+    return f"{change.value}: sd across {members} {change.before} before the tilt, {change.after} after"
+
+
+def _generated(summary: Summary) -> str:
+    if not summary.tokens_per_second:
+        return "nothing: every sample was in the pool"
+    return f"{counted(summary.tokens, 'token')} at {summary.tokens_per_second:,.0f} tokens/s"
+
+
+def _reused(summary: Summary) -> str:
+    parts = [f"{what} {count}/{summary.shards}" for what, count in summary.reused.items()]
+    return "shards of " + ", ".join(parts)
+
+
+def change_row(change: ValueChange) -> list[str]:
+    """One value's row: name, λ, before, after, difference, limit."""
+    difference = f"{change.after.mean - change.before.mean:+.4f}"
+    return [
+        change.value,
+        f"{change.lam:g}",
+        str(change.before),
+        str(change.after),
+        difference,
+        str(change.limit),
+    ]
+
+
+HEADINGS: Final = ["value", "λ", "before the tilt", "after the tilt", "difference", "as n grows"]
+
+
+def markdown(summary: Summary) -> str:
+    """The summary as Markdown, for the data set card and the UI."""
+    verdict = summary.warning or summary.sentence
+    lines = [f"**{verdict}**", ""] if verdict else []
+    if summary.values:
+        lines += [markdown_table(HEADINGS, [change_row(change) for change in summary.values])]
+        lines += ["", "Means over prompts ± standard error; the last column by the jackknife.", ""]
+    return "\n".join([*lines, *(f"- {name}: {said}" for name, said in facts(summary))])
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(_md_row(cells) for cells in [headings, ["---"] * len(headings), *rows])
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
