@@ -107,9 +107,19 @@ class Engine(Protocol):
     def draw(
         self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
     ) -> list[list[Sample]]:
-        """Samples [P][N] for `prompts` [P] and `seeds` [P, N]; conversations where p0 has a chat template.
+        """Draw N completions of each of P prompts.
 
-        At most `batch_size` sequences are decoded at once; 0 lets the engine choose.
+        Args:
+            prompts: texts, or conversations where p0 has a chat template [P].
+            seeds: one for each sample [P, N]; the same seed of the same prompt gives the same sample.
+            batch_size: the most sequences decoded at once; 0 lets the engine choose.
+
+        Returns:
+            The samples [P][N].
+
+        Raises:
+            PromptRefused: the engine cannot draw from one of the prompts, whose place it holds.
+            Stopped: the run was asked to stop.
         """
         ...
 

@@ -42,14 +42,7 @@ def resolve_values(
             needs; where it is found only by asking, the trial says so.
         RewardError: a function does not load, or its parameters fit no contract.
     """
-    beside = rewards.Beside(
-        base=base,
-        base_dtype=p0.dtype if p0 else registry.dtype_of(base, device, dtype),
-        dtype=devices.reward_dtype(device, dtype),
-        chat=p0.chat if p0 else "",
-        template=p0.template if p0 else Template(),
-        in_chat=bool(p0.chat) if p0 else in_chat,
-    )
+    beside = _beside(base, device, dtype, p0, in_chat)
     specs = tuple(rewards.resolve(value, beside) for value in values)
     can = registry.capabilities(base)
     if not (can.gives_likelihood or (p0 and can.finds_likelihood)):
@@ -60,6 +53,17 @@ def resolve_values(
         return rewards.by_contract(replace(source, in_flight=in_flight if served else 0), n)
 
     return tuple(spec.mapped(ready) for spec in specs)
+
+
+def _beside(base: ModelRef, device: str, dtype: str, p0: P0 | None, in_chat: bool) -> rewards.Beside:
+    return rewards.Beside(
+        base=base,
+        base_dtype=p0.dtype if p0 else registry.dtype_of(base, device, dtype),
+        dtype=devices.reward_dtype(device, dtype),
+        chat=p0.chat if p0 else "",
+        template=p0.template if p0 else Template(),
+        in_chat=bool(p0.chat) if p0 else in_chat,
+    )
 
 
 def _check_no_likelihood(specs: Mapping[str, RewardSpec], base: ModelRef) -> None:

@@ -153,10 +153,19 @@ class Reward(Protocol):
     def score(
         self, prompts: Sequence[Prompt], completions: Sequence[str], nlls: Sequence[float | None]
     ) -> Scored:
-        """One number per sample, all lists [S]; `nlls` are the samples' own, None where not known.
+        """Score S samples; where the spec is of a group, they are all samples of one prompt.
 
-        Where the spec is of a group, they are all samples of one prompt.
-        What takes texts sees a conversation as a transcript (see exptilt.conversation).
+        Args:
+            prompts: of each sample [S]; what takes texts sees a conversation as a transcript (see
+                exptilt.conversation).
+            completions: the samples [S], without their prompts.
+            nlls: mean NLL of prompt + completion in nats per token [S], None where not known.
+
+        Returns:
+            One number per sample [S], and how many texts were cut or computed anew.
+
+        Raises:
+            RewardError: a sample cannot be scored.
         """
         ...
 

@@ -88,8 +88,12 @@ def _needed(shifted: Floats, seen: Floats) -> Floats:
 def khat(log_weight: Floats) -> Floats:
     """Pareto shape of the upper tail of the weights (PSIS; Vehtari et al. 2024, section 2).
 
-    Above 0.7 the weighted mean cannot be trusted. inf where the tail holds under 5 samples (N < 25):
-    nothing is known then. -inf where the tail is constant.
+    Args:
+        log_weight: log weights [P, N] in nats.
+
+    Returns:
+        k-hat [P]. Above 0.7 the weighted mean cannot be trusted. inf where the tail holds under 5 samples
+        (N < 25): nothing is known then. -inf where the tail is constant.
     """
     n = log_weight.shape[-1]
     size = int(min(0.2 * n, 3 * np.sqrt(n)))
@@ -105,8 +109,14 @@ def khat(log_weight: Floats) -> Floats:
 
 
 def n_by_tail(shape: Floats) -> Floats:
-    """Samples that a weights' tail of Pareto shape k asks for, 10^(1/(1 − max(k, 0))), inf from k = 1 on
-    (Vehtari et al. 2024, section 3.2.4)."""
+    """Samples that a tail of weights of some Pareto shape asks for (Vehtari et al. 2024, section 3.2.4).
+
+    Args:
+        shape: Pareto shapes k, as khat gives them.
+
+    Returns:
+        10^(1/(1 − max(k, 0))) for each, inf from k = 1 on.
+    """
     with np.errstate(divide="ignore", over="ignore"):
         power = 1 / np.maximum(1 - np.maximum(shape, 0.0), 0.0)
         return np.asarray(10.0**power, dtype=np.float64)

@@ -55,6 +55,16 @@ def reach(samples: Samples, target: TargetLevels) -> Reach:
     max s such that some q_x ≥ 0, Σ_i q_xi = 1, has the levels base + s (target − base). Its columns are
     the best samples of every prompt in one direction, and are made as the program asks for them
     (Dantzig & Wolfe 1960), so its size is that of the targets, not of the data.
+
+    Args:
+        samples: rewards and prompts of S samples.
+        target: the levels [V] that are asked for.
+
+    Returns:
+        How far any reweighting goes.
+
+    Raises:
+        ValueError: it was not decided within COLUMNS steps.
     """
     base = levels(samples, np.zeros(len(target.levels)))[0]
     scale = spread(samples)

@@ -52,7 +52,15 @@ class TargetLevels:
 
 
 def weights(samples: Samples, lam: Floats) -> tuple[Floats, Floats]:
-    """Normalised weights [S], which sum to 1 over every prompt, and log Z [P] in nats."""
+    """The tilt's weights at λ.
+
+    Args:
+        samples: rewards and prompts of S samples.
+        lam: λ [V].
+
+    Returns:
+        Normalised weights [S], which sum to 1 over every prompt, and log Z [P] in nats.
+    """
     log_weight = samples.rewards @ lam
     top = np.maximum.reduceat(log_weight, samples.starts)
     shifted = np.exp(log_weight - np.repeat(top, samples.counts))
@@ -61,9 +69,15 @@ def weights(samples: Samples, lam: Floats) -> tuple[Floats, Floats]:
 
 
 def levels(samples: Samples, lam: Floats) -> tuple[Floats, Floats]:
-    """Level of every value at λ and its standard error, [V] each.
+    """What the tilt at λ brings.
 
-    The error is that of a mean over prompts; for one prompt, the delta method's over its samples.
+    Args:
+        samples: rewards and prompts of S samples.
+        lam: λ [V].
+
+    Returns:
+        Level of every value and its standard error, [V] each. The error is that of a mean over prompts; for
+        one prompt, the delta method's over its samples.
     """
     weight, _ = weights(samples, lam)
     weighted = weight[:, None] * samples.rewards

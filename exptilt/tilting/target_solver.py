@@ -46,9 +46,17 @@ class Solution:
 
 
 def solve(samples: Samples, target: TargetLevels) -> Solution:
-    """The λ of least KL whose levels are the targets. The targets must be feasible (see reach).
+    """The λ of least KL whose levels are the targets.
 
-    Raises ValueError where the optimiser ends away from the optimum.
+    Args:
+        samples: rewards and prompts of S samples.
+        target: the levels [V] that are asked for, which must be feasible (see feasibility.reach).
+
+    Returns:
+        λ, what it brings, and the proof that it is optimal.
+
+    Raises:
+        ValueError: the optimiser ended away from the optimum.
     """
     scale = spread(samples)
     scaled = samples.scaled(target.levels, scale)

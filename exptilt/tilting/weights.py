@@ -52,10 +52,17 @@ def levels(log_weight: Floats, rewards: Floats) -> Floats:
 
 
 def limit_levels(log_weight: Floats, rewards: Floats) -> Floats:
-    """Levels [P, V] with the jackknife's correction for finite N: 2 × levels − mean of the two halves'.
+    """Levels with the jackknife's correction for finite N: 2 × levels − mean of the two halves'.
 
     The bias of a self-normalised mean falls as 1/N at first (Quenouille 1956; Owen 2013, section 9.2);
     where N is far too small it falls more slowly, and this still understates the shift.
+
+    Args:
+        log_weight: log weights [P, N] in nats.
+        rewards: [P, N, V].
+
+    Returns:
+        Levels [P, V].
     """
     if log_weight.shape[-1] < 2:
         return levels(log_weight, rewards)
