@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from exptilt import stages
 from exptilt.config.exploration import Palette, Sweep
+from exptilt.config.running import Running
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import Original, Valued
-from exptilt.errors import Stopped
+from exptilt.errors import ConfigError, Stopped
 from exptilt.outputs import dataset, palette, scores, sweep
 from exptilt.outputs.dataset import Shard
 from exptilt.planning import exploration, score_file
@@ -41,6 +42,10 @@ def prepare(config: BaseModel) -> Plan | ScorePlan:
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
+    if isinstance(config, Running) and config.runner != "threads":
+        raise ConfigError(
+            f"--runner {config.runner} is for the Prefect flows: python flows/..., or a deployment"
+        )
     match config:
         case Scoring():
             return score_file.prepare(config)

@@ -131,6 +131,11 @@ def current() -> Run:
     return _entered.get() or Run()
 
 
+def begin_for_the_process() -> None:
+    """Begin a run that stays the current one of this thread: a worker keeps in it the models of its steps."""
+    _entered.set(Run())
+
+
 def in_its_run(step: Callable[Concatenate[O, P], R]) -> Callable[Concatenate[O, P], R]:
     """`step`, in the run of its first argument. Raises Stopped where that was asked to stop."""
 
@@ -143,14 +148,14 @@ def in_its_run(step: Callable[Concatenate[O, P], R]) -> Callable[Concatenate[O, 
     return stepped
 
 
-def in_a_new_run(prepare: Callable[[C], R]) -> Callable[[C], R]:
+def in_a_new_run(prepare: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], R]:
     """`prepare`, in a run that begins with it and ends where it fails; its S3 is the configuration's."""
 
     @wraps(prepare)
-    def prepared(config: C) -> R:
+    def prepared(config: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with Run(config.endpoint_url).entered() as run:
             try:
-                return prepare(config)
+                return prepare(config, *args, **kwargs)
             except BaseException:
                 run.end()
                 raise

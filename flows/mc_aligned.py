@@ -20,6 +20,7 @@ from tasks.runtime.launch import launch
 from tasks.runtime.shards import Line, each_shard
 from tasks.score import score
 from tasks.tilt import tilt
+from tasks.whole import tilt_whole
 
 
 @gen(MCAligned)
@@ -33,7 +34,7 @@ def mc_aligned(config: MCAligned, prepared: Plan | None) -> Summary:
         rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
         return [samples, *rewards, tilt.submit(recipe, shard, samples, rewards)]
 
-    summary: Summary = merge(plan, each_shard(plan, begin))
+    summary: Summary = merge(plan, each_shard(plan, begin, tilt_whole))
     return summary
 
 

@@ -23,7 +23,7 @@ from tasks.runtime.shards import each_shard
 def original(config: Original, prepared: Plan | None) -> Summary:
     """Draw completions from the base model and save them."""
     plan: Plan = load_prompts(config, prepared)
-    shards = each_shard(plan, lambda shard: [generate.submit(plan.recipe, shard)])
+    shards = each_shard(plan, lambda shard: [generate.submit(plan.recipe, shard)], generate)
     summary: Summary = merge(plan, shards)
     return summary
 

@@ -16,13 +16,14 @@ from tasks.explore import find_palette, load_explored, scored_line
 from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
 from tasks.runtime.shards import each_shard
+from tasks.whole import collect_whole
 
 
 @gen(Palette)
 def palette(config: Palette, prepared: Plan | None) -> Found:
     """Find λ from targets over the samples and rewards of one pool."""
     plan: Plan = load_explored(config, prepared)
-    shards = each_shard(plan, lambda shard: scored_line(plan.recipe, shard))
+    shards = each_shard(plan, lambda shard: scored_line(plan.recipe, shard), collect_whole)
     answer: Found = find_palette(plan, shards)
     return answer
 

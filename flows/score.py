@@ -22,7 +22,7 @@ from tasks.score import score
 def score_file(config: Scoring, prepared: ScorePlan | None) -> Scores:
     """Score the records of a file and add the values to them."""
     plan: ScorePlan = load_records(config, prepared)
-    shards = each_value(plan, lambda s, spec: [score.submit(plan.workspace, s.shard, s, spec)])
+    shards = each_value(plan, score)
     scores: Scores = save_records(plan, shards)
     return scores
 

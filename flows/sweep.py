@@ -17,13 +17,14 @@ from tasks.merge import merge
 from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
 from tasks.runtime.shards import each_shard
+from tasks.whole import explore_whole
 
 
 @gen(Sweep)
 def sweep(config: Sweep, prepared: Plan | None) -> Frontier:
     """Look at every λ over the samples and rewards of one pool, and save those asked for."""
     plan: Plan = load_explored(config, prepared)
-    shards = each_shard(plan, lambda shard: explored_line(plan.recipe, shard))
+    shards = each_shard(plan, lambda shard: explored_line(plan.recipe, shard), explore_whole)
     for place in config.saved:
         chosen = exploration.tilted(plan, config.vectors[place])
         merge(chosen, tilted(chosen, shards))

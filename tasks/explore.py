@@ -19,6 +19,7 @@ from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
 from tasks.generate import generate
+from tasks.runtime.cluster import planned
 from tasks.runtime.shards import Line, finished
 from tasks.runtime.task import done, step
 from tasks.score import score
@@ -28,7 +29,7 @@ Explored = ExploredRef | AllMissing  # the latter where all its prompts are left
 
 
 def _load_explored(config: Sweep | Palette, plan: Plan | None) -> Plan:
-    return plan or exploration.prepare(config)
+    return plan or planned(exploration.prepare, config)
 
 
 def _collect(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:

@@ -4,11 +4,12 @@ from typing import Any
 
 from exptilt.config.settings import Config
 from exptilt.planning.plan import Plan, prepare
+from tasks.runtime.cluster import planned
 from tasks.runtime.task import step
 
 
 def _load_prompts(config: Config, plan: Plan | None) -> Plan:
-    return plan or prepare(config)
+    return plan or planned(prepare, config)
 
 
 load_prompts: Any = step(_load_prompts, "load prompts {config.data}")

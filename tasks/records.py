@@ -8,11 +8,12 @@ from exptilt.planning import score_file
 from exptilt.planning.score_file import ScorePlan
 from exptilt.reports.scores import Scores
 from exptilt.stages.references import RewardsRef
+from tasks.runtime.cluster import planned
 from tasks.runtime.task import step
 
 
 def _load_records(config: Scoring, plan: ScorePlan | None) -> ScorePlan:
-    return plan or score_file.prepare(config)
+    return plan or planned(score_file.prepare, config)
 
 
 def _save_records(plan: ScorePlan, scored: list[RewardsRef]) -> Scores:

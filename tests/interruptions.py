@@ -64,11 +64,11 @@ def complete(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
-def tables(folder: Path) -> dict[str, str]:
+def tables(folder: Path, name: str = NAME) -> dict[str, str]:
     """SHA-256 of every table of the data set, and of the records."""
-    manifest = json.loads((folder / "results" / NAME / "manifest.json").read_text())
-    records = hashlib.sha256((folder / "results" / f"{NAME}.json").read_bytes()).hexdigest()
-    return {"records": records, **{name: file["sha256"] for name, file in manifest["files"].items()}}
+    manifest = json.loads((folder / "results" / name / "manifest.json").read_text())
+    records = hashlib.sha256((folder / "results" / f"{name}.json").read_bytes()).hexdigest()
+    return {"records": records, **{file: said["sha256"] for file, said in manifest["files"].items()}}
 
 
 def traces(folder: Path) -> list[str]:

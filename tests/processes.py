@@ -28,10 +28,10 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server takes connections on `port` of loopback."""
     with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
+        return s.connect_ex((host, port)) == 0
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from exptilt.config.checks import check_device
 from exptilt.config.field_types import (
@@ -17,11 +17,12 @@ from exptilt.config.field_types import (
     Texts,
     option,
 )
+from exptilt.config.running import Running
 from exptilt.errors import ConfigError
 from exptilt.models.vllm_command import VLLM, parse
 
 
-class Drawing(BaseModel):
+class Drawing(Running):
     """What every run that draws has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,6 +123,11 @@ class Drawing(BaseModel):
     def _vllm_is_asked_for(self) -> Self:
         if self.vllm_command and self.engine != VLLM:
             raise ConfigError("--vllm-command says which vLLM --engine vllm starts: give that, too")
+        if self.engine == VLLM and self.runner == "ray":
+            raise ConfigError(
+                "--engine vllm starts servers on this machine, not on a cluster: leave --runner ray out, "
+                "or start vLLM there and name it as --basemodel http://HOST:PORT/v1#MODEL"
+            )
         parse(self.vllm_command)
         return self
 

@@ -10,7 +10,7 @@ GROUPS: Final = {
     "drawing": "nsamples temperature top_k top_p max_new_tokens stop seed",
     "tilting": "resampler ndraws min_ess max_nsamples pooled",
     "output": "output export min_margin save_directory endpoint_url",
-    "running": "device batch_size shard_size allow_missing",
+    "running": "device batch_size shard_size allow_missing runner ray_address",
 }
 EXAMPLES: Final = {
     "Original": "--basemodel gpt2 --data Imdb",

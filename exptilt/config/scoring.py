@@ -2,13 +2,14 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from exptilt.config.checks import check_device, check_values
 from exptilt.config.field_types import S3_HOST, Dtype, Endpoint, Names, Place, Places, PositiveOrAuto
+from exptilt.config.running import Running
 
 
-class Scoring(BaseModel):
+class Scoring(Running):
     """Add values to a file of texts: completions of prompts, messages, or pairs, chosen and rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

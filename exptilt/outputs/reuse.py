@@ -13,7 +13,12 @@ from exptilt.stages.tables import digests
 from exptilt.storage import filesystem, keys, pool
 
 MADE_OF, RECORDS, PAGES = "made_of", "records_sha256", "pages"
-ELSEWHERE: Final = {"save_directory", "endpoint_url"}  # what another machine may spell otherwise
+ELSEWHERE: Final = {
+    "save_directory",
+    "endpoint_url",
+    "runner",
+    "ray_address",
+}  # what another machine may spell otherwise
 
 
 def made_of(plan: Plan, shards: Sequence[Drawn], missing: Sequence[MissingPrompt]) -> str:

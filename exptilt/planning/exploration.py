@@ -36,13 +36,15 @@ NUMERAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @in_a_new_run
-def prepare(config: Sweep | Palette) -> Plan:
+def prepare(config: Sweep | Palette, workers: int = 0) -> Plan:
     """The plan of `config`: shards to draw and score, or those of its file, which are done.
+
+    `workers` are as in `plan.prepare`.
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     if not config.file:
-        return plan.prepare(config)
+        return plan.prepare(config, workers)
     write_checks.check_writable(config.save_directory)
     left_out: dict[int, str] = {}
     scored = list(_scored(config, left_out))

@@ -17,7 +17,11 @@ UNKNOWN: Final = ("n_tokens", "finish_reason", "logprob", "nll", "seed", "tokens
 
 
 def shards(
-    tables: Iterable[pl.DataFrame], file: str, asked: int | Literal["auto"], save_directory: str
+    tables: Iterable[pl.DataFrame],
+    file: str,
+    asked: int | Literal["auto"],
+    save_directory: str,
+    workers: int = 0,
 ) -> Iterator[tuple[SamplesRef, pl.DataFrame]]:
     """The samples of a file's prompts, shard by shard.
 
@@ -26,6 +30,7 @@ def shards(
         file: its name.
         asked: prompts per shard, or "auto".
         save_directory: where the pool lies.
+        workers: of a cluster; 0 where the run has none.
 
     Yields:
         Samples, with the rows of `tables` that they came from.
@@ -35,7 +40,7 @@ def shards(
         if table.height:
             rows.append(table)
             prompts = max(prompts, int(table["place"].to_numpy().max()) + 1)
-    size = BLOCK * blocks_per_shard(prompts, math.ceil(rows.height / prompts), asked=asked)
+    size = BLOCK * blocks_per_shard(prompts, math.ceil(rows.height / prompts), workers or 1, asked)
     of, sorted_out = -(-prompts // size), Spool()
     for table in rows.tables():
         for (index,), part in table.group_by(pl.col("place") // size):

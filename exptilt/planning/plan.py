@@ -90,21 +90,27 @@ class Plan:
 
 
 @in_a_new_run
-def prepare(config: Config) -> Plan:
+def prepare(config: Config, workers: int = 0) -> Plan:
     """The plan of `config`, its prompts written to the pool.
+
+    Args:
+        config: the settings.
+        workers: of a cluster, each with a device like those here; 0 where the run has none.
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     write_checks.check_writable(config.save_directory)
     found = run_record.find(config)
-    plan = _prepared(config, found)
+    plan = _prepared(config, found, workers)
     mine = plan.record
     assert mine
     holds = run_record.settled(config, mine, found, lambda: claims.are_held(plan.recipe, plan.shards))
-    return dataclasses.replace(plan if holds.taken == mine.taken else _prepared(config, holds), record=holds)
+    return dataclasses.replace(
+        plan if holds.taken == mine.taken else _prepared(config, holds, workers), record=holds
+    )
 
 
-def _prepared(config: Config, found: RunRecord | None) -> Plan:
+def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
     """The plan of `config`, by the run record that was `found`, else by what suits this machine."""
     names, as_begun = run_record.devices_for(config, found), found.applied(config) if found else config
     chosen, p0 = Chosen(), p0_of(as_begun, names[0])
@@ -126,7 +132,9 @@ def _prepared(config: Config, found: RunRecord | None) -> Plan:
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
         run=current(),
     )
-    in_each = blocks_per_shard(chosen.rows.height, config.nsamples, len(names), as_begun.shard_size)
+    in_each = blocks_per_shard(
+        chosen.rows.height, config.nsamples, workers or len(names), as_begun.shard_size
+    )
     shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
     return Plan(
         null=_try_out(recipe, shards, found),

@@ -21,7 +21,14 @@ from exptilt.stages.blocks import BLOCK
 from exptilt.storage import exclusive, filesystem, keys, pool
 from exptilt.wording import counted
 
-OWN: Final = {"save_directory", "endpoint_url", "batch_size", "allow_missing"}  # each machine's
+OWN: Final = {
+    "save_directory",
+    "endpoint_url",
+    "batch_size",
+    "allow_missing",
+    "runner",
+    "ray_address",
+}  # each machine's
 
 
 class RunRecord(BaseModel):

@@ -88,8 +88,10 @@ class ScorePlan:
 
 
 @in_a_new_run
-def prepare(config: Scoring) -> ScorePlan:
+def prepare(config: Scoring, workers: int = 0) -> ScorePlan:
     """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
+
+    `workers` are as in `plan.prepare`.
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
@@ -107,7 +109,7 @@ def prepare(config: Scoring) -> ScorePlan:
     added_columns.rehearse(record_files.files_of(config.file), config.output, columns)
     shards, count, opened, skipped = list[SamplesRef](), 0, False, dict[int, str]()
     tables = _tables(config, shape, columns, skipped if skip else None)
-    made = import_file.shards(tables, config.file, config.shard_size, config.save_directory)
+    made = import_file.shards(tables, config.file, config.shard_size, config.save_directory, workers)
     for samples, rows in made:
         shards.append(samples)
         count += rows.height

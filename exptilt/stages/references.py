@@ -87,6 +87,11 @@ class ScoredRef:
     samples: SamplesRef
     rewards: tuple[RewardsRef, ...]
 
+    @property
+    def name(self) -> str:
+        """That of its shard."""
+        return self.samples.shard.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExploredRef:

@@ -17,7 +17,7 @@ from exptilt.storage import pool
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
 LARGEST_SHARD = 2_000  # prompts; memory holds a shard
 FULL = 256  # sequences; fewer leave a device idle
-SHARDS_PER_DEVICE = 4  # where there are several, so that the last ones to end wait little
+SHARDS_PER_DEVICE = 8  # where there are several, so that the last ones to end wait little
 
 
 def without(recipe: Recipe, whole: ShardRef, missing: Sequence[MissingPrompt]) -> ShardRef:

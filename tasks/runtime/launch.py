@@ -3,15 +3,11 @@
 import contextlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Protocol, cast
-from uuid import UUID
 
-import httpx
 from prefect import Flow, tags
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import TERMINAL_STATES, State
+from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from pydantic import BaseModel
@@ -22,13 +18,13 @@ from exptilt.config.validation import C
 from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
 from exptilt.reports.terminal import show
+from tasks.runtime.cluster import planned
 from tasks.runtime.flow import TAG, prepared
+from tasks.runtime.recording import wait_until_recorded
 from tasks.runtime.server import server
 from tasks.runtime.server_health import lost, server_is_there, watch_server
 from tasks.runtime.shutdown import ending_soon
-from tasks.runtime.task import started
 
-RECORD_SECONDS = 20.0
 PREPARE: Any = prepare_run
 
 
@@ -41,7 +37,7 @@ class Ready(Protocol):
         ...
 
 
-def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREPARE) -> NoReturn:
+def launch(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready] = PREPARE) -> NoReturn:
     """Run `flow` with `config` from the command line, and exit.
 
     Exit codes: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM).
@@ -56,11 +52,11 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready] = PREP
     sys.exit(getattr(outcome, "exit_code", 0))
 
 
-def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[[C], Ready]) -> Any:
+def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready]) -> Any:
     with contextlib.ExitStack() as settings:
         try:
             server_answers = settings.enter_context(server())
-            plan = prepare(config)
+            plan = planned(prepare, config)
             print(plan.opening, file=sys.stderr, flush=True)
             server_answers()
             watch_server()
@@ -85,7 +81,7 @@ def _run(flow: Flow[..., Any], config: BaseModel) -> Any:
     with tags(TAG), _heartbeats_if_asked():
         state = cast(State[Any], flow(**config.model_dump(), return_state=True))
     if state.state_details.flow_run_id:
-        _wait_until_recorded(state.state_details.flow_run_id)
+        wait_until_recorded(state.state_details.flow_run_id)
     return state.result(raise_on_failure=False)
 
 
@@ -93,23 +89,6 @@ def _heartbeats_if_asked() -> contextlib.AbstractContextManager[Any]:
     """Send heartbeats only where a setting asks for them: stopping them takes a run up to a second."""
     asked = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
     return temporary_settings({} if asked else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-
-
-def _wait_until_recorded(flow_run_id: UUID) -> None:
-    """Wait until the server has recorded the last task states, which reach it as events.
-
-    A server that does not answer costs the record, never the run.
-    """
-    query = {
-        "flow_runs": {"id": {"any_": [str(flow_run_id)]}},
-        "task_runs": {"state": {"type": {"any_": [kind.value for kind in TERMINAL_STATES]}}},
-    }
-    deadline = time.monotonic() + RECORD_SECONDS
-    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            if client.request("POST", "/task_runs/count", json=query).json() >= len(started):
-                return
-            time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 """The shards of a flow, one after the other: those that no other run holds, while a device is free."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from prefect import Task
 from prefect.futures import PrefectFuture
 
 from exptilt.errors import ShardGivenUp
@@ -16,19 +18,23 @@ from exptilt.stages.outcomes import results
 from exptilt.stages.references import SamplesRef
 from exptilt.stages.score import AT_ONCE
 from exptilt.storage import lease
+from tasks.runtime.cluster import cluster
 from tasks.runtime.progress import Progress
+from tasks.runtime.ray_runner import Submit, on_workers
 from tasks.runtime.task import step
 
 Line = list[PrefectFuture[Any]]  # the futures of one shard, in order
+AHEAD = 2  # tasks of a cluster that are submitted at a time, for each worker
 T = TypeVar("T")
 
 
-def each_shard(plan: Plan, submit: Callable[[Any], Line]) -> list[Any]:
+def each_shard(plan: Plan, submit: Callable[[Any], Line], whole: Task[..., Any]) -> list[Any]:
     """The results of every shard's last task, in the order of the shards, drawn on a device each.
 
     Args:
         plan: its shards are given to `submit`, or what a file has of them.
         submit: starts the tasks of a shard.
+        whole: the same in one task, for workers of a cluster.
 
     Returns:
         What the last tasks give, AllMissing for a shard of which nothing is left.
@@ -36,15 +42,41 @@ def each_shard(plan: Plan, submit: Callable[[Any], Line]) -> list[Any]:
     Raises:
         ShardsFailed: lists every shard that failed, once all have ended.
     """
-    claimed, devices = claims.of_shards(plan.recipe, plan.shards), len(plan.recipe.devices)
-    return _each(claimed, plan.scored or plan.shards, submit, devices, devices * (1 + AT_ONCE))
+    recipe, shards = plan.recipe, plan.scored or plan.shards
+    claimed, devices = claims.of_shards(recipe, plan.shards), len(recipe.devices)
+    if recipe.config.runner == "threads":
+        return _each(claimed, shards, submit, devices, devices * (1 + AT_ONCE))
+    with _workers(recipe.config) as (start, ahead):
+        return _each(claimed, shards, lambda s: [start(whole, recipe=recipe, shard=s)], ahead, ahead)
 
 
-def each_value(plan: ScorePlan, submit: Callable[[SamplesRef, RewardSpec], Line]) -> list[Any]:
-    """The same of every shard of a file with every value."""
+def each_value(plan: ScorePlan, score: Task[..., Any]) -> list[Any]:
+    """The same of every shard of a file with every value, each scored by the one task `score`."""
     pairs = [(shard, spec) for shard in plan.shards for spec in plan.rewards]
-    claimed, at_once = claims.of_values(plan.workspace, pairs), AT_ONCE * len(plan.workspace.devices)
-    return _each(claimed, pairs, lambda pair: submit(*pair), at_once, at_once)
+    claimed = claims.of_values(plan.workspace, pairs)
+    with _starting(plan) as (start, ahead):
+        return _each(claimed, pairs, lambda pair: [start(score, **_named(plan, *pair))], ahead, ahead)
+
+
+def _named(plan: ScorePlan, samples: SamplesRef, spec: RewardSpec) -> dict[str, Any]:
+    return {"workspace": plan.workspace, "shard": samples.shard, "samples": samples, "spec": spec}
+
+
+@contextmanager
+def _starting(plan: ScorePlan) -> Iterator[tuple[Submit, int]]:
+    """What starts a task of the plan, and how many of them go on at once."""
+    if plan.config.runner == "threads":
+        yield lambda task, /, **given: task.submit(**given), AT_ONCE * len(plan.workspace.devices)
+        return
+    with _workers(plan.config) as found:
+        yield found
+
+
+@contextmanager
+def _workers(config: Any) -> Iterator[tuple[Submit, int]]:
+    found = cluster(config)
+    with on_workers(found) as start:
+        yield start, AHEAD * found.workers
 
 
 def _each(

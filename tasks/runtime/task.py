@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
-from uuid import UUID
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -14,9 +13,9 @@ from prefect.tasks import exponential_backoff
 
 from exptilt.run import current
 from exptilt.stages import retries
+from tasks.runtime.recording import started
 
 R = TypeVar("R")
-started: set[UUID] = set()  # the task runs of this process
 
 
 def _can_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
