@@ -92,6 +92,9 @@ class Drawing(Running):
         default="results", min_length=1, description="where all goes: a folder or s3://bucket/path"
     )
     endpoint_url: Endpoint = Field(default="", description=S3_HOST)
+    page_prompts: int = Field(
+        default=25, ge=0, description="prompts with their samples on the page, by lot and furthest from sound"
+    )
     on_long_prompt: Literal["error", "skip", "truncate"] = Field(
         default="error",
         description="a prompt beyond the model's context: stop, skip it, or cut it; "

@@ -6,6 +6,8 @@ The folder's manifest.json is written last: while it is missing, the folder is n
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
+import polars as pl
+
 from exptilt.data import records
 from exptilt.errors import ShardsFailed
 from exptilt.outputs import manifest, reuse
@@ -13,7 +15,7 @@ from exptilt.outputs.names import stem
 from exptilt.outputs.run_summary import summary_of
 from exptilt.outputs.shard_writer import ShardWriter
 from exptilt.planning.plan import Plan
-from exptilt.reports import dataset_card, figures, web_page
+from exptilt.reports import dataset_card, figures, samples_html, tilt_pictures, web_page
 from exptilt.reports.summary import Summary
 from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing, MissingPrompt
@@ -82,11 +84,25 @@ def _finish(writer: ShardWriter, summary: Summary, made_of: str) -> None:
     said = manifest.of(writer.plan, writer.shards, files, summary) | reuse.marks(summary, made_of)
     card = dataset_card.render(said, summary, sorted({path.partition("/")[0] for path in files}))
     filesystem.write_bytes(filesystem.join(folder, "README.md"), card.encode())
-    if summary.quality:
-        picture = figures.svg(figures.certificate(summary, *writer.totals.bars()))
-        filesystem.write_bytes(filesystem.join(folder, "index.html"), web_page.tilted(summary, picture))
+    filesystem.write_bytes(filesystem.join(folder, "index.html"), _page(writer, summary))
     filesystem.write_json(filesystem.join(folder, pool.MANIFEST), said)
     _remove_stale(folder, files)
+
+
+def _page(writer: ShardWriter, summary: Summary) -> bytes:
+    """The page to look at in a browser."""
+    chosen, pictures = writer.page, []
+    if summary.quality:
+        rows = pl.concat(chosen.pictured)
+        drawn = (
+            tilt_pictures.tilt(rows, chosen.lam),
+            figures.certificate(summary, *writer.totals.bars()),
+        )
+        pictures = [figures.svg(figure) for figure in drawn]
+    by_lot, worst = ([prompt for _, prompt in each] for each in (chosen.by_lot, chosen.worst))
+    tables = dict.fromkeys(path.partition("/")[0] for path in writer.files)
+    prompts = samples_html.lists(by_lot, worst, list(chosen.lam))
+    return web_page.data_set(summary, prompts, pictures, list(tables))
 
 
 def _remove_stale(folder: str, files: Mapping[str, object]) -> None:

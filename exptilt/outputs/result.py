@@ -38,9 +38,8 @@ class Result:
             case Frontier(json=json, folder=folder):
                 picture = {"picture": f"{folder}/frontier.png", "page": f"{folder}/index.html"}
                 return {"points": json, "folder": folder, **picture, **dict(self.summary.saved)}
-            case Summary(json=json, folder=folder, quality=quality):
-                page = {"page": f"{folder}/index.html"} if quality else {}
-                return {"records": json, "folder": folder, **page}
+            case Summary(json=json, folder=folder):
+                return {"records": json, "folder": folder, "page": f"{folder}/index.html"}
 
     @cached_property
     def records(self) -> pl.DataFrame:

@@ -47,7 +47,7 @@ def _key(path: str) -> str:
 
 def marks(summary: Summary, made_of: str) -> dict[str, Any]:
     """What the manifest says for `is_there`, once records and pages are written."""
-    pages = ["README.md", *(["index.html"] if summary.quality else [])]
+    pages = ["README.md", "index.html"]
     return {MADE_OF: made_of, RECORDS: filesystem.digest(summary.json), PAGES: pages}
 
 

@@ -7,6 +7,7 @@ import polars as pl
 from exptilt.config.settings import MCAligned
 from exptilt.data.texts import TEXT
 from exptilt.outputs import training_tables
+from exptilt.outputs.shown_prompts import PICTURED, PagePrompts
 from exptilt.planning.plan import Plan
 from exptilt.reports.totals import Totals
 from exptilt.stages.ensemble import spread_columns
@@ -24,7 +25,7 @@ class ShardWriter:
     def __init__(self, plan: Plan, folder: str, missing: list[MissingPrompt], writes: bool) -> None:
         self.plan, self.folder, self.missing, self.writes = plan, folder, missing, writes
         self.files: dict[str, dict[str, Any]] = {}
-        self.totals = Totals(plan.recipe)
+        self.totals, self.page = Totals(plan.recipe), _page_prompts(plan)
         self.samples = self.kept = self.pairs = 0
         self.shards: list[Drawn] = []
 
@@ -37,7 +38,9 @@ class ShardWriter:
         self.samples += rows.height
         rows = rows.with_columns(perplexity=-pl.col("nll"))
         columns = [*_shown(prompts), "perplexity"]
-        if isinstance(shard, DrawsRef):
+        if not isinstance(shard, DrawsRef):
+            self.page.enter(prompts, rows)
+        else:
             rows = self._tilted(shard, rows, prompts, order)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
         rows = _with_prompts(rows, prompts)
@@ -57,12 +60,13 @@ class ShardWriter:
         draws, levels = (self._write(name, samples, draws_of(shard, name)) for name in ("draws", "levels"))
         diagnostics = self._write("diagnostics", samples, self._diagnostics(shard))
         self.totals.enter(diagnostics, levels)
-        if not config.export:
-            rows = rows.join(draws, on=SAMPLE, how="semi")
         for scored in shard.rewards:
             table = self._write(f"rewards/{scored.value}", samples, rewards_of(scored, order))
             numbers = table.select(*SAMPLE, pl.col("reward").alias(scored.value))
             rows = rows.drop(scored.value, strict=False).join(numbers, on=SAMPLE, maintain_order="left")
+        self.page.enter(prompts, rows, draws, diagnostics)
+        if not config.export:
+            rows = rows.join(draws, on=SAMPLE, how="semi")
         drawn = draws.join(rows, on=SAMPLE, maintain_order="left")
         drawn = drawn.join(diagnostics, on="prompt_id", maintain_order="left")
         for name, table in self._exports(rows, drawn, prompts).items():
@@ -108,6 +112,17 @@ class ShardWriter:
             "sha256": filesystem.sha256(data),
         }
         return table
+
+
+def _page_prompts(plan: Plan) -> PagePrompts:
+    recipe = plan.recipe
+    return PagePrompts(
+        count=recipe.config.page_prompts,
+        seed=recipe.config.seed,
+        share=PICTURED / plan.n_prompts,
+        lam=recipe.lam,
+        has_pairs=training_tables.has_pairs(getattr(recipe.config, "export", ())),
+    )
 
 
 def _shown(prompts: pl.DataFrame) -> list[str]:

@@ -28,6 +28,7 @@ OWN: Final = {
     "allow_missing",
     "runner",
     "ray_address",
+    "page_prompts",
 }  # each machine's
 
 

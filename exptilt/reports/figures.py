@@ -28,13 +28,15 @@ STYLE: Final[Any] = {
 MOST_PAIRS: Final = 15
 
 
-def _figure(columns: int, rows: int) -> Any:
+def empty(columns: int, rows: int) -> Any:
+    """An empty figure of so many pictures."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(3.4 * columns, 2.8 * rows), layout="constrained")
 
 
-def _styled() -> Any:
+def styled() -> Any:
+    """The block in which figures are made, by one style."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
@@ -46,8 +48,8 @@ def frontier(found: "Frontier") -> Any:
     pairs = list(itertools.combinations(range(len(found.values)), 2))[:MOST_PAIRS]
     count = len(found.values) + len(pairs)
     columns = min(3, count)
-    with _styled():
-        figure = _figure(columns, -(-count // columns))
+    with styled():
+        figure = empty(columns, -(-count // columns))
         axes = [figure.add_subplot(-(-count // columns), columns, i + 1) for i in range(count)]
         for v, axis in enumerate(axes[: len(found.values)]):
             _against_kl(axis, found, v)
@@ -69,7 +71,7 @@ def _against_kl(axis: Any, found: "Frontier", v: int) -> None:
 
 
 def _pair(axis: Any, found: "Frontier", a: int, b: int) -> None:
-    axis.plot(found.base[a].mean, found.base[b].mean, "x", color="#555555")
+    axis.plot(found.base[a].mean, found.base[b].mean, "x", color="#777777")
     for point in found.points:
         x, y = point.levels[a], point.levels[b]
         colour = COLOURS[point.verdict]
@@ -94,14 +96,14 @@ def _legend(figure: Any, verdicts: Sequence[str]) -> None:
 def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:
     """Two histograms over prompts: the ESS, and the samples needed beside the n at hand."""
     colour = COLOURS[summary.verdict]
-    with _styled():
-        figure = _figure(2, 1)
+    with styled():
+        figure = empty(2, 1)
         left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
         for axis, (edges, counts) in ((left, ess), (right, needed)):
             axis.stairs(counts, edges, fill=True, color=colour)
         left.set_xlabel(f"effective sample size, of {summary.n}")
         left.set_ylabel("prompts")
-        right.axvline(summary.n, color="#333333", linestyle="--", linewidth=1)
+        right.axvline(summary.n, color="#777777", linestyle="--", linewidth=1)
         right.set_xscale("log")
         right.set_xlabel("samples needed (dashed: n)")
     return figure
@@ -113,13 +115,14 @@ def png(figure: Any) -> bytes:
 
 
 def svg(figure: Any) -> str:
-    """The figure as an SVG element."""
-    text = _saved(figure, "svg").decode()
+    """The figure as an SVG element, in the colour of the text around it, on any background."""
+    text = _saved(figure, "svg").decode().replace("#000000", "currentColor")
     return text[text.index("<svg") :]
 
 
 def _saved(figure: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
-    with _styled():
-        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    with styled():
+        own = {"metadata": {"Date": None}, "transparent": True} if kind == "svg" else {}
+        figure.savefig(buffer, format=kind, dpi=150, **own)
     return buffer.getvalue()

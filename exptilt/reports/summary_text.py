@@ -25,8 +25,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     rows += [("too long", f"{counted(n, 'text')} cut for {value}") for value, n in summary.cut.items() if n]
     if summary.retries:
         rows.append(("storage", counted(summary.retries, "retry", "retries")))
-    rows += [("records", summary.json), ("data set", summary.folder)]
-    return [*rows, ("page", f"{summary.folder}/index.html")] if summary.quality else rows
+    page = f"{summary.folder}/index.html"
+    return [*rows, ("records", summary.json), ("data set", summary.folder), ("page", page)]
 
 
 def _kept(summary: Summary) -> str:

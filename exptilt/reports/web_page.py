@@ -1,8 +1,11 @@
 """Pages to look at in a browser: one file each, without a network."""
 
+import posixpath
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from typing import Final
+from urllib.parse import quote
 
 from exptilt.reports.frontier import Frontier, headings, rows
 from exptilt.reports.summary import Summary
@@ -10,37 +13,36 @@ from exptilt.reports.summary_text import HEADINGS, change_row, facts
 from exptilt.tilting import verdict
 from exptilt.wording import counted
 
-STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
-  color: #222; }
-h1 { font-size: 1.4rem; } .verdict { font-weight: 600; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
-dt { float: left; width: 8rem; color: #666; }
-.sound { color: #1b7f5c; } .strained { color: #c9820a; } .best-of-n { color: #b3261e; }
-"""
+STRICT: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-def _page(title: str, *parts: str) -> bytes:
+def _page(title: str, *parts: str, script: str = "") -> bytes:
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{STRICT}">\n'
     )
-    body = "\n".join(parts)
+    body = "\n".join(part for part in parts if part)
+    scripted = f"\n<script>\n{script}</script>" if script else ""
     return (
-        f"{head}<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"{head}<title>{escape(title)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>{scripted}\n</body>\n</html>\n"
     ).encode()
 
 
+def _asset(name: str) -> str:
+    return files("exptilt.reports").joinpath(name).read_text(encoding="utf-8")
+
+
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in headings)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-    )
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in headings)
+    body = "\n".join(map(_row, rows))
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return f'<div class="wide" tabindex="0">{table}</div>'
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells) + "</tr>"
 
 
 def _verdict(word: str, sentence: str) -> str:
@@ -55,16 +57,38 @@ def _listed(facts: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def tilted(summary: Summary, picture: str) -> bytes:
-    """The certificate of a tilted data set."""
-    return _page(
-        summary.title.rpartition("/")[2],
+def data_set(summary: Summary, prompts: str, pictures: Sequence[str], tables: Sequence[str]) -> bytes:
+    """The page of a data set.
+
+    Args:
+        summary: the run's; its certificate stands first where it tilts.
+        prompts: what samples_html.lists makes of some of its prompts.
+        pictures: SVG elements.
+        tables: the names of its tables.
+    """
+    certificate = [
         _verdict(summary.verdict, summary.sentence),
         _table(HEADINGS, [change_row(change) for change in summary.values]),
         f"<p>{escape(EXPLAINED)}</p>",
-        picture,
+    ]
+    return _page(
+        summary.title.rpartition("/")[2],
+        *(certificate if summary.quality else []),
+        *pictures,
         _listed(facts(summary)),
+        _links(["manifest.json", "README.md", *(f"{table}/" for table in tables)]),
+        prompts,
+        script=_asset("page.js") if prompts else "",
     )
+
+
+def _links(targets: Sequence[str], names: Sequence[str] | None = None) -> str:
+    """Links to files beside the page."""
+    made = [
+        f'<a href="{quote(to)}">{escape(name)}</a>'
+        for to, name in zip(targets, names or targets, strict=True)
+    ]
+    return f"<p>Files: {', '.join(made)}</p>"
 
 
 EXPLAINED: Final = (
@@ -84,4 +108,13 @@ def frontier(found: Frontier, picture: str) -> bytes:
         _table(headings(found), rows(found)),
         f"<p>{escape(verdict.EXPLAINED)}</p>",
         _listed(found.missing_rows),
+        _links(["manifest.json", "frontier.png"]),
+        _saved(found),
     )
+
+
+def _saved(found: Frontier) -> str:
+    """Links to the pages of the data sets that a sweep saved."""
+    pages = [(n, posixpath.relpath(f"{there}/index.html", found.folder)) for n, there in found.data_sets]
+    made = [f'<li><a href="{quote(page)}">λ number {number}</a></li>' for number, page in pages]
+    return f"<h2>Data sets</h2>\n<ul>{''.join(made)}</ul>" if made else ""

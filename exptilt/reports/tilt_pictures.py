@@ -1,0 +1,66 @@
+"""What a tilt does, in pictures: each value's distribution before and after, and its level against λ."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from exptilt.reports import figures
+
+BARS: Final = 40
+SCALES: Final = np.linspace(-1.0, 2.0, 61)
+BEFORE, AFTER = "#8a8f98", "#2f7fd1"
+
+
+def tilt(samples: pl.DataFrame, lam: Mapping[str, float]) -> Any:
+    """A row of two pictures for each value.
+
+    Args:
+        samples: prompt_id, weight (of each prompt's, summing to 1) and a column for each value.
+        lam: λ by value.
+    """
+    curves = levels(samples, lam)
+    with figures.styled():
+        figure = figures.empty(2, len(lam))
+        for row, value in enumerate(lam):
+            left, right = (figure.add_subplot(len(lam), 2, 2 * row + place) for place in (1, 2))
+            _distributions(left, samples, value)
+            _level(right, curves[value], value, lam)
+    return figure
+
+
+def levels(samples: pl.DataFrame, lam: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Each value's mean over prompts where every λ is multiplied by one of SCALES, [S]."""
+    tilted = samples.with_columns(tilt=pl.sum_horizontal(n * pl.col(v) for v, n in lam.items()))
+    means: dict[str, list[float]] = {value: [] for value in lam}
+    for scale in SCALES:
+        log_weight = scale * pl.col("tilt")
+        weight = (log_weight - log_weight.max().over("prompt_id")).exp()
+        rows = tilted.with_columns(w=weight).group_by("prompt_id", maintain_order=True)
+        found = rows.agg((pl.col(v) * pl.col("w")).sum() / pl.col("w").sum() for v in lam)
+        for value in lam:
+            means[value].append(float(np.mean(found[value].to_numpy())))
+    return {value: np.array(found) for value, found in means.items()}
+
+
+def _distributions(axis: Any, samples: pl.DataFrame, value: str) -> None:
+    rewards, weights = samples[value].to_numpy(), samples["weight"].to_numpy()
+    even = samples.select(1 / pl.len().over("prompt_id")).to_series().to_numpy()
+    edges = np.histogram_bin_edges(rewards, BARS)
+    prompts = samples["prompt_id"].n_unique()
+    for share, colour, name in ((even, BEFORE, "before the tilt"), (weights, AFTER, "after")):
+        counts, _ = np.histogram(rewards, edges, weights=share / prompts)
+        axis.stairs(counts, edges, fill=True, color=colour, alpha=0.55, label=name)
+    axis.set_xlabel(value)
+    axis.set_ylabel("share of the samples")
+    axis.legend(frameon=False)
+
+
+def _level(axis: Any, means: np.ndarray, value: str, lam: Mapping[str, float]) -> None:
+    alone = len(lam) == 1
+    scale = lam[value] if alone and lam[value] else 1.0
+    axis.plot(SCALES * scale, means, color=AFTER)
+    axis.axvline(scale, color=BEFORE, linestyle="--", linewidth=1)
+    axis.set_xlabel("λ (dashed: this run's)" if alone else "multiple of this run's λ (dashed: 1)")
+    axis.set_ylabel(f"mean {value}")
