@@ -164,6 +164,7 @@ def main() -> None:
             "basemodel": model,
             "data": str(Path(name, "prompts.json")),
             "nsamples": given.nsamples,
+            "batch_size": 128,
             "top_k": TOP_K,
             "max_new_tokens": NEW,
             "device": "cpu",
