@@ -125,8 +125,8 @@ def drawn_in(
         began = time.perf_counter()
         drawn = draw()
         seconds = time.perf_counter() - began
-        print(f"{way}: {seconds:.0f} s", file=sys.stderr, flush=True)
         found[way] = reference.law(asked, drawn), seconds
+        print(f"{way}: {seconds:.0f} s, z {found[way][0].z:+.2f}", file=sys.stderr, flush=True)
     return found
 
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="", help="a chat model's folder; made if none")
     parser.add_argument("--vllm", default="", help="vLLM's program; installed if none")
-    parser.add_argument("--nsamples", type=int, default=16)
+    parser.add_argument("--nsamples", type=int, default=8)
     given = parser.parse_args()
     model, program = given.model or real_setup.chat_model(), given.vllm or real_setup.vllm()
     with tempfile.TemporaryDirectory() as name:

@@ -3,7 +3,7 @@
 P prompts, N samples of each, T tokens; a draw is a list of token ids, its end token last where it has one.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 Conversation = list[dict[str, str]]
 Draws = list[list[list[int]]]  # [P][N][T]
 TOP_K: Final = 50
+AT_ONCE: Final = 10  # prompts in a batch of generate
 NEW: Final = 32  # tokens of a completion, at most
 
 
@@ -45,23 +46,26 @@ class Reference:
     """A checkpoint in float32, drawn from at temperature 1 and top-k."""
 
     def __init__(self, folder: str) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def _ids(self, conversation: Conversation) -> torch.Tensor:
-        text = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    def _encoded(self, asked: list[Conversation]) -> Any:
+        texts = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
 
     @torch.inference_mode()
     def draw(self, asked: list[Conversation], n: int) -> Draws:
         """N draws of every prompt by `generate`."""
         torch.manual_seed(0)
-        return [self._draws(self._ids(conversation), n) for conversation in asked]
+        blocks = [asked[first : first + AT_ONCE] for first in range(0, len(asked), AT_ONCE)]
+        return [drawn for block in blocks for drawn in self._draws(block, n)]
 
-    def _draws(self, ids: torch.Tensor, n: int) -> list[list[int]]:
+    def _draws(self, asked: list[Conversation], n: int) -> Draws:
         law = {"do_sample": True, "temperature": 1.0, "top_k": TOP_K, "top_p": 1.0, "max_new_tokens": NEW}
-        found = self.model.generate(ids, attention_mask=torch.ones_like(ids), num_return_sequences=n, **law)
-        return [self._ended(row) for row in found[:, ids.shape[1] :].tolist()]
+        inputs = self._encoded(asked)
+        found = self.model.generate(**inputs, num_return_sequences=n, **law)
+        rows = [self._ended(row) for row in found[:, inputs.input_ids.shape[1] :].tolist()]
+        return [rows[first : first + n] for first in range(0, len(rows), n)]
 
     def _ended(self, row: list[int]) -> list[int]:
         end = self.model.generation_config.eos_token_id
@@ -74,7 +78,7 @@ class Reference:
         return Law(*np.array(sums, np.float64).T)
 
     def _law(self, conversation: Conversation, rows: list[list[int]]) -> list[float]:
-        prompt, most = self._ids(conversation)[0].tolist(), max(map(len, rows))
+        prompt, most = self._encoded([conversation]).input_ids[0].tolist(), max(map(len, rows))
         inputs = torch.tensor([prompt + row + [0] * (most - len(row)) for row in rows])
         logits = self.model(inputs, logits_to_keep=most + 1).logits[:, :-1]
         top = logits.topk(TOP_K).values.double()
