@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import s3fs
 from checkpoints import causal
@@ -44,6 +45,12 @@ def refused(tmp_path, capsys, monkeypatch):
         return lines[0]
 
     return run
+
+
+def test_bad_input_leaves_no_server_behind(refused):
+    refused("--value", "wit")
+    children = [child.cmdline() for child in psutil.Process().children() if child.is_running()]
+    assert not [line for line in children if "tasks.runtime.server" in line]
 
 
 SETTINGS = [

@@ -35,8 +35,8 @@ SETTINGS: Final = {  # of the started server, where the environment has no other
 def server() -> Iterator[Callable[[], None]]:
     """Let Prefect's settings name a server within the block: the configured one, else one started for it.
 
-    Gives a function that waits until it answers. A started one ends with this process and not with the block,
-    since Prefect sends its last log lines at exit.
+    Gives a function that waits until it answers. A started one that was waited for ends with this process and
+    not with the block, since Prefect sends its last log lines at exit.
 
     Raises:
         ConfigError: where the configured one does not answer.
@@ -47,8 +47,19 @@ def server() -> Iterator[Callable[[], None]]:
         return
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port, started = bound.getsockname()[1], _started(bound)
-    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
-        yield lambda: _wait(port, started)
+    used = threading.Event()
+
+    def wait() -> None:
+        used.set()
+        _wait(port, started)
+
+    try:
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+            yield wait
+    finally:
+        if not used.is_set():
+            started.kill()
+            started.wait()
 
 
 def _started(bound: socket.socket) -> "subprocess.Popen[bytes]":
