@@ -112,11 +112,9 @@ class TextGeneration:
 
 def _shown(result: "Result") -> "Result":
     """`result`, its summary printed."""
-    from rich.console import Console
+    from exptilt.reports.terminal import console, show
 
-    from exptilt.reports.terminal import show
-
-    show(result.summary, Console())
+    show(result.summary, console())
     return result
 
 

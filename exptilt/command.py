@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -14,7 +15,7 @@ from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.field_types import split
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned, Original
-from exptilt.errors import ExptiltError
+from exptilt.errors import ConfigError, ExptiltError
 from exptilt.run import current
 
 RUNS: Final = {
@@ -29,6 +30,7 @@ CLOSING: Final = (
     "shard while the next is drawn, with a UI and deployments, come with the checkout: python flows/..."
 )
 ENSEMBLE: Final = "Print the file of an ensemble: the mean and sd of its members over a run's samples."
+ONE_PROMPT: Final = "Print a prompt of a data set with its completions, by weight."
 SAVED: Final = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE_SECONDS: Final = 4.0  # that a step has to notice a signal
 
@@ -39,10 +41,11 @@ def main() -> NoReturn:
     if name in ("-h", "--help", "--version"):
         print(f"exptilt {__version__}" if name == "--version" else _help())
         sys.exit(0)
-    if name == "constants":
-        _constants(arguments)
+    if name in OTHERS:
+        OTHERS[name](arguments)
     if name not in RUNS:
-        fail(f"exptilt {name}: name one of {', '.join(RUNS)}, constants; exptilt --help says more", BAD_INPUT)
+        known = ", ".join([*RUNS, *OTHERS])
+        fail(f"exptilt {name}: name one of {known}; exptilt --help says more", BAD_INPUT)
     model: Any = RUNS[name]
     config = command_line(model, arguments, f"exptilt {name}", CLOSING)
     _at_signals(_end)
@@ -64,20 +67,40 @@ def _constants(arguments: list[str]) -> NoReturn:
     sys.exit(0)
 
 
+def _show(arguments: list[str]) -> NoReturn:
+    """Print a prompt of a finished run with its completions."""
+    parser = argparse.ArgumentParser("exptilt show", description=ONE_PROMPT)
+    parser.add_argument("folder", help="the data set of a run, local or on S3")
+    parser.add_argument("--prompt", default="", help="its id or its index; the first one if none")
+    given = parser.parse_args(arguments)
+    from exptilt.outputs import saved_prompt
+    from exptilt.reports import terminal, terminal_prompt
+
+    try:
+        prompt = saved_prompt.find(given.folder, given.prompt)
+    except ConfigError as error:
+        fail(str(error), BAD_INPUT)
+    except ExptiltError as error:
+        fail(str(error))
+    terminal_prompt.show(prompt, terminal.console())
+    sys.exit(0)
+
+
+OTHERS: Final[dict[str, Callable[[list[str]], NoReturn]]] = {"show": _show, "constants": _constants}
+
+
 def _help() -> str:
     lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, model in RUNS.items()]
-    lines.append(f"  {'constants':<12}{ENSEMBLE}")
+    lines += [f"  {'show':<12}{ONE_PROMPT}", f"  {'constants':<12}{ENSEMBLE}"]
     example = "usage: exptilt mc-aligned --lam -0.5 --value humor --nsamples 50"
     return "\n".join([example, "", *lines, "", "exptilt NAME --help lists the flags.", CLOSING])
 
 
 def _run(config: Any) -> int:
     """The exit code, once all is done and shown."""
-    from rich.console import Console
-
     from exptilt import local_run
     from exptilt.reports.progress import watched
-    from exptilt.reports.terminal import show
+    from exptilt.reports.terminal import console, show
 
     try:
         plan = local_run.prepare(config)
@@ -88,7 +111,7 @@ def _run(config: Any) -> int:
         outcome = local_run.run(plan, watched)
     except Exception as error:
         fail_run(error)
-    show(outcome, Console())
+    show(outcome, console())
     return getattr(outcome, "exit_code", 0)
 
 

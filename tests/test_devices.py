@@ -78,10 +78,14 @@ def test_a_failing_device_gives_its_shard_to_another_and_the_rows_stay(tmp_path,
         "cpu:0 failed (CUDA error: unspecified launch failure); others do its work" in capsys.readouterr().err
     )
     assert Path(both.json).read_bytes() == Path(alone.json).read_bytes()
-    registry.load(planned.recipe.p0, "cpu:1").model.forward = lost
     other = settings(tmp_path, save_directory=str(tmp_path / "two"), device="cpu:0,cpu:1", seed=1)
+    del engine
+    planned = plan.prepare(other)
+    engines = [registry.load(planned.recipe.p0, device) for device in ("cpu:0", "cpu:1")]
+    for engine in engines:
+        engine.model.forward = lost
     with pytest.raises(ShardsFailed, match=r"no device is left: cpu:0: CUDA error.*; cpu:1: CUDA error"):
-        local_run.run(plan.prepare(other))
+        local_run.run(planned)
 
 
 @pytest.mark.parametrize("written", ["cuda:x", "cpu,,cpu:1", "cpu:0,cpu:0", "auto,cpu", "gpu"])

@@ -61,8 +61,8 @@ def test_a_conversation_is_a_transcript_to_functions(scored):
     [
         ({"messages": TURNS[:1]}, "record 0 has messages that do not end with an assistant's turn"),
         ({"prompt": "abc"}, "record 0 needs 'prompt' and 'generated', a text that begins with it; or beside"),
-        ({"prompt": None, "completion": "x"}, "record 0 is missing"),
-        ({"prompt": "abc", "completion": 3}, "record 0 is not text but int"),
+        ({"prompt": None, "completion": "x"}, "record 0 has a 'prompt' that is missing"),
+        ({"prompt": "abc", "completion": 3}, "record 0 has a 'completion' that is not text but int"),
         ({"prompt": "abc", "completion": []}, "record 0 has a 'completion' that is empty"),
         ({"prompt": "abc", "completion": TURNS[:1]}, "has a 'completion' that ends with the user's turn"),
         ({"completion": TURNS[1:]}, "record 0 has a 'prompt' that is missing"),

@@ -91,17 +91,17 @@ def _finish(writer: ShardWriter, summary: Summary, made_of: str) -> None:
 
 def _page(writer: ShardWriter, summary: Summary) -> bytes:
     """The page to look at in a browser."""
-    chosen, pictures = writer.page, []
+    chosen, lam, pictures = writer.page, writer.plan.recipe.lam, []
     if summary.quality:
         rows = pl.concat(chosen.pictured)
         drawn = (
-            tilt_pictures.tilt(rows, chosen.lam),
+            tilt_pictures.tilt(rows, lam),
             figures.certificate(summary, *writer.totals.bars()),
         )
         pictures = [figures.svg(figure) for figure in drawn]
     by_lot, worst = ([prompt for _, prompt in each] for each in (chosen.by_lot, chosen.worst))
     tables = dict.fromkeys(path.partition("/")[0] for path in writer.files)
-    prompts = samples_html.lists(by_lot, worst, list(chosen.lam))
+    prompts = samples_html.lists(by_lot, worst, list(lam))
     return web_page.data_set(summary, prompts, pictures, list(tables))
 
 

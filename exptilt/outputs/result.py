@@ -14,7 +14,7 @@ from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import Summary
-from exptilt.reports.terminal import Outcome, show
+from exptilt.reports.terminal import UNCUT, Outcome, show
 from exptilt.run import Run
 from exptilt.storage import filesystem, pool
 
@@ -91,7 +91,7 @@ class Result:
 
     def __str__(self) -> str:
         text = io.StringIO()
-        show(self.summary, Console(file=text, width=120))
+        show(self.summary, Console(file=text, width=UNCUT))
         return text.getvalue().rstrip()
 
 

@@ -7,7 +7,8 @@ import polars as pl
 from exptilt.config.settings import MCAligned
 from exptilt.data.texts import TEXT
 from exptilt.outputs import training_tables
-from exptilt.outputs.shown_prompts import PICTURED, PagePrompts
+from exptilt.outputs.page_prompts import PICTURED, PagePrompts
+from exptilt.outputs.shown_prompts import ShardTables
 from exptilt.planning.plan import Plan
 from exptilt.reports.totals import Totals
 from exptilt.stages.ensemble import spread_columns
@@ -39,7 +40,7 @@ class ShardWriter:
         rows = rows.with_columns(perplexity=-pl.col("nll"))
         columns = [*_shown(prompts), "perplexity"]
         if not isinstance(shard, DrawsRef):
-            self.page.enter(prompts, rows)
+            self.page.enter(ShardTables(prompts=prompts, samples=rows, lam={}))
         else:
             rows = self._tilted(shard, rows, prompts, order)
             columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
@@ -64,7 +65,17 @@ class ShardWriter:
             table = self._write(f"rewards/{scored.value}", samples, rewards_of(scored, order))
             numbers = table.select(*SAMPLE, pl.col("reward").alias(scored.value))
             rows = rows.drop(scored.value, strict=False).join(numbers, on=SAMPLE, maintain_order="left")
-        self.page.enter(prompts, rows, draws, diagnostics)
+        has_pairs = training_tables.has_pairs(config.export)
+        self.page.enter(
+            ShardTables(
+                prompts=prompts,
+                samples=rows,
+                lam=self.plan.recipe.lam,
+                draws=draws,
+                diagnostics=diagnostics,
+                has_pairs=has_pairs,
+            )
+        )
         if not config.export:
             rows = rows.join(draws, on=SAMPLE, how="semi")
         drawn = draws.join(rows, on=SAMPLE, maintain_order="left")
@@ -115,14 +126,8 @@ class ShardWriter:
 
 
 def _page_prompts(plan: Plan) -> PagePrompts:
-    recipe = plan.recipe
-    return PagePrompts(
-        count=recipe.config.page_prompts,
-        seed=recipe.config.seed,
-        share=PICTURED / plan.n_prompts,
-        lam=recipe.lam,
-        has_pairs=training_tables.has_pairs(getattr(recipe.config, "export", ())),
-    )
+    config = plan.recipe.config
+    return PagePrompts(count=config.page_prompts, seed=config.seed, share=PICTURED / plan.n_prompts)
 
 
 def _shown(prompts: pl.DataFrame) -> list[str]:

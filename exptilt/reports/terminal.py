@@ -1,6 +1,8 @@
 """The summary of a run at a terminal."""
 
+import sys
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +18,12 @@ from exptilt.reports.summary_text import facts as summary_facts
 from exptilt.wording import counted
 
 Outcome = Summary | Scores | Frontier | Found
+UNCUT: Final = 10_000  # columns
+
+
+def console() -> Console:
+    """Standard output; a file or a pipe takes lines of any length."""
+    return Console(width=None if sys.stdout.isatty() else UNCUT)
 
 
 def show(outcome: Outcome, console: Console) -> None:

@@ -10,6 +10,7 @@ from exptilt.reports import figures
 
 BARS: Final = 40
 SCALES: Final = np.linspace(-1.0, 2.0, 61)
+TILT, WEIGHT = "Σ λ r", "exp(Σ λ r)"  # names that no value has
 BEFORE, AFTER = "#8a8f98", "#2f7fd1"
 
 
@@ -32,13 +33,14 @@ def tilt(samples: pl.DataFrame, lam: Mapping[str, float]) -> Any:
 
 def levels(samples: pl.DataFrame, lam: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Each value's mean over prompts where every λ is multiplied by one of SCALES, [S]."""
-    tilted = samples.with_columns(tilt=pl.sum_horizontal(n * pl.col(v) for v, n in lam.items()))
+    terms = [number * pl.col(value) for value, number in lam.items()]
+    tilted = samples.with_columns(pl.sum_horizontal(terms).alias(TILT))
     means: dict[str, list[float]] = {value: [] for value in lam}
     for scale in SCALES:
-        log_weight = scale * pl.col("tilt")
+        log_weight = scale * pl.col(TILT)
         weight = (log_weight - log_weight.max().over("prompt_id")).exp()
-        rows = tilted.with_columns(w=weight).group_by("prompt_id", maintain_order=True)
-        found = rows.agg((pl.col(v) * pl.col("w")).sum() / pl.col("w").sum() for v in lam)
+        rows = tilted.with_columns(weight.alias(WEIGHT)).group_by("prompt_id", maintain_order=True)
+        found = rows.agg((pl.col(v) * pl.col(WEIGHT)).sum() / pl.col(WEIGHT).sum() for v in lam)
         for value in lam:
             means[value].append(float(np.mean(found[value].to_numpy())))
     return {value: np.array(found) for value, found in means.items()}

@@ -11,13 +11,12 @@ from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from pydantic import BaseModel
-from rich.console import Console
 
 from exptilt.config.command_line import FAILED, fail, fail_run
 from exptilt.config.validation import C
 from exptilt.errors import ExptiltError
 from exptilt.planning.plan import prepare as prepare_run
-from exptilt.reports.terminal import show
+from exptilt.reports.terminal import console, show
 from tasks.runtime.cluster import planned
 from tasks.runtime.flow import TAG, prepared
 from tasks.runtime.recording import wait_until_recorded
@@ -48,7 +47,7 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready] = PREP
         outcome = _checked_and_run(flow, config, prepare)
     if isinstance(outcome, BaseException):
         fail_run(outcome)
-    show(outcome, Console())
+    show(outcome, console())
     sys.exit(getattr(outcome, "exit_code", 0))
 
 
