@@ -12,7 +12,7 @@ demo: .venv/installed
 
 test: .venv/tested
 	@echo "running the whole suite"
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 soak: .venv/tested
 	@echo "running the long runs under faults"

@@ -95,6 +95,7 @@ def on_ray(arguments: list[str], nodes) -> list[str]:
     return [*arguments, "--runner", "ray", "--ray-address", nodes.address]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_worker_and_a_node_that_are_killed_cost_no_row_and_workers_load_once(
     nodes, arguments, alone, lab, server, tmp_path

@@ -26,13 +26,16 @@ STYLE: Final[Any] = {
     "grid.alpha": 0.25,
 }
 MOST_PAIRS: Final = 15
+WIDTH, HEIGHT = 3.4, 2.8  # inches, of a picture
 
 
-def empty(columns: int, rows: int) -> Any:
-    """An empty figure of so many pictures."""
+def grid(rows: int) -> tuple[Any, list[Any]]:
+    """A figure of `rows` rows of two pictures, and its axes, at places that take no search for them."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(3.4 * columns, 2.8 * rows), layout="constrained")
+    figure = Figure(figsize=(2 * WIDTH, HEIGHT * rows))
+    figure.subplots_adjust(0.09, 0.17 / rows, 0.99, 1 - 0.04 / rows, wspace=0.25, hspace=0.3)
+    return figure, [figure.add_subplot(rows, 2, place + 1) for place in range(2 * rows)]
 
 
 def styled() -> Any:
@@ -49,7 +52,7 @@ def frontier(found: "Frontier") -> Any:
     count = len(found.values) + len(pairs)
     columns = min(3, count)
     with styled():
-        figure = empty(columns, -(-count // columns))
+        figure = _empty(columns, -(-count // columns))
         axes = [figure.add_subplot(-(-count // columns), columns, i + 1) for i in range(count)]
         for v, axis in enumerate(axes[: len(found.values)]):
             _against_kl(axis, found, v)
@@ -57,6 +60,12 @@ def frontier(found: "Frontier") -> Any:
             _pair(axis, found, a, b)
         _legend(figure, [point.verdict for point in found.points])
     return figure
+
+
+def _empty(columns: int, rows: int) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained")
 
 
 def _against_kl(axis: Any, found: "Frontier", v: int) -> None:
@@ -97,8 +106,7 @@ def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:
     """Two histograms over prompts: the ESS, and the samples needed beside the n at hand."""
     colour = COLOURS[summary.verdict]
     with styled():
-        figure = empty(2, 1)
-        left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+        figure, (left, right) = grid(1)
         for axis, (edges, counts) in ((left, ess), (right, needed)):
             axis.stairs(counts, edges, fill=True, color=colour)
         left.set_xlabel(f"effective sample size, of {summary.n}")

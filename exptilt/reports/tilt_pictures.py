@@ -23,9 +23,8 @@ def tilt(samples: pl.DataFrame, lam: Mapping[str, float]) -> Any:
     """
     curves = levels(samples, lam)
     with figures.styled():
-        figure = figures.empty(2, len(lam))
-        for row, value in enumerate(lam):
-            left, right = (figure.add_subplot(len(lam), 2, 2 * row + place) for place in (1, 2))
+        figure, axes = figures.grid(len(lam))
+        for value, left, right in zip(lam, axes[::2], axes[1::2], strict=True):
             _distributions(left, samples, value)
             _level(right, curves[value], value, lam)
     return figure
