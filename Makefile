@@ -12,9 +12,10 @@ demo: .venv/installed
 
 test: .venv/tested
 	@echo "running the whole suite"
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/tested
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,ray]"
 	@echo "running the long runs under faults"
 	$(BIN)/python -m pytest -m soak -s --timeout 1800
 
@@ -45,6 +46,11 @@ lint: .venv/linted
 .venv/linted: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[lint]"
 	@touch $@
+
+.venv/all: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,lint]"
+	@touch .venv/installed && touch .venv/tested .venv/linted $@
 
 clean:
 	rm -rf .venv results
