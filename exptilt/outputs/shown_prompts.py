@@ -1,6 +1,6 @@
 """Prompts of a shard with their samples, as a person looks at them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,18 +75,28 @@ def _prompt(
     named = pl.col("sample_index").is_in([*(kept or {}), *roles])
     looked_at = ordered.filter((pl.int_range(pl.len()) < LOOKED_AT) | named)
     samples = [_sample(row, kept, roles, tables.lam) for row in looked_at.to_dicts()]
-    drawn = [sample for sample in samples for _ in range(sample.kept)]
     return ShownPrompt(
         prompt_id=prompt["prompt_id"],
         index=prompt["prompt_index"],
-        turns=tuple((m["role"], m["content"]) for m in prompt["messages"] or ()) or (("", prompt["prompt"]),),
+        turns=_turns(prompt),
         samples=tuple(samples),
         count=rows.height,
         reference=prompt["reference"],
         ess=said.get("ess"),
         needed=said.get("n_needed"),
-        levels={v: sum(s.numbers[v] or 0.0 for s in drawn) / len(drawn) for v in tables.lam if drawn},
+        levels=_levels(samples, tables.lam),
     )
+
+
+def _turns(prompt: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    messages = prompt["messages"] or [{"role": "", "content": prompt["prompt"]}]
+    return tuple((message["role"], message["content"]) for message in messages)
+
+
+def _levels(samples: Sequence[ShownSample], values: Collection[str]) -> dict[str, float]:
+    """Each value's mean over the completions kept."""
+    drawn = [sample.numbers for sample in samples for _ in range(sample.kept)]
+    return {value: sum(n[value] or 0.0 for n in drawn) / len(drawn) for value in values if drawn}
 
 
 def _sample(

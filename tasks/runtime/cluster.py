@@ -175,12 +175,16 @@ def workers_of(resources: Sequence[Mapping[str, float]], device: str) -> Cluster
     if device == "cuda" or (device == "auto" and any(gpus)):
         found = Cluster(workers=sum(map(min, cpus, gpus)), gpus=1, cpus=1)
     else:
-        each = min((count for count in cpus if count), default=1)
-        found = Cluster(workers=sum(count // each for count in cpus), gpus=0, cpus=each)
+        found = _of_cpus(cpus)
     if not found.workers:
         kind = "GPU with a CPU beside it" if found.gpus else "CPU"
         raise ConfigError(f"--device {device}: no node of the Ray cluster has a {kind}")
     return found
+
+
+def _of_cpus(cpus: Sequence[int]) -> Cluster:
+    each = min((count for count in cpus if count), default=1)
+    return Cluster(workers=sum(count // each for count in cpus), gpus=0, cpus=each)
 
 
 def _at(address: str) -> str:
