@@ -1,12 +1,12 @@
 """A real chat model drawn from in four ways, which must be one law: transformers' generate, exptilt itself, a
-server of vLLM, and `--engine vllm`.
+server of vLLM, and `--engine vllm`; and a reward model behind vLLM, which must give its checkpoint's numbers.
 
 make real                    # REAL_MODEL=FOLDER and REAL_VLLM=PROGRAM use those that are there
 
 Two tests, each within three standard errors of zero. Every way alone: log p0 of the drawn tokens, less its
 expectation at every step, by its exact standard deviation. Every way against generate: the difference, paired
-by prompt, of log p0 per token and of the length. At last a tilt by two values must end sound. Exit code 1
-where something does not hold.
+by prompt, of log p0 per token and of the length. Then a tilt by two values must end sound, and numbers of a
+reward model must agree within a ten-thousandth of their spread. Exit code 1 where something does not hold.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 import real_setup
 from numpy.typing import NDArray
 from real_reference import NEW, TOP_K, Conversation, Draws, Law, Reference
+from real_rewards import agreement
 
 import exptilt
 from exptilt.config.settings import Original
@@ -186,7 +187,10 @@ def _all_hold(settings: dict[str, Any], by_vllm: dict[str, Any], folder: Path) -
         "`--engine vllm`": lambda: by_exptilt(by_vllm),
     }
     holds = compared(drawn_in(ways, reference, asked), nsamples)
-    return tilted(by_vllm, folder) and holds
+    holds = tilted(by_vllm, folder) and holds
+    program = by_vllm["vllm_command"].split()[0]
+    drawn = exptilt.original(**settings).records
+    return agreement(program, settings["basemodel"], drawn, folder) and holds
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What can go wrong, said once: one base class, each child also the standard type it refines."""
 
+from collections.abc import Mapping, Sequence
+
 
 class ExptiltError(Exception):
     """Base of every error that exptilt raises on purpose; its text is one line for the user."""
@@ -68,7 +70,15 @@ class RefusedError(StorageError):
 
 
 class ShardsFailed(ExptiltError, RuntimeError):
-    """Some shards failed; every other shard is saved and a re-run does only what is missing."""
+    """Some shards failed; every other shard is saved and a re-run does only what is missing.
+
+    Attributes:
+        shards: the numbers of the shards that failed, by cause.
+    """
+
+    def __init__(self, text: str, shards: Mapping[str, Sequence[str]] | None = None) -> None:
+        super().__init__(text)
+        self.shards = dict(shards or {})
 
 
 class ShardGivenUp(ExptiltError, RuntimeError):

@@ -3,22 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
-
 from exptilt import stages
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.outputs import palette, sweep
 from exptilt.outputs.dataset import Shard
 from exptilt.planning import exploration
 from exptilt.planning.plan import Plan
-from exptilt.reports import frontier, palette_answer
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
-from exptilt.reports.summary_text import markdown_table
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
 from tasks.generate import generate
+from tasks.runtime.artifacts import show_palette, show_sweep
 from tasks.runtime.cluster import planned
 from tasks.runtime.shards import Line, finished
 from tasks.runtime.task import done, step
@@ -29,30 +26,32 @@ Explored = ExploredRef | AllMissing  # the latter where all its prompts are left
 
 
 def _load_explored(config: Sweep | Palette, plan: Plan | None) -> Plan:
+    """Check the configuration, and find the samples and rewards to look at."""
     return plan or planned(exploration.prepare, config)
 
 
 def _collect(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> ScoredRef:
+    """Bring a shard's samples and rewards together."""
     return stages.agreed(recipe, samples, rewards)
 
 
 def _explore(recipe: Recipe, shard: ShardRef, scored: ScoredRef) -> Any:
+    """What every λ brings to a shard, and what it costs."""
     ref = stages.explore(recipe, scored)
     return done(ref, ref.cached)
 
 
 def _save_sweep(plan: Plan, shards: list[Explored]) -> Frontier:
+    """Write the table, the picture and the page of the sweep."""
     points = sweep.frontier(plan, shards)
-    table = markdown_table(frontier.headings(points), frontier.rows(points))
-    create_markdown_artifact(f"# {plan.recipe.name}\n\n{table}", key="exptilt-sweep")
+    show_sweep(points, plan.recipe.name)
     return points
 
 
 def _find_palette(plan: Plan, scored: list[ScoredRef | AllMissing]) -> Found:
+    """Solve for the λ of least KL that brings the targets."""
     answer = palette.find(plan, scored)
-    table = markdown_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in answer.levels])
-    text = "\n\n".join(palette_answer.sentences(answer))
-    create_markdown_artifact(f"# {plan.recipe.name}\n\n{text}\n\n{table}", key="exptilt-palette")
+    show_palette(answer, plan.recipe.name)
     return answer
 
 

@@ -9,6 +9,7 @@ from tasks.runtime.task import done, step
 
 
 def _generate(recipe: Recipe, shard: ShardRef) -> Any:
+    """Draw the completions of a shard's prompts that the pool does not have."""
     ref = stages.generate(recipe, shard)
     return done(ref, ref.cached)
 

@@ -9,6 +9,7 @@ from tasks.runtime.task import step
 
 
 def _load_prompts(config: Config, plan: Plan | None) -> Plan:
+    """Check the configuration, read the prompts and put them into the pool, shard by shard."""
     return plan or planned(prepare, config)
 
 

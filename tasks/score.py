@@ -10,6 +10,7 @@ from tasks.runtime.task import done, step
 
 
 def _score(workspace: Workspace, shard: ShardRef, samples: SamplesRef, spec: RewardSpec) -> Any:
+    """Score a shard's completions by one value, those that the pool does not have."""
     ref = stages.score(workspace, samples, spec)
     return done(ref, ref.cached)
 

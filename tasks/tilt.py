@@ -9,6 +9,7 @@ from tasks.runtime.task import done, step
 
 
 def _tilt(recipe: Recipe, shard: ShardRef, samples: SamplesRef, rewards: list[RewardsRef]) -> Any:
+    """Resample a shard's completions by exp(Σ λ r), prompt by prompt."""
     ref = stages.resample(recipe, samples, rewards)
     return done(ref, ref.cached)
 

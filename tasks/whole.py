@@ -19,16 +19,19 @@ def _scored(recipe: Recipe, shard: ShardRef | ScoredRef) -> tuple[ScoredRef, boo
 
 
 def _collect_whole(recipe: Recipe, shard: ShardRef | ScoredRef) -> Any:
+    """Draw and score a shard."""
     return done(*_scored(recipe, shard))
 
 
 def _explore_whole(recipe: Recipe, shard: ShardRef | ScoredRef) -> Any:
+    """Draw and score a shard; what every λ brings to it."""
     scored, cached = _scored(recipe, shard)
     ref = stages.explore(recipe, scored)
     return done(ref, cached and ref.cached)
 
 
 def _tilt_whole(recipe: Recipe, shard: ShardRef) -> Any:
+    """Draw, score and resample a shard."""
     samples: SamplesRef = stages.generate(recipe, shard)
     rewards = [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
     ref = stages.resample(recipe, samples, rewards)

@@ -1,11 +1,12 @@
 """What holds for every engine and every reward: classes of laws that a test of any of them inherits."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
-from exptilt.engines.base import FINISH_REASONS, P0, EngineSpec, Sample
+from exptilt.engines.base import FINISH_REASONS, P0, Engine, EngineSpec, Sample
 from exptilt.engines.stop_texts import before_stop
 from exptilt.rewards.base import Reward
 from exptilt.storage import keys
@@ -28,9 +29,9 @@ class EngineContract:
         raise NotImplementedError
 
     def draw(self, spec: EngineSpec, p0: P0, prompts=None, n=None, rows=0) -> list[list[Sample]]:
-        """Samples of some prompts by an engine made for them."""
+        """Samples of some prompts by the one engine that all laws of a p0 are asked of."""
         chosen = list(self.prompts if prompts is None else prompts)
-        return spec.load(p0, "cpu").draw(chosen, keys.seeds_for(0, chosen, 0, n or self.n), rows)
+        return engine(spec, p0).draw(chosen, keys.seeds_for(0, chosen, 0, n or self.n), rows)
 
     def test_its_models_name_it(self, spec, p0):
         assert p0.model.engine == spec.name
@@ -39,6 +40,7 @@ class EngineContract:
         drawn = self.draw(spec, p0)
         assert [len(row) for row in drawn] == [self.n] * len(self.prompts)
         assert len({sample.completion for row in drawn for sample in row}) > 1
+        engine.cache_clear()  # so that the second is another engine's
         same(self.draw(spec, p0), drawn)
 
     @pytest.mark.parametrize("rows", [1, 3, 1000])
@@ -54,7 +56,7 @@ class EngineContract:
         same([row[:2] for row in self.draw(spec, p0)], self.draw(spec, p0, n=2))
 
     def test_no_prompts_no_samples(self, spec, p0):
-        assert spec.load(p0, "cpu").draw([], np.empty((0, self.n), dtype=np.int64), 0) == []
+        assert engine(spec, p0).draw([], np.empty((0, self.n), dtype=np.int64), 0) == []
 
     def test_likelihoods_are_given_where_the_engine_says_so(self, spec, p0):
         for sample in (sample for row in self.draw(spec, p0) for sample in row):
@@ -84,6 +86,12 @@ class EngineContract:
             assert stopped.completion == before_stop(free.completion, [stop])
             if stop in free.completion:
                 assert stopped.finish_reason == "stop"
+
+
+@cache
+def engine(spec: EngineSpec, p0: P0) -> Engine:
+    """The engine of a p0, made once."""
+    return spec.load(p0, "cpu")
 
 
 def flat(drawn: list[list[Sample]]) -> list[Sample]:

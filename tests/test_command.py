@@ -148,6 +148,24 @@ def test_help_begins_with_an_example_that_parses_and_groups_the_flags(name, caps
     assert {"what", "model", "output", "running"} <= {*titles, *(["what"] if name == "original" else [])}
 
 
+def test_a_run_without_checkpoints_loads_no_torch(tmp_path, rewards_file):
+    code = (
+        "import runpy, sys; sys.argv = [sys.argv[1], *sys.argv[2:]]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit: print([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
+    )
+    command = [str(ROOT / "exptilt" / "command.py"), "mc-aligned", "--basemodel", "toy", "--end", "4"]
+    value = ["--value", f"{rewards_file}:bees", "--lam", "1", "--nsamples", "4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, *value],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_help_of_command_and_flows_loads_no_heavy_module(tmp_path):
     code = (
         "import runpy, sys; sys.argv = [sys.argv[1], *sys.argv[2:]]\n"

@@ -97,3 +97,10 @@ def test_a_device_that_is_none_is_refused(written):
 def test_a_device_that_is_not_here_is_named():
     with pytest.raises(ConfigError, match=r"--device cuda:99: this machine has \d+ CUDA devices"):
         devices.resolve("cpu,cuda:99")
+
+
+def test_what_suits_a_processor_is_what_torch_says_it_can():
+    able = torch.cpu.get_capabilities()
+    fast = able.get("avx512_bf16") or able.get("amx_tile")
+    assert devices.fast_dtype("cpu") == ("bfloat16" if fast else "float32")
+    assert devices.resolve("auto").names == (("cuda",) if torch.cuda.device_count() else ("cpu",))

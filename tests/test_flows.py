@@ -121,6 +121,12 @@ def test_runs_tasks_and_form_say_what_they_are(server, tmp_path, rewards_file):
     keys = {a["key"]: a for a in ask(server, "artifacts", flow_runs={"id": {"any_": [run["id"]]}})}
     assert keys["exptilt-progress"]["data"] == 100
     assert "| bees | 1 |" in keys["exptilt-summary"]["data"]
+    assert "sound" in keys["exptilt-summary"]["description"]
+    (level,) = json.loads(keys["exptilt-levels"]["data"])
+    assert (level["value"], level["λ"]) == ("bees", "1")
+    page = tmp_path / "results/temp/toy-demo_lam=1.000_val=bees_0to40/index.html"
+    assert page.exists()
+    assert page.as_uri() in keys["exptilt-page"]["data"]
 
     assert run_flow(*toy(value, "--end", "40", lam="2"), env=server, cwd=tmp_path).returncode == 0
     again = task_states(server, latest_run(server))
@@ -207,6 +213,12 @@ def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(serve
     failed = {name for name, state in states.items() if state == "Failed"}
     assert failed
     assert all(name.startswith("score own") for name in failed)
+    (artifact,) = ask(server, "artifacts", artifacts={"key": {"any_": ["exptilt-failed"]}})
+    (cause,) = json.loads(artifact["data"])
+    assert {name.removeprefix("score own ").partition("/")[0] for name in failed} == set(
+        cause["shards"].split(", ")
+    )
+    assert "gave nan for prompt" in cause["why"]
     retried = ask(server, "task_runs", task_runs={"name": {"any_": sorted(failed)}})
     assert {t["run_count"] for t in retried} == {1}
     assert not (tmp_path / "results" / "toy-demo_lam=1.000_val=own.json").exists()

@@ -6,6 +6,8 @@ A device is cpu, cuda or cuda:N; cpu:0, cpu:1, … share the processor and load 
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from threading import Condition
 from typing import Any, Final, TypeVar
 
@@ -15,6 +17,9 @@ from exptilt.run import current
 from exptilt.wording import counted
 
 R = TypeVar("R")
+GPU_FILES: Final = ("nvidia[0-9]*", "kfd", "dxg")  # of NVIDIA, of AMD, of either under Windows
+CPU_INFO: Final = Path("/proc/cpuinfo")
+FAST_BFLOAT16: Final = frozenset(("avx512_bf16", "amx_tile"))
 NARROW: Final = 512  # a CPU gains nothing by bfloat16 on hidden states of fewer numbers
 LOOK_SECONDS: Final = 0.5  # between looks at whether to stop
 
@@ -73,9 +78,7 @@ class Devices(Sequence[str]):
 
 def resolve(asked: str) -> Devices:
     """The devices that `asked` means here; ConfigError where this machine has no such device."""
-    import torch
-
-    count = torch.cuda.device_count()
+    count = _count_gpus()
     if asked == "auto":
         several = [f"cuda:{i}" for i in range(count)]
         return Devices(several if count > 1 else ["cuda"] if count else ["cpu"])
@@ -84,6 +87,15 @@ def resolve(asked: str) -> Devices:
         if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
             raise ConfigError(f"--device {device}: this machine has {counted(count, 'CUDA device')}")
     return Devices(devices)
+
+
+def _count_gpus() -> int:
+    """How many devices torch calls cuda; it takes seconds to load, so it is asked only where one may be."""
+    if not any(found for pattern in GPU_FILES for found in Path("/dev").glob(pattern)):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def kind(device: str) -> str:
@@ -98,11 +110,15 @@ def reward_dtype(device: str, asked: str) -> str:
 
 def fast_dtype(device: str) -> str:
     """bfloat16 where the device multiplies it faster, else float32."""
-    import torch
+    return "float32" if device.startswith("cpu") and cpu_features().isdisjoint(FAST_BFLOAT16) else "bfloat16"
 
-    able = torch.cpu.get_capabilities()
-    fast = not device.startswith("cpu") or able.get("avx512_bf16") or able.get("amx_tile")
-    return "bfloat16" if fast else "float32"
+
+def cpu_features() -> frozenset[str]:
+    """What the processor can, by Linux; nothing elsewhere, where none multiplies bfloat16 faster."""
+    with suppress(OSError):
+        lines = CPU_INFO.read_text().splitlines()
+        return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+    return frozenset()
 
 
 def base_dtype(model: ModelRef, device: str, asked: str) -> str:

@@ -150,10 +150,11 @@ def _usual_form(spec: RewardSpec, asked: Asked, entry: Entry, beside: Beside) ->
 
 def has_template(spec: RewardSpec) -> bool:
     """Whether the tokenizer of a classifier that is here has a chat template."""
+    if not KINDS[spec.kind].has_labels or needs_of(spec) != "checkpoint":
+        return False
     from exptilt.models.loading import load_tokenizer
 
-    is_here = KINDS[spec.kind].has_labels and needs_of(spec) == "checkpoint"
-    return is_here and bool(load_tokenizer(spec.model).chat_template)
+    return bool(load_tokenizer(spec.model).chat_template)
 
 
 def _formed(spec: RewardSpec, form: Form) -> RewardSpec:

@@ -22,22 +22,29 @@ def results(outcomes: Sequence[R | BaseException]) -> list[R | AllMissing]:
     failures = {i: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)}
     failed = [error for error in failures.values() if not isinstance(error, AllMissing)]
     if failed or (failures and len(failures) == len(outcomes)):
-        raise ShardsFailed(_listed(failures, len(outcomes))) from [*failed, *failures.values()][0]
+        causes = _by_cause(failures)
+        text = _listed(causes, len(failures), len(outcomes))
+        raise ShardsFailed(text, causes) from [*failed, *failures.values()][0]
     return cast("list[R | AllMissing]", list(outcomes))
 
 
-def _listed(failures: Mapping[int, BaseException], total: int) -> str:
-    """One line per different error, with the shards that it hit; the first path stands for its like."""
+def _by_cause(failures: Mapping[int, BaseException]) -> dict[str, list[str]]:
+    """The shards of every different error; the first path stands for its like."""
     lines: dict[str, str] = {}
     shards: dict[str, list[str]] = {}
     for index, error in failures.items():
         first = (str(error) or type(error).__name__).splitlines()[0]
         first = lines.setdefault(getattr(error, "reason", first), first)
         shards.setdefault(first, []).append(f"{index + 1:03d}")
+    return shards
+
+
+def _listed(causes: Mapping[str, Sequence[str]], failed: int, total: int) -> str:
+    """One line per cause."""
     return "\n".join(
         [
-            f"{len(failures)} of {counted(total, 'shard')} failed; the others are saved, and a re-run "
+            f"{failed} of {counted(total, 'shard')} failed; the others are saved, and a re-run "
             "does only what is missing:",
-            *(f"  shard {', '.join(hit)}: {error}" for error, hit in shards.items()),
+            *(f"  shard {', '.join(hit)}: {error}" for error, hit in causes.items()),
         ]
     )

@@ -38,6 +38,8 @@ def answer(error: BaseException | None) -> tuple[str, int]:
 
 def can_pass(error: BaseException) -> bool:
     """Whether `error` may be gone at the next try: a lost connection, a timeout, a cut body, a busy store."""
+    if isinstance(error, FileNotFoundError):
+        return False
     import aiohttp
     from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError

@@ -12,7 +12,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, WithJsonSchema
 
 from exptilt.config.validation import C, build
+from exptilt.errors import ShardsFailed
 from exptilt.run import Run
+from tasks.runtime.artifacts import show_failures
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs
 from tasks.runtime.shutdown import stopping_at_once
 
@@ -37,6 +39,9 @@ def gen(model: type[C]) -> Callable[[Callable[[C, Any], Any]], Flow[..., Any]]:
                 sign_and_end_dead_runs(TAG)
                 try:
                     return body(config, plan)
+                except ShardsFailed as error:
+                    show_failures(error)
+                    raise
                 finally:
                     own.end()
 

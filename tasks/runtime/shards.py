@@ -121,7 +121,7 @@ def _end(claimed: Claims, place: int, last: PrefectFuture[Any]) -> None:
 
 
 def _give_up(name: str, error: ShardGivenUp) -> None:
-    """The step of a shard that is not begun."""
+    """Not begun: processes died at this shard, one after the other."""
     raise error
 
 
