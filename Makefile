@@ -49,7 +49,7 @@ lint: .venv/linted
 
 .venv/all: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,lint]"
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e ".[test,lint]"
 	@touch .venv/installed && touch .venv/tested .venv/linted $@
 
 clean:

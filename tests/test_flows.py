@@ -213,7 +213,8 @@ def test_a_broken_reward_fails_its_shards_and_a_mended_run_does_only_these(serve
     failed = {name for name, state in states.items() if state == "Failed"}
     assert failed
     assert all(name.startswith("score own") for name in failed)
-    (artifact,) = ask(server, "artifacts", artifacts={"key": {"any_": ["exptilt-failed"]}})
+    of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    (artifact,) = (a for a in ask(server, "artifacts", **of_run) if a["key"] == "exptilt-failed")
     (cause,) = json.loads(artifact["data"])
     assert {name.removeprefix("score own ").partition("/")[0] for name in failed} == set(
         cause["shards"].split(", ")
