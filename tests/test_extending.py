@@ -1,4 +1,4 @@
-"""The code of docs/extending.md runs, and its engine and its reward keep the contracts."""
+"""The code of docs/how-to/extending.md runs, and its engine and its reward keep the contracts."""
 
 import re
 from types import ModuleType
@@ -18,19 +18,19 @@ from exptilt.rewards.catalogue import CATALOGUE, Entry
 from exptilt.rewards.registry import KINDS
 from exptilt.rewards.resolving import Beside, resolve
 
-PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-CODE = dict(re.findall(r"```python (\w+)\n(.*?)```", PAGE, flags=re.DOTALL))
+PAGE = (ROOT / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
+CODE = dict(re.findall(r'```python title="(\w+)[.]py"\n(.*?)```', PAGE, flags=re.DOTALL))
 
 
 def module(name: str) -> ModuleType:
     """A code block of the page as a module."""
     made = ModuleType(name)
-    exec(compile(CODE[name], f"docs/extending.md: {name}", "exec"), made.__dict__)
+    exec(compile(CODE[name], f"docs/how-to/extending.md: {name}", "exec"), made.__dict__)
     return made
 
 
 def test_every_block_runs():
-    assert set(CODE) == {"engine", "function", "reward", "flag"}
+    assert set(CODE) == {"lab_engines", "rewards", "calm", "flag"}
     for name in CODE:
         module(name)
 
@@ -38,7 +38,7 @@ def test_every_block_runs():
 class TestEngine(EngineContract):
     @pytest.fixture(scope="class")
     def spec(self):
-        return module("engine").ENGINE
+        return module("lab_engines").ENGINE
 
     @pytest.fixture
     def p0(self, spec):
@@ -49,7 +49,7 @@ class TestEngine(EngineContract):
 class TestReward(RewardContract):
     @pytest.fixture
     def reward(self):
-        kind = module("reward").KIND
+        kind = module("calm").KIND
         model = resolve(
             "diversity", Beside(base=registry.base_model("toy"), dtype="float32", base_dtype="float32")
         ).model
@@ -59,13 +59,13 @@ class TestReward(RewardContract):
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """The page's engine, installed as a package, and its kind of reward, in the registry."""
-    (tmp_path / "lab_engines.py").write_text(CODE["engine"])
+    (tmp_path / "lab_engines.py").write_text(CODE["lab_engines"])
     info = tmp_path / "lab_engines-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-engines\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[exptilt.engines]\ncoin = lab_engines:ENGINE\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(KINDS, "calm", module("reward").KIND)
+    monkeypatch.setitem(KINDS, "calm", module("calm").KIND)
     monkeypatch.setitem(CATALOGUE, "calm", Entry(kind="calm"))
     registry.engines.cache_clear()
     yield tmp_path
@@ -73,7 +73,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def test_a_run_draws_from_the_engine_and_scores_by_both_rewards(installed, tmp_path):
-    (tmp_path / "r.py").write_text(CODE["function"])
+    (tmp_path / "r.py").write_text(CODE["rewards"])
     (tmp_path / "p.txt").write_text("one\ntwo\n")
     settings = {"basemodel": "coin", "data": str(tmp_path / "p.txt"), "save_directory": str(tmp_path / "out")}
     config = MCAligned(**settings, value=("calm", f"{tmp_path}/r.py:brevity"), lam=(1.0, 0.0), nsamples=3)

@@ -1,6 +1,7 @@
 """Every kind of causal language model is drawn from exactly, or refused by name.
 
-`make families` tries every class of the library that can be built small, and writes docs/families.md.
+`make families` tries every class of the library that can be built small, and writes
+docs/reference/families.md.
 """
 
 import json

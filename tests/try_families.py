@@ -1,6 +1,6 @@
 """Try every causal language model of the library that can be built small; print the table for the docs.
 
-python tests/try_families.py > docs/families.md      (or: make families)
+python tests/try_families.py > docs/reference/families.md      (or: make families)
 """
 
 import sys

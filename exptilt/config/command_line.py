@@ -6,13 +6,10 @@ import sys
 import tomllib
 import traceback
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
-
-from pydantic import BeforeValidator
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from typing import Any, NoReturn
 
 from exptilt.config import flag_groups
+from exptilt.config.flags import Flag, flag
 from exptilt.config.validation import C, build
 from exptilt.errors import ConfigError, ExptiltError, ShardsFailed
 from exptilt.process_setup import set_up
@@ -83,25 +80,21 @@ def _parser(model: type[C], program: str, closing: str | None) -> argparse.Argum
     for title, names in flag_groups.of(list(model.model_fields)).items():
         group = parser.add_argument_group(title)
         for name in names:
-            _add_flag(group, name, model.model_fields[name])
+            _add_flag(group, flag(name, model.model_fields[name]))
     group.add_argument("--config", metavar="FILE.toml", help="settings from a file, under flags")
     return parser
 
 
-def _add_flag(parser: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
-    flag = f"--{name.replace('_', '-')}"
-    if field.annotation is bool:
-        parser.add_argument(flag, action="store_true", help=field.description)
+def _add_flag(parser: argparse._ArgumentGroup, flag: Flag) -> None:
+    if not flag.takes:
+        parser.add_argument(flag.name, action="store_true", help=flag.description)
         return
-    many = any(isinstance(check, BeforeValidator) for check in field.metadata)  # it takes a list, too
-    default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    shown = "" if default in (None, "", PydanticUndefined) else f" (default: {default})"
+    shown = f" (default: {flag.default})" if flag.default else ""
     parser.add_argument(
-        flag,
-        action="append" if many else "store",
-        metavar="|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper(),
-        help=f"{field.description}{shown}".replace("%", "%%"),
+        flag.name,
+        action="append" if flag.is_many else "store",
+        metavar=flag.takes,
+        help=f"{flag.description}{shown}".replace("%", "%%"),
     )
 
 

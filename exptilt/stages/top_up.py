@@ -21,7 +21,8 @@ def top_up(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     """The shard with n samples per prompt, doubled while the ESS is under min_ess, up to max_nsamples.
 
     A prompt's next samples have the seeds that a larger n would give them. To stop at a good ESS is to
-    stop at samples that show no large reward yet, which biases levels towards p0 (docs/tilting.md).
+    stop at samples that show no large reward yet, which biases levels towards p0
+    (docs/explanation/tilting.md).
     """
     config = recipe.config
     assert isinstance(config, MCAligned)
