@@ -30,10 +30,8 @@ def main() -> int:
         return 0
     changed = [i for i, (a, b) in enumerate(zip(saved.cells, new.cells, strict=True)) if _said(a) != _said(b)]
     for i in changed:
-        print(
-            f"{NOTEBOOK}: cell {i} gives\n{_said(new.cells[i])}\nand not\n{_said(saved.cells[i])}",
-            file=sys.stderr,
-        )
+        now, before = (_said(notebook.cells[i]) for notebook in (new, saved))
+        print(f"{NOTEBOOK}: cell {i} gives\n{now}\nand not\n{before}", file=sys.stderr)
     return 1 if changed else 0
 
 
