@@ -11,6 +11,7 @@ from typing import Final
 from playwright.sync_api import sync_playwright
 
 import exptilt
+from exptilt.process_setup import set_up
 
 IMAGES: Final = Path(__file__).parents[1] / "images"
 SIZE: Final = {"width": 1000, "height": 780}
@@ -18,6 +19,7 @@ SIZE: Final = {"width": 1000, "height": 780}
 
 def main() -> None:
     """Draw the first tutorial's data set and a sweep in a temporary folder, and take their pictures."""
+    set_up()
     with tempfile.TemporaryDirectory(prefix="exptilt-docs-") as folder:
         tilted = exptilt.mc_aligned(lam=-0.5, value="humor", nsamples=50, save_directory=folder)
         swept = exptilt.sweep(lam="humor=-2:2:0.5", value="humor,positive", save_directory=folder)
