@@ -18,6 +18,8 @@ from typing import Final
 
 from blocks import OUTPUT, Block, blocks
 
+from exptilt.process_setup import set_up
+
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 CHECKOUT: Final = ("flows", "tasks", "gendata.py", "pyproject.toml", "benchmarks", "deployments")
@@ -27,6 +29,7 @@ SAME: Final = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def main() -> int:
     """The exit code: 1 if a page's code does not do what the page says."""
+    set_up()
     pages = [Path(name).resolve() for name in sys.argv[1:]] or sorted(DOCS.glob("**/*.md"))
     failures = [said for page in pages for said in failed(page)]
     for page in pages:

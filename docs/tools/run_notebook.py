@@ -14,6 +14,8 @@ from typing import Any, Final
 import nbformat
 from nbclient import NotebookClient
 
+from exptilt.process_setup import set_up
+
 NOTEBOOK: Final = Path(__file__).parents[1] / "tutorials" / "notebook.ipynb"
 
 
@@ -21,6 +23,7 @@ def main() -> int:
     """The exit code: 1 if the outputs are not those saved."""
     saved, new = (nbformat.read(NOTEBOOK, as_version=4) for _ in range(2))
     with tempfile.TemporaryDirectory(prefix="exptilt-docs-") as folder:
+        set_up()
         os.environ["HF_HUB_OFFLINE"] = "1"
         NotebookClient(new, timeout=600, resources={"metadata": {"path": folder}}).execute()
     for cell in new.cells:
