@@ -20,6 +20,7 @@ docs: .venv/tested .venv/documented
 	$(BIN)/python docs/tools/run_blocks.py
 	$(BIN)/python docs/tools/run_notebook.py
 	$(MAKE) site
+	$(BIN)/python docs/tools/look.py
 
 site: .venv/documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

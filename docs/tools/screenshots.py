@@ -14,7 +14,7 @@ import exptilt
 from exptilt.process_setup import set_up
 
 IMAGES: Final = Path(__file__).parents[1] / "images"
-SIZE: Final = {"width": 1000, "height": 780}
+SIZE: Final = {"width": 900, "height": 570}
 
 
 def main() -> None:
@@ -34,6 +34,9 @@ def _photograph(page: Path) -> None:
             tab = browser.new_page(viewport=SIZE, color_scheme=scheme)
             tab.goto(page.resolve().as_uri())
             tab.screenshot(path=IMAGES / f"data-set-{scheme}.png")
+            prompt = tab.locator("#prompts .prompt").first
+            prompt.evaluate("prompt => { prompt.open = true; prompt.scrollIntoView() }")
+            tab.screenshot(path=IMAGES / f"samples-{scheme}.png")
         browser.close()
 
 
