@@ -16,6 +16,7 @@ test: .venv/tested
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 docs: .venv/tested .venv/documented
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[notebook]"
 	@echo "running the code of the documentation, page by page (about ten minutes)"
 	$(BIN)/python docs/tools/run_blocks.py
 	$(BIN)/python docs/tools/run_notebook.py
@@ -60,13 +61,13 @@ lint: .venv/linted
 	@touch $@
 
 .venv/documented: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs,notebook]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
 	@touch $@
 
 .venv/all: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e ".[test,lint]"
-	@touch .venv/installed && touch .venv/tested .venv/linted $@
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e ".[test,lint,docs]"
+	@touch .venv/installed && touch .venv/tested .venv/linted .venv/documented $@
 
 clean:
 	rm -rf .venv results

@@ -2,7 +2,7 @@
 
     python docs/tools/look.py        # after make site; needs Chromium and the extra `test`
 
-Exit code 1 where a page asks for anything but files of the disk, complains, is wider than its window, or has a
+Exit code 1 where a page asks for anything but files of the disk, complains, is wider than its window, has a
 picture that does not show, or where the search finds nothing.
 """
 
