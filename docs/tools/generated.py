@@ -47,12 +47,12 @@ def _group(command: str, title: str, listed: list[Flag]) -> str:
 
 def _row(command: str, each: Flag) -> str:
     anchor = f'<span id="{command}{each.name[1:]}"></span>'
-    takes = "" if "|" in each.takes or not each.takes else f" {each.takes}"
+    takes = "" if "|" in each.takes or not each.takes else f" `{each.takes}`"
     choices = ", ".join(f"`{choice}`" for choice in each.takes.split("|")) if "|" in each.takes else ""
     said = [f"one of {choices}: " if choices else "", plain(each.description)]
     repeat = "; may be repeated" if each.is_many and "repeat" not in each.description else ""
     default = f"`{each.default}`" if each.default else ""
-    return f"| {anchor}`{each.name}{takes}` | {default} | {''.join(said)}{repeat} |"
+    return f"| {anchor}`{each.name}`{takes} | {default} | {''.join(said)}{repeat} |"
 
 
 def plain(text: str) -> str:
