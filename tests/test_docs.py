@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from processes import ROOT
 
+import exptilt
 from exptilt.command import OTHERS, RUNS
 from exptilt.config.settings import MCAligned
 from exptilt.local_run import prepare, run
@@ -79,6 +80,14 @@ def test_every_command_has_a_section():
         assert f"<!-- generated: flags {name} -->" in page
     assert OTHERS
     assert "<!-- generated: others -->" in page
+
+
+def test_every_public_name_is_in_the_reference():
+    page = (DOCS / "reference" / "python.md").read_text()
+    listed = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    names = {f"{getattr(exptilt, name).__module__}.{name}" for name in exptilt.__all__ if name[0] != "_"}
+    assert names - listed == {"exptilt.errors.ExptiltError"}  # all errors stand there
+    assert "exptilt.errors" in listed
 
 
 def test_links_of_the_pages_outside_the_site_lead_somewhere():
