@@ -1,21 +1,18 @@
 """The console command `exptilt`: the kinds of runs by name, without a Prefect server."""
 
-import argparse
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from exptilt import __version__
+from exptilt import __version__, tools
 from exptilt.config.command_line import BAD_INPUT, command_line, fail, fail_run
 from exptilt.config.exploration import Palette, Sweep
-from exptilt.config.field_types import split
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned, Original
-from exptilt.errors import ConfigError, ExptiltError
+from exptilt.errors import ExptiltError
 from exptilt.run import current
 
 RUNS: Final = {
@@ -29,8 +26,6 @@ CLOSING: Final = (
     "Shards run in this process, one at a time on each device. The same runs as Prefect DAGs, which score a "
     "shard while the next is drawn, with a UI and deployments, come with the checkout: python flows/..."
 )
-ENSEMBLE: Final = "Print the file of an ensemble: the mean and sd of its members over a run's samples."
-ONE_PROMPT: Final = "Print a prompt of a data set with its completions, by weight."
 SAVED: Final = "error: stopped; finished shards are saved, run the same command to go on"
 GRACE_SECONDS: Final = 4.0  # that a step has to notice a signal
 
@@ -41,10 +36,10 @@ def main() -> NoReturn:
     if name in ("-h", "--help", "--version"):
         print(f"exptilt {__version__}" if name == "--version" else _help())
         sys.exit(0)
-    if name in OTHERS:
-        OTHERS[name](arguments)
+    if name in tools.TOOLS:
+        tools.run(name, arguments)
     if name not in RUNS:
-        known = ", ".join([*RUNS, *OTHERS])
+        known = ", ".join([*RUNS, *tools.TOOLS])
         fail(f"exptilt {name}: name one of {known}; exptilt --help says more", BAD_INPUT)
     model: Any = RUNS[name]
     config = command_line(model, arguments, f"exptilt {name}", CLOSING)
@@ -52,46 +47,9 @@ def main() -> NoReturn:
     sys.exit(_run(config))
 
 
-def _constants(arguments: list[str]) -> NoReturn:
-    """Print an ensemble's file from the folder of a finished run."""
-    parser = argparse.ArgumentParser("exptilt constants", description=ENSEMBLE)
-    parser.add_argument("folder", help="the data set of a run that scored the members")
-    parser.add_argument("--value", default="", help="members, a comma list; all values of the run if none")
-    given = parser.parse_args(arguments)
-    from exptilt.outputs.constants import constants
-
-    try:
-        print(constants(given.folder, split(given.value)))
-    except ExptiltError as error:
-        fail(str(error))
-    sys.exit(0)
-
-
-def _show(arguments: list[str]) -> NoReturn:
-    """Print a prompt of a finished run with its completions."""
-    parser = argparse.ArgumentParser("exptilt show", description=ONE_PROMPT)
-    parser.add_argument("folder", help="the data set of a run, local or on S3")
-    parser.add_argument("--prompt", default="", help="its id or its index; the first one if none")
-    given = parser.parse_args(arguments)
-    from exptilt.outputs import saved_prompt
-    from exptilt.reports import terminal, terminal_prompt
-
-    try:
-        prompt = saved_prompt.find(given.folder, given.prompt)
-    except ConfigError as error:
-        fail(str(error), BAD_INPUT)
-    except ExptiltError as error:
-        fail(str(error))
-    terminal_prompt.show(prompt, terminal.console())
-    sys.exit(0)
-
-
-OTHERS: Final[dict[str, Callable[[list[str]], NoReturn]]] = {"show": _show, "constants": _constants}
-
-
 def _help() -> str:
     lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, model in RUNS.items()]
-    lines += [f"  {'show':<12}{ONE_PROMPT}", f"  {'constants':<12}{ENSEMBLE}"]
+    lines += [f"  {name:<12}{tool.help}" for name, tool in tools.TOOLS.items()]
     example = "usage: exptilt mc-aligned --lam -0.5 --value humor --nsamples 50"
     return "\n".join([example, "", *lines, "", "exptilt NAME --help lists the flags.", CLOSING])
 

@@ -65,8 +65,10 @@ def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
         ShardsFailed: once every other shard is saved; it lists the shards that failed, as a flow does.
         Stopped: where a stop was asked for.
     """
+    config = plan.config if isinstance(plan, ScorePlan) else plan.recipe.config
     try:
-        return _run(plan, watch)
+        with claims.at_work(plan.run, config.save_directory):
+            return _run(plan, watch)
     finally:
         plan.run.end()
 

@@ -88,7 +88,7 @@ def prefect_server(home: Path, **more: str) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def s3_server(folder: Path, key: str = "key", secret: str = "secret-key") -> Iterator[dict[str, str]]:
     """A real S3 server over a folder with one bucket; the variables that reach it."""
-    (folder / "bucket").mkdir(parents=True)
+    (folder / "bucket").mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [
         str(Path(sys.executable).parent / "rclone"),

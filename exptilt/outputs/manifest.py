@@ -7,6 +7,7 @@ from typing import Any
 
 from exptilt.engines import registry
 from exptilt.models import reference
+from exptilt.outputs import pool_entries
 from exptilt.planning.plan import Plan
 from exptilt.reports.provenance import made_with
 from exptilt.reports.summary import Summary
@@ -31,6 +32,7 @@ def of(plan: Plan, shards: Sequence[Drawn], files: Mapping[str, object], summary
         "truncated_prompts": list(plan.truncated),
         "summary": {**asdict(summary), "verdict": summary.sentence},
         "files": files,
+        **pool_entries.named(plan.shards, shards),
     }
 
 
@@ -41,8 +43,13 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "p0": _described(plan.recipe),
         "rewards": [spec.described for spec in plan.recipe.rewards],
         "made_with": made_with(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": now(),
     }
+
+
+def now() -> str:
+    """The time, as manifests have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:

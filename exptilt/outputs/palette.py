@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from exptilt.config import targets
 from exptilt.config.exploration import Palette
 from exptilt.errors import PaletteError
-from exptilt.outputs import manifest, names
+from exptilt.outputs import manifest, names, pool_entries
 from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
 from exptilt.reports.estimate import Estimate
@@ -37,7 +37,8 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
     """
     config = plan.recipe.config
     assert isinstance(config, Palette)
-    prompt_ids, samples = _gather(plan, [ref for ref in scored if not isinstance(ref, AllMissing)])
+    made = [ref for ref in scored if not isinstance(ref, AllMissing)]
+    prompt_ids, samples = _gather(plan, made)
     grouped = samples.pooled() if config.pooled else samples
     base = target_levels.levels(grouped, np.zeros(samples.rewards.shape[1]))[0]
     target = targets.target_levels(config.targets, base, samples.rewards)
@@ -45,7 +46,8 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
         found = replace(_answer(plan, prompt_ids, samples, target), missing=missing_of(scored))
     except ValueError as error:
         raise PaletteError(f"no λ found: {error}") from error
-    filesystem.write_json(found.json, {**manifest.provenance(plan), "palette": asdict(found)})
+    entries = pool_entries.named(plan.shards, made)
+    filesystem.write_json(found.json, {**manifest.provenance(plan), "palette": asdict(found), **entries})
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from exptilt import __version__
 from exptilt.errors import StorageError
+from exptilt.outputs.pool_entries import ENTRIES
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
 from exptilt.stages.failures import MissingPrompt
@@ -55,7 +56,8 @@ def is_there(folder: str, made_of: str) -> bool:
     """Whether `folder` and its records are a data set that is made of this, all as it was written."""
     try:
         manifest = filesystem.read_json(filesystem.join(folder, pool.MANIFEST))
-        return bool(manifest[MADE_OF] == made_of) and _is_whole(folder, manifest)
+        is_named = ENTRIES in manifest  # an older version named no entries: it is written anew
+        return bool(manifest[MADE_OF] == made_of) and is_named and _is_whole(folder, manifest)
     except (StorageError, KeyError, TypeError, AttributeError):
         return False
 

@@ -3,6 +3,7 @@
 R records, K samples of each (one, or two of a pair), S samples in all, V values.
 """
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 from exptilt.data import added_columns, record_files, records
 from exptilt.data.added_columns import Column
 from exptilt.errors import RefusedError
+from exptilt.outputs import manifest, pool_entries
 from exptilt.planning.score_file import ScorePlan, target_of
 from exptilt.reports.estimate import estimate_of
+from exptilt.reports.provenance import made_with
 from exptilt.reports.scores import Scores, preference_of
 from exptilt.run import in_its_run
 from exptilt.stages.references import RewardsRef, SamplesRef, flat
 from exptilt.stages.tables import described, read
-from exptilt.storage import access_errors
+from exptilt.storage import access_errors, filesystem, keys
+from exptilt.storage.paths import is_local
 
 
 @in_its_run
@@ -42,11 +46,30 @@ def save(scored_plan: ScorePlan, scored: Sequence[RewardsRef]) -> Scores:
         numbers = partial(_numbers, scored_plan.columns, rows)
         added_columns.write(record_files.files_of(config.file), config.output, numbers)
         _add_numbers(result, scored_plan, rows)
+    _note(scored_plan, scored, result.file)
     for spec in scored_plan.rewards:
         mine = [ref for ref in scored if ref.value == spec.value]
         result.reused[spec.value] = sum(ref.cached for ref in mine)
         result.cut[spec.value] = sum(described(p).meta.get("cut", 0) for ref in mine for p in flat(ref.parts))
     return result
+
+
+def _note(scored_plan: ScorePlan, scored: Sequence[RewardsRef], file: str) -> None:
+    """Note in the pool how the scored file was made, and of which entries, as a data set's manifest does."""
+    place = os.path.abspath(file) if is_local(file) else file
+    paths = [samples.shard.prompts for samples in scored_plan.shards]
+    paths += [path for samples in scored_plan.shards for path in flat(samples.parts)]
+    paths += [path for ref in scored for path in pool_entries.of_rewards(ref)]
+    said = {
+        "scored": place,
+        "configuration": scored_plan.config.model_dump(mode="json"),
+        "rewards": [spec.described for spec in scored_plan.rewards],
+        "made_with": made_with(),
+        "finished": manifest.now(),
+        **pool_entries.names(paths),
+    }
+    key = keys.content_key([place, scored_plan.columns])
+    filesystem.write_json(f"{scored_plan.workspace.path('scored', key)}.json", said)
 
 
 def _numbers(columns: Sequence[str], rows: NDArray[np.float64], first: int, last: int) -> dict[str, Column]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from exptilt.config.exploration import Sweep
 from exptilt.config.lambda_grid import Lam
-from exptilt.outputs import manifest, names
+from exptilt.outputs import manifest, names, pool_entries
 from exptilt.planning.exploration import missing_of, tilted
 from exptilt.planning.plan import Plan
 from exptilt.reports import figures, web_page
@@ -74,7 +75,8 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Fronti
     missing = missing_of(ref if isinstance(ref, AllMissing) else ref.scored for ref in explored)
     config = plan.recipe.config
     assert isinstance(config, Sweep)
-    points = _points([ref for ref in explored if not isinstance(ref, AllMissing)], config.lams)
+    made = [ref for ref in explored if not isinstance(ref, AllMissing)]
+    points = _points(made, config.lams)
     values = tuple(spec.value for spec in plan.recipe.rewards)
     folder = filesystem.join(config.save_directory, names.named(plan, f"_sweep_val={','.join(values)}"))
     found = Frontier(
@@ -88,7 +90,7 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Fronti
         data_sets=tuple((place + 1, _data_set(plan, config.vectors[place])) for place in config.saved),
         missing=missing,
     )
-    _save(plan, found)
+    _save(plan, found, pool_entries.named(plan.shards, made))
     return found
 
 
@@ -96,7 +98,7 @@ def _data_set(plan: Plan, lam: Lam) -> str:
     return filesystem.join(plan.recipe.config.save_directory, names.stem(tilted(plan, lam)))
 
 
-def _save(plan: Plan, found: Frontier) -> None:
+def _save(plan: Plan, found: Frontier, entries: dict[str, Any]) -> None:
     figure = figures.frontier(found)
     filesystem.write_json(found.json, [record(found.values, point) for point in found.points])
     filesystem.write_bytes(filesystem.join(found.folder, "frontier.png"), figures.png(figure))
@@ -108,5 +110,6 @@ def _save(plan: Plan, found: Frontier) -> None:
         "base": {v: asdict(level) for v, level in zip(found.values, found.base, strict=True)},
         "points": len(found.points),
         "missing": [asdict(prompt) for prompt in found.missing],
+        **entries,
     }
     filesystem.write_json(filesystem.join(found.folder, pool.MANIFEST), said)

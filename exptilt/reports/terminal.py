@@ -39,25 +39,32 @@ def show(outcome: Outcome, console: Console) -> None:
             _show_summary(outcome, console)
 
 
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+def print_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    left: Sequence[int] = (),
+) -> None:
+    """Print a table, its first column and those at the places `left` as texts, the others as numbers."""
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    for place, column in enumerate(table.columns):
+        column.justify = "left" if place in (0, *left) else "right"
     for row in rows:
         table.add_row(*row)
     console.print(table, highlight=False)
 
 
-def _print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+def print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+    """Print lines, each with what it is of before it."""
     for name, said in facts:
         console.print(f"{name:<12}{said}", highlight=False, soft_wrap=True)
 
 
 def _show_frontier(found: Frontier, console: Console) -> None:
-    _print_table(frontier.headings(found), frontier.rows(found), console)
+    print_table(frontier.headings(found), frontier.rows(found), console)
     places = [("points", found.json), ("picture", f"{found.folder}/frontier.png")]
     places.append(("page", f"{found.folder}/index.html"))
-    _print_facts([*places, *found.saved, *found.missing_rows], console)
+    print_facts([*places, *found.saved, *found.missing_rows], console)
 
 
 def _show_palette(found: Found, console: Console) -> None:
@@ -65,13 +72,13 @@ def _show_palette(found: Found, console: Console) -> None:
         console.print(
             sentence, style="green" if found.feasible else "yellow", highlight=False, soft_wrap=True
         )
-    _print_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels], console)
-    _print_facts(palette_answer.facts(found), console)
+    print_table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels], console)
+    print_facts(palette_answer.facts(found), console)
 
 
 def _show_scores(scores: Scores, console: Console) -> None:
     """Print each value's means, and where the records are."""
-    _print_table(*scores_report.table(scores), console)
+    print_table(*scores_report.table(scores), console)
     reused = ", ".join(f"{value} {count}/{scores.shards}" for value, count in scores.reused.items())
     records = f"{scores.records:,} in {scores.file}"
     cut = [
@@ -80,7 +87,7 @@ def _show_scores(scores: Scores, console: Console) -> None:
         if count
     ]
     left = [("left out", f"{counted(count, 'record')}: {why}") for why, count in scores.skipped.items()]
-    _print_facts([("reused", f"shards of {reused}"), *cut, *left, ("records", records)], console)
+    print_facts([("reused", f"shards of {reused}"), *cut, *left, ("records", records)], console)
 
 
 def _show_summary(summary: Summary, console: Console) -> None:
@@ -90,5 +97,5 @@ def _show_summary(summary: Summary, console: Console) -> None:
     elif summary.sentence:
         console.print(summary.sentence, style="green", highlight=False, soft_wrap=True)
     if summary.values:
-        _print_table(HEADINGS, [change_row(change) for change in summary.values], console)
-    _print_facts(summary_facts(summary), console)
+        print_table(HEADINGS, [change_row(change) for change in summary.values], console)
+    print_facts(summary_facts(summary), console)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from exptilt.stages.references import RewardsRef, SamplesRef
-from exptilt.stages.tables import Made, digests, matrix, order_of, prompts_of
+from exptilt.stages.tables import Made, digests, matrix, order_of, origin_of, prompts_of
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool
 
@@ -79,7 +79,7 @@ def compute_each(
         parts = [*samples.parts[block.number], *(part for ref in rewards for part in ref)]
         said = {"of": digests(parts), "shard": block.key, **settings, **_counts(samples, block, order)}
         path = workspace.path(stage, keys.content_key(said))
-        done.append(pool.compute_once(path, partial(_computed, compute, rewards, order)))
+        done.append(pool.compute_once(path, partial(_computed, compute, rewards, order, parts[0])))
     return tuple(entry.path for entry, _ in done), all(cached for _, cached in done)
 
 
@@ -87,8 +87,10 @@ def _computed(
     compute: Callable[[Matrix, Sequence[Sequence[str]]], Made],
     rewards: Sequence[Sequence[str]],
     order: pl.DataFrame,
+    part: str,
 ) -> Made:
-    return compute(matrix(rewards, order), rewards)
+    tables, meta = compute(matrix(rewards, order), rewards)
+    return tables, {**meta, **origin_of(part)}
 
 
 def _counts(samples: SamplesRef, block: Block, order: pl.DataFrame) -> dict[str, Any]:

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from exptilt.errors import StorageError
 from exptilt.rewards import RewardSpec
+from exptilt.run import Run
 from exptilt.stages import deaths
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
 from exptilt.stages.workspace import Workspace
-from exptilt.storage import filesystem, keys, lease, process_identity, s3, write_checks
+from exptilt.storage import filesystem, keys, lease, pool, process_identity, s3, write_checks
 
 
 class Claims:
@@ -90,6 +92,13 @@ class Claims:
                 return self._leases.try_take(path)
         except StorageError:
             return True
+
+
+@contextmanager
+def at_work(run: Run, root: str) -> Iterator[None]:
+    """Say in the pool under `root`, for the length of the block, that a run is at work: nothing is pruned."""
+    with run.entered(), lease.held(f"{pool.place(root, 'runs', uuid4().hex)}.lease"):
+        yield
 
 
 def of_shards(recipe: Recipe, shards: Sequence[ShardRef]) -> Claims:

@@ -19,8 +19,6 @@ from exptilt.stages.recipe import Recipe
 from exptilt.stages.tables import Made
 from exptilt.storage import filesystem, keys, pool, schemas
 
-NOTE = "failed.json"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
@@ -58,7 +56,7 @@ def folder(recipe: Recipe, block: Block) -> str:
 def noted(home: str) -> set[str]:
     """The ids of a block's prompts at which a draw failed before."""
     try:
-        return set(map(str, filesystem.read_json(filesystem.join(home, NOTE))))
+        return set(map(str, filesystem.read_json(filesystem.join(home, pool.FAILED))))
     except (StorageError, TypeError):
         return set()
 
@@ -108,7 +106,7 @@ def _draw_all(recipe: Recipe, group: Sequence[tuple[int, Lacking]], n: int) -> I
 def _keep_rest(recipe: Recipe, each: Lacking, missing: set[str], draws: Sequence[_Drawn], n: int) -> None:
     """Note the prompts of a block that failed, and keep what was drawn of the others."""
     ids = set(each.block.prompt_ids)
-    filesystem.write_json(filesystem.join(each.home, NOTE), sorted(noted(each.home) | ids & missing))
+    filesystem.write_json(filesystem.join(each.home, pool.FAILED), sorted(noted(each.home) | ids & missing))
     rest = each.block.only(ids - missing)
     if rest.prompt_ids:
         pool.compute_once(_path(recipe, rest, each.have, n), lambda: _entry(recipe, rest, draws))
@@ -123,8 +121,13 @@ def _entry(recipe: Recipe, block: Block, draws: Sequence[_Drawn]) -> Made:
     shares = (
         drawn.seconds * part.height / drawn.rows.height for drawn, part in zip(draws, parts, strict=True)
     )
-    meta = {**_counts(rows), "p0": recipe.p0.identity, "seconds": sum(shares), **draws[0].notes}
+    meta = {**_counts(rows), **_origin(recipe), "seconds": sum(shares), **draws[0].notes}
     return {"samples": rows.select(*schemas.SAMPLES).cast(schemas.SAMPLES)}, meta
+
+
+def _origin(recipe: Recipe) -> dict[str, Any]:
+    assert recipe.p0
+    return {"p0": recipe.p0.identity, "name": recipe.p0.model.name, "seed": recipe.config.seed}
 
 
 def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: int) -> _Drawn:

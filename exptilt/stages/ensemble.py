@@ -10,7 +10,7 @@ import polars as pl
 from exptilt.errors import RewardError
 from exptilt.rewards import RewardSpec
 from exptilt.stages.references import Parts
-from exptilt.stages.tables import Made, described, digests, read
+from exptilt.stages.tables import Made, described, digests, origin_of, read
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
 from exptilt.tilting.ensemble import RULES, spread, standardised
@@ -57,7 +57,8 @@ def _combined(parts: Sequence[Sequence[str]], spec: RewardSpec) -> Made:
     table = names.with_columns(value=pl.lit(spec.value), reward=pl.Series(numbers))
     spreads = names.with_columns(spread=pl.Series(spread(members)))
     cut = sum(described(part).meta.get("cut", 0) for each in parts for part in each)
-    return {"rewards": table.cast(schemas.REWARDS), "spread": spreads}, {"reward": spec.described, "cut": cut}
+    meta = {**origin_of(parts[0][0]), "reward": spec.described, "cut": cut}
+    return {"rewards": table.cast(schemas.REWARDS), "spread": spreads}, meta
 
 
 def _joined(parts: Sequence[Sequence[str]]) -> pl.DataFrame:

@@ -38,7 +38,8 @@ class SamplesRef:
 
     `tokens` and `seconds` are what this run spent to draw; 0 where all was there. `counts` is the entry
     that says how many samples each prompt has, where prompts differ; `missing` are prompts that are left
-    out, which the shard no longer has.
+    out, which the shard no longer has; `sources` are entries from which parts were cut since a value failed
+    at some of their prompts.
     """
 
     shard: ShardRef
@@ -48,6 +49,7 @@ class SamplesRef:
     seconds: float
     counts: str = ""
     missing: tuple[MissingPrompt, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def samples(self) -> "SamplesRef":
@@ -58,13 +60,15 @@ class SamplesRef:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardsRef:
     """One value's rewards for a shard's samples, one pool entry per entry of samples, or per block where
-    it is of a group; none where it has none for the prompts `missing`, which are to be left out."""
+    it is of a group; none where it has none for the prompts `missing`, which are to be left out. `members`
+    are the entries of an ensemble's members' rewards."""
 
     value: str
     parts: Parts
     cached: bool
     seconds: float
     missing: tuple[MissingPrompt, ...] = ()
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

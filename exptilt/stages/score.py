@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ from exptilt.stages.blocks import Block, blocks_of, number_of
 from exptilt.stages.ensemble import combined
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef
+from exptilt.stages.references import Parts, RewardsRef, SamplesRef, ScoredRef, flat
 from exptilt.stages.shards import samples_without
 from exptilt.stages.tables import (
     Made,
@@ -29,6 +29,7 @@ from exptilt.stages.tables import (
     even_order,
     in_order,
     order_of,
+    origin_of,
     prompts_of,
     read,
     samples_of,
@@ -49,7 +50,8 @@ def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Reward
     """
     began = time.perf_counter()
     try:
-        parts, cached = _score(workspace, samples, spec)
+        members = _members(workspace, samples, spec) if spec.members else []
+        parts, cached = combined(workspace, members, spec) if members else _score(workspace, samples, spec)
     except PromptsFailed as error:
         if not workspace.allow_missing:
             raise
@@ -59,13 +61,12 @@ def score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Reward
         parts=parts,
         cached=cached,
         seconds=time.perf_counter() - began,
+        members=tuple(path for each in members for path in flat(each)),
     )
 
 
 def _score(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> tuple[Parts, bool]:
-    """The entries of a value's rewards, and whether the pool had them all."""
-    if spec.members:
-        return combined(workspace, _members(workspace, samples, spec), spec)
+    """The entries of the rewards of a value that is no ensemble, and whether the pool had them all."""
     pairs = {
         number: [(group, _path(workspace, group, spec)) for group in _together(parts, spec)]
         for number, parts in samples.parts.items()
@@ -145,6 +146,7 @@ def _reward(workspace: Workspace, prompts: pl.DataFrame, parts: tuple[str, ...],
         value=pl.lit(spec.value), reward=pl.Series(scored.rewards, dtype=pl.Float64)
     )
     meta = {
+        **origin_of(parts[0]),
         "reward": spec.described,
         "cut": scored.cut,
         "recomputed": scored.recomputed,
@@ -200,17 +202,26 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     prompts = prompts_of(only.shard)
     table = samples_of(only, order_of(prompts, only, recipe.config.nsamples))
     hit = {number_of(prompt.prompt_index) for prompt in missing}
-    kept = {b.number: (_kept(recipe, b, table),) for b in blocks_of(prompts)}
-    only = replace(only, parts={**only.parts, **{number: kept[number] for number in hit & kept.keys()}})
+    origin = origin_of(flat(samples.parts)[0])
+    cut = {b.number: (_kept(recipe, b, table, origin),) for b in blocks_of(prompts) if b.number in hit}
+    only = replace(only, parts={**only.parts, **cut}, sources=_sources(samples, scored, hit))
     return ScoredRef(
         samples=only, rewards=tuple(score(recipe.workspace, only, spec) for spec in recipe.rewards)
     )
 
 
-def _kept(recipe: Recipe, block: Block, samples: pl.DataFrame) -> str:
+def _sources(samples: SamplesRef, scored: Sequence[RewardsRef], hit: set[int]) -> tuple[str, ...]:
+    """The entries of the blocks `hit`, which a value failed at: the same run reads them again."""
+    parts = [samples.parts, *(ref.parts for ref in scored)]
+    found = [path for each in parts for number in sorted(hit) for path in each.get(number, ())]
+    return (*samples.sources, *found)
+
+
+def _kept(recipe: Recipe, block: Block, samples: pl.DataFrame, origin: dict[str, Any]) -> str:
     """The entry of the samples of what is left of a block."""
     mine = samples.filter(pl.col("prompt_id").is_in(block.prompt_ids))
-    return pool.keep(recipe.config.save_directory, "samples", "samples", mine, {"of": block.prompt_ids})
+    meta = {**origin, "of": block.prompt_ids}
+    return pool.keep(recipe.config.save_directory, "samples", "samples", mine, meta)
 
 
 def _refuse_not_finite(numbers: rewards.Rewards, table: pl.DataFrame, spec: RewardSpec) -> None:

@@ -1,6 +1,7 @@
 """Reading what earlier stages left in the pool, in one order: the shard's prompts, samples by index."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from exptilt.stages.references import DrawsRef, RewardsRef, SamplesRef, ShardRef
 from exptilt.storage import pool
 
 Made = pool.Made
+ORIGIN: Final = ("p0", "name", "seed", "file")
 
 
 def read(path: str, name: str) -> pl.DataFrame:
@@ -24,6 +26,15 @@ def described(path: str) -> pool.Entry:
     if entry is None:
         raise StorageError(f"{path} was complete and is damaged now; run again to remake it")
     return entry
+
+
+def origin_of(part: str) -> dict[str, Any]:
+    """What an entry notes of where its samples came from: p0, its model's name and the seed, or a file.
+
+    Whatever is made of the entry notes the same.
+    """
+    meta = described(part).meta
+    return {name: meta[name] for name in ORIGIN if name in meta}
 
 
 def prompts_of(shard: ShardRef) -> pl.DataFrame:

@@ -85,7 +85,8 @@ def _without(recipe: Recipe, have: ScoredRef, missing: Sequence[MissingPrompt]) 
 
 def _joined(first: RewardsRef, more: RewardsRef) -> RewardsRef:
     parts, seconds = merged(first.parts, more.parts), first.seconds + more.seconds
-    return dataclasses.replace(first, parts=parts, cached=first.cached and more.cached, seconds=seconds)
+    cached, members = first.cached and more.cached, (*first.members, *more.members)
+    return dataclasses.replace(first, parts=parts, cached=cached, seconds=seconds, members=members)
 
 
 def _put(recipe: Recipe, counts: dict[str, int]) -> str:

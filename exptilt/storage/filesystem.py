@@ -140,11 +140,16 @@ def modified(path: str) -> float:
 
 
 def age(path: str) -> float:
-    """For how many seconds `path` is as it is, by its store's clock: that of a file that is written now."""
-    now = join(path.rpartition("/")[0], temporary("now"))
+    """For how many seconds `path` is as it is, by its store's clock."""
+    return store_time(path.rpartition("/")[0]) - modified(path)
+
+
+def store_time(folder: str) -> float:
+    """The time by the clock of a folder's store: that of a file that is written now."""
+    now = join(folder, temporary("now"))
     write_bytes(now, b"now")
     try:
-        return modified(now) - modified(path)
+        return modified(now)
     finally:
         remove(now)
 

@@ -7,7 +7,9 @@ only where a pattern says so.
 import glob
 import os
 from collections.abc import Iterator
-from typing import NoReturn
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
 
 from exptilt.storage import access_errors, filesystem, s3
 from exptilt.storage.paths import is_local
@@ -76,3 +78,46 @@ def _is_listed(name: str, pattern: str) -> bool:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(HIDDEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A file or a folder as its folder lists it.
+
+    Attributes:
+        name: without the folder.
+        is_folder: whether it is one, or a prefix of a store.
+        size: in bytes; 0 of a folder.
+        modified: when it was written, in seconds of the clock of its store; 0 of a prefix.
+        is_link: whether it is a link to one.
+    """
+
+    name: str
+    is_folder: bool
+    size: int
+    modified: float
+    is_link: bool = False
+
+
+def items(folder: str) -> list[Item]:
+    """What lies directly in `folder`, hidden ones too, by name; nothing if there is no such folder."""
+    with access_errors.clear_errors(folder, "list"):
+        fs, inner = filesystem.filesystem(folder)
+        try:
+            found = s3.with_retries(lambda: fs.ls(inner, detail=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    listed = [_item(said) for said in found if said["name"].rstrip("/") != inner.rstrip("/")]
+    return sorted(listed, key=lambda item: item.name)
+
+
+def _item(said: dict[str, Any]) -> Item:
+    """An item from what a file system says of it: seconds on a disk, a date on a store."""
+    is_folder, at = said["type"] == "directory", said.get("mtime") or said.get("LastModified") or 0.0
+    return Item(
+        name=said["name"].rstrip("/").rsplit("/", 1)[-1],
+        is_folder=is_folder,
+        size=0 if is_folder else int(said["size"] or 0),
+        modified=at.timestamp() if isinstance(at, datetime) else float(at),
+        is_link=bool(said.get("islink")),
+    )

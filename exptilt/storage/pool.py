@@ -11,15 +11,17 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from exptilt.errors import MissingError, StorageError
 from exptilt.storage import exclusive, filesystem, keys, lease, schemas
 
+POOL: Final = "pool"  # its folder under the save directory
 MANIFEST, SEAL, FILE = "manifest.json", "sha256", "file"
 DIGITS = 16  # of a table's SHA-256, in its file's name
+FAILED = "failed.json"  # beside entries of samples: the prompts of their block at which a draw failed
 OFFERS = 10  # of a manifest, where damaged ones are in its place
 Tables = dict[str, pl.DataFrame]
 Made = tuple[Tables, dict[str, Any]]
@@ -27,7 +29,12 @@ Made = tuple[Tables, dict[str, Any]]
 
 def place(root: str, stage: str, *parts: str) -> str:
     """Where the pool under `root` keeps an entry of `stage`."""
-    return filesystem.join(root, "pool", stage, *parts)
+    return filesystem.join(root, POOL, stage, *parts)
+
+
+def name_of(path: str) -> str:
+    """What the entry at `path` is called in its pool, wherever that lies: STAGE/KEY, or samples/KEY/RANGE."""
+    return path.rpartition(f"/{POOL}/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +52,16 @@ class Entry:
         data = self.read[name] if name in self.read else filesystem.read_bytes(self.file(name))
         if name not in self.read and filesystem.sha256(data) != self.files[name]["sha256"]:
             raise StorageError(f"{self.file(name)} has changed since it was written")
-        return schemas.validate(name, schemas.completed(name, pl.read_parquet(data)))
+        return loaded(name, data)
 
     def file(self, name: str) -> str:
         """Where the table `name` of this entry lies."""
         return filesystem.join(self.path, self.files[name].get(FILE, f"{name}.parquet"))
+
+
+def loaded(name: str, data: bytes) -> pl.DataFrame:
+    """The table `name` from its file's bytes; StorageError where its columns or numbers are not a table's."""
+    return schemas.validate(name, schemas.completed(name, pl.read_parquet(data)))
 
 
 def described(path: str) -> Entry | None:

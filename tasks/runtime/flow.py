@@ -14,6 +14,7 @@ from pydantic import BaseModel, WithJsonSchema
 from exptilt.config.validation import C, build
 from exptilt.errors import ShardsFailed
 from exptilt.run import Run
+from exptilt.stages import claims
 from tasks.runtime.artifacts import show_failures
 from tasks.runtime.crashed_runs import sign_and_end_dead_runs
 from tasks.runtime.shutdown import stopping_at_once
@@ -33,12 +34,14 @@ def gen(model: type[C]) -> Callable[[Callable[[C, Any], Any]], Flow[..., Any]]:
     def decorate(body: Callable[[C, Any], Any]) -> Flow[..., Any]:
         @functools.wraps(body)
         def run(ready: tuple[C, Any] | None = None, /, **settings: Any) -> Any:
+            config: Any
             config, plan = ready or (build(model, settings), None)
-            own = plan.run if plan else Run()  # the plan that the body makes begins in it
+            own = plan.run if plan else Run(config.endpoint_url)  # the plan that the body makes begins in it
             with TagsContext(current_tags=set()), stopping_at_once(own):  # a task's tag asks for a slot
                 sign_and_end_dead_runs(TAG)
                 try:
-                    return body(config, plan)
+                    with claims.at_work(own, config.save_directory):
+                        return body(config, plan)
                 except ShardsFailed as error:
                     show_failures(error)
                     raise
