@@ -12,7 +12,7 @@ from exptilt.config.command_line import BAD_INPUT, command_line, fail, fail_run
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned, Original
-from exptilt.errors import ExptiltError
+from exptilt.errors import ExptiltError, PushFailed
 from exptilt.run import current
 
 RUNS: Final = {
@@ -58,7 +58,7 @@ def _run(config: Any) -> int:
     """The exit code, once all is done and shown."""
     from exptilt import local_run
     from exptilt.reports.progress import watched
-    from exptilt.reports.terminal import console, show
+    from exptilt.reports.terminal import console, show, show_saved
 
     try:
         plan = local_run.prepare(config)
@@ -68,6 +68,8 @@ def _run(config: Any) -> int:
     try:
         outcome = local_run.run(plan, watched)
     except Exception as error:
+        if isinstance(error, PushFailed):
+            show_saved(error)
         fail_run(error)
     show(outcome, console())
     return getattr(outcome, "exit_code", 0)

@@ -69,6 +69,14 @@ class RefusedError(StorageError):
         self.reason = reason
 
 
+class PushFailed(ExptiltError, RuntimeError):
+    """A data set that is saved and was not put on the Hub; `summary` is its run's, None without one."""
+
+    def __init__(self, text: str, summary: object = None) -> None:
+        super().__init__(text)
+        self.summary = summary
+
+
 class ShardsFailed(ExptiltError, RuntimeError):
     """Some shards failed; every other shard is saved and a re-run does only what is missing.
 

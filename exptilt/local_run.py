@@ -14,7 +14,7 @@ from exptilt.config.running import Running
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import Original, Valued
 from exptilt.errors import ConfigError, Stopped
-from exptilt.outputs import dataset, palette, scores, sweep
+from exptilt.outputs import dataset, palette, publish, scores, sweep
 from exptilt.outputs.dataset import Shard
 from exptilt.planning import exploration, score_file
 from exptilt.planning import plan as run_plan
@@ -111,7 +111,8 @@ def _palette(plan: Plan, watch: Watch) -> Outcome:
 
 
 def _merged(plan: Plan, shards: Sequence[Shard]) -> Summary:
-    return with_retries(plan.recipe.run, "merge and save", dataset.merge, plan, shards)
+    summary = with_retries(plan.recipe.run, "merge and save", dataset.merge, plan, shards)
+    return publish.published(plan, summary)
 
 
 def _each(claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watch: Watch) -> list[R | AllMissing]:

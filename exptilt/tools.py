@@ -1,4 +1,4 @@
-"""The console commands that look at what runs have written: show, constants, pool."""
+"""The console commands that look at what runs have written: show, constants, pool, push."""
 
 import argparse
 import sys
@@ -94,6 +94,26 @@ def _pool(given: argparse.Namespace) -> int:
     return 0
 
 
+def _push_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="the data set of a run, local or on S3")
+    parser.add_argument("repository", metavar="ORG/NAME", help="where it goes; made if it is not there")
+    parser.add_argument("--license", default="", metavar="ID", help="apache-2.0, cc-by-4.0, other, ...")
+    parser.add_argument("--language", default="", metavar="CODE", help="en, or several as en,de")
+    parser.add_argument("--public", action="store_true", help="make the repository public")
+
+
+def _push(given: argparse.Namespace) -> int:
+    from exptilt.config import publishing
+    from exptilt.data.hub_repository import Repository
+    from exptilt.outputs.publish import push
+
+    languages = tuple(split(given.language))
+    publishing.check(given.repository, given.license, languages, "--")
+    to = Repository(name=given.repository, license=given.license, languages=languages, public=given.public)
+    print(f"pushed to {push(given.folder, to)}")
+    return 0
+
+
 TOOLS: Final = {
     "show": Tool(
         help="Print a prompt of a data set with its completions, by weight.",
@@ -109,5 +129,10 @@ TOOLS: Final = {
         help="List what lies in a pool; verify it, or delete what no output refers to.",
         add_flags=_pool_flags,
         work=_pool,
+    ),
+    "push": Tool(
+        help="Put a data set on the Hugging Face Hub, private unless --public.",
+        add_flags=_push_flags,
+        work=_push,
     ),
 }

@@ -15,6 +15,7 @@ from exptilt.stages.references import ShardRef
 from tasks.generate import generate
 from tasks.merge import merge
 from tasks.prompts import load_prompts
+from tasks.publish import published
 from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
 from tasks.runtime.shards import Line, each_shard
@@ -35,7 +36,7 @@ def mc_aligned(config: MCAligned, prepared: Plan | None) -> Summary:
         return [samples, *rewards, tilt.submit(recipe, shard, samples, rewards)]
 
     summary: Summary = merge(plan, each_shard(plan, begin, tilt_whole))
-    return summary
+    return published(plan, summary)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from exptilt.reports.summary import Summary
 from tasks.generate import generate
 from tasks.merge import merge
 from tasks.prompts import load_prompts
+from tasks.publish import published
 from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
 from tasks.runtime.shards import each_shard
@@ -25,7 +26,7 @@ def original(config: Original, prepared: Plan | None) -> Summary:
     plan: Plan = load_prompts(config, prepared)
     shards = each_shard(plan, lambda shard: [generate.submit(plan.recipe, shard)], generate)
     summary: Summary = merge(plan, shards)
-    return summary
+    return published(plan, summary)
 
 
 if __name__ == "__main__":

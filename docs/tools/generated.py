@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from exptilt.command import OTHERS, RUNS
+from exptilt.command import RUNS
 from exptilt.config import flag_groups
 from exptilt.config.flags import Flag, flag
 from exptilt.storage import schemas
+from exptilt.tools import TOOLS
 
 MARK: Final = re.compile(r"^<!-- generated: (\w+) ?([\w-]*) -->$", re.MULTILINE)
 COLUMNS: Final = Path(__file__).parents[1] / "reference" / "columns.toml"
@@ -63,14 +64,14 @@ def plain(text: str) -> str:
 def commands(_: str) -> str:
     """The commands of `exptilt`, with what each does."""
     said = {name: (model.__doc__ or "").splitlines()[0] for name, model in RUNS.items()}
-    said |= {name: _help(name)[1] for name in OTHERS}
+    said |= {name: _help(name)[1] for name in TOOLS}
     rows = [f"| [`{name}`](#{name}) | {plain(sentence)} |" for name, sentence in said.items()]
     return "\n".join(["| command | what it does |", "|---|---|", *rows])
 
 
 def others(_: str) -> str:
     """Every command that is no run, with its help."""
-    return "\n\n".join(f"## {name}\n\n{_help(name)[1]}\n\n```txt\n{_help(name)[0]}\n```" for name in OTHERS)
+    return "\n\n".join(f"## {name}\n\n{_help(name)[1]}\n\n```txt\n{_help(name)[0]}\n```" for name in TOOLS)
 
 
 def _help(command: str) -> tuple[str, str]:

@@ -12,11 +12,12 @@ from exptilt.config import lam as lams
 from exptilt.config.checks import check_values, plain
 from exptilt.config.drawing import Drawing
 from exptilt.config.field_types import Names, Positive, listed, split
+from exptilt.config.publishing import Publishing
 from exptilt.config.tilt import Tilt
 from exptilt.errors import ConfigError
 
 
-class Original(Drawing):
+class Original(Drawing, Publishing):
     """Draw completions y ~ p0(.|x)."""
 
     nsamples: Positive = Field(default=1, description="completions per prompt")
@@ -49,7 +50,7 @@ class Valued(Drawing, _Values):
         return [rewards.column_of(value) for value in self.values]
 
 
-class MCAligned(Valued, Tilt):
+class MCAligned(Valued, Tilt, Publishing):
     """Draw n completions per prompt, score them, and keep those of p0(y|x) exp(Σ λ r(x, y))."""
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from exptilt.config.publishing import PUSHING
 from exptilt.engines import registry
 from exptilt.models import reference
 from exptilt.outputs import pool_entries
@@ -39,7 +40,7 @@ def of(plan: Plan, shards: Sequence[Drawn], files: Mapping[str, object], summary
 def provenance(plan: Plan) -> dict[str, Any]:
     """What a manifest says of how its data were made."""
     return {
-        "configuration": plan.recipe.config.model_dump(mode="json"),
+        "configuration": plan.recipe.config.model_dump(mode="json", exclude=set(PUSHING)),
         "p0": _described(plan.recipe),
         "rewards": [spec.described for spec in plan.recipe.rewards],
         "made_with": made_with(),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from exptilt import __version__
+from exptilt.config.publishing import PUSHING
 from exptilt.errors import StorageError
 from exptilt.outputs.pool_entries import ENTRIES
 from exptilt.planning.plan import Plan
@@ -19,6 +20,7 @@ ELSEWHERE: Final = {
     "endpoint_url",
     "runner",
     "ray_address",
+    *PUSHING,
 }  # what another machine may spell otherwise
 
 

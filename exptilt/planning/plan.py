@@ -18,7 +18,7 @@ from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.models import devices, reference
-from exptilt.planning import run_record
+from exptilt.planning import publishing, run_record
 from exptilt.planning.base_model import p0_of
 from exptilt.planning.notes import notes
 from exptilt.planning.prompts import Chosen, choose, source
@@ -100,6 +100,7 @@ def prepare(config: Config, workers: int = 0) -> Plan:
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
     write_checks.check_writable(config.save_directory)
+    publishing.check(config)
     found = run_record.find(config)
     plan = _prepared(config, found, workers)
     mine = plan.record

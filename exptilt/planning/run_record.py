@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from exptilt import __version__
+from exptilt.config.publishing import PUSHING
 from exptilt.config.settings import Config, Original
 from exptilt.errors import ConfigError, MissingError
 from exptilt.models import devices
@@ -29,6 +30,7 @@ OWN: Final = {
     "runner",
     "ray_address",
     "page_prompts",
+    *PUSHING,
 }  # each machine's
 
 

@@ -1,15 +1,18 @@
 """The data set card: what the folder holds, how it was made, how to open it."""
 
+import json
 from typing import Any
 
 from exptilt.models import reference
 from exptilt.reports.summary import Summary
-from exptilt.reports.summary_text import markdown
+from exptilt.reports.summary_text import markdown_facts, markdown_verdict
 from exptilt.rewards import together
+from exptilt.storage.paths import is_local
 from exptilt.wording import counted
 
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
 ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
+OF_ONE_MACHINE = ("save_directory", "endpoint_url")  # settings that say nothing elsewhere
 SERVED = "as the server had it, its weights not known"
 WHAT = {
     "records": "what was kept: prompt, completion, both as one text or as messages, and the numbers of each",
@@ -35,9 +38,10 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
             _front_matter(present),
             f"# {summary.title.rpartition('/')[2]}",
             "",
+            *markdown_verdict(summary),
             _sentence(manifest),
             "",
-            markdown(summary),
+            *markdown_facts(summary),
             "",
             "## Tables",
             "",
@@ -46,20 +50,33 @@ def render(manifest: dict[str, Any], summary: Summary, tables: list[str]) -> str
             "```python",
             "import datasets",
             "",
-            'kept = datasets.load_dataset("THIS_FOLDER", split="train")',
-            'samples = datasets.load_dataset("THIS_FOLDER", "samples", split="train")',
+            source(summary.folder),
+            'kept = datasets.load_dataset(source, split="train")',
+            'samples = datasets.load_dataset(source, "samples", split="train")',
             "```",
             "",
             "## Made with",
             "",
             *(f"- {k}: {v}" for k, v in manifest["made_with"].items() if v),
             *(f"- {r['value']}: {r['name']} ({_form(r)})" for r in manifest["rewards"]),
-            *(f"- --{k.replace('_', '-')}: {_plain(v)}" for k, v in manifest["configuration"].items()),
+            *(f"- --{k.replace('_', '-')}: {_plain(v)}" for k, v in settings(manifest)),
             "",
             "Revisions, checksums and timings are in manifest.json.",
             "",
         ]
     )
+
+
+def source(folder: str) -> str:
+    """The line of the example that says where the data set lies: datasets reads folders and the Hub."""
+    if not is_local(folder):
+        return f"source = {json.dumps(folder.rpartition('/')[2])}  # a copy of {folder}"
+    return f"source = {json.dumps(folder, ensure_ascii=False)}"
+
+
+def settings(manifest: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The configuration without where things lay on one machine."""
+    return [(k, v) for k, v in manifest["configuration"].items() if k not in OF_ONE_MACHINE]
 
 
 def _constants(reward: dict[str, Any]) -> str:

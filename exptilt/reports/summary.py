@@ -77,6 +77,7 @@ class Summary:
     retries: int = 0
     json: str = ""
     folder: str = ""
+    pushed: str = ""
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -25,8 +25,14 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     rows += [("too long", f"{counted(n, 'text')} cut for {value}") for value, n in summary.cut.items() if n]
     if summary.retries:
         rows.append(("storage", counted(summary.retries, "retry", "retries")))
+    return rows
+
+
+def places(summary: Summary) -> list[tuple[str, str]]:
+    """The lines that say where things lie."""
+    pushed = [("pushed to", summary.pushed)] if summary.pushed else []
     page = f"{summary.folder}/index.html"
-    return [*rows, ("records", summary.json), ("data set", summary.folder), ("page", page)]
+    return [("records", summary.json), ("data set", summary.folder), ("page", page), *pushed]
 
 
 def _kept(summary: Summary) -> str:
@@ -99,13 +105,24 @@ HEADINGS: Final = ["value", "λ", "before the tilt", "after the tilt", "differen
 
 
 def markdown(summary: Summary) -> str:
-    """The summary as Markdown, for the data set card and the UI."""
+    """The summary as Markdown, for the UI."""
+    lines = [*markdown_verdict(summary), *markdown_facts(summary)]
+    return "\n".join([*lines, *(f"- {name}: {said}" for name, said in places(summary))])
+
+
+def markdown_verdict(summary: Summary) -> list[str]:
+    """The verdict in Markdown, no line without a tilt."""
     verdict = summary.warning or summary.sentence
-    lines = [f"**{verdict}**", ""] if verdict else []
+    return [f"**{verdict}**", ""] if verdict else []
+
+
+def markdown_facts(summary: Summary) -> list[str]:
+    """The values' table and the summary's lines in Markdown."""
+    lines = []
     if summary.values:
         lines += [markdown_table(HEADINGS, [change_row(change) for change in summary.values])]
         lines += ["", "Means over prompts ± standard error; the last column by the jackknife.", ""]
-    return "\n".join([*lines, *(f"- {name}: {said}" for name, said in facts(summary))])
+    return [*lines, *(f"- {name}: {said}" for name, said in facts(summary))]
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,13 +7,14 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from exptilt.errors import PushFailed
 from exptilt.reports import frontier, palette_answer
 from exptilt.reports import scores as scores_report
 from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import Summary
-from exptilt.reports.summary_text import HEADINGS, change_row
+from exptilt.reports.summary_text import HEADINGS, change_row, places
 from exptilt.reports.summary_text import facts as summary_facts
 from exptilt.wording import counted
 
@@ -24,6 +25,12 @@ UNCUT: Final = 10_000  # columns
 def console() -> Console:
     """Standard output; a file or a pipe takes lines of any length."""
     return Console(width=None if sys.stdout.isatty() else UNCUT)
+
+
+def show_saved(error: PushFailed) -> None:
+    """Print what a run saved before its data set was not pushed."""
+    if isinstance(error.summary, Summary):
+        _show_summary(error.summary, console())
 
 
 def show(outcome: Outcome, console: Console) -> None:
@@ -98,4 +105,4 @@ def _show_summary(summary: Summary, console: Console) -> None:
         console.print(summary.sentence, style="green", highlight=False, soft_wrap=True)
     if summary.values:
         print_table(HEADINGS, [change_row(change) for change in summary.values], console)
-    print_facts(summary_facts(summary), console)
+    print_facts([*summary_facts(summary), *places(summary)], console)

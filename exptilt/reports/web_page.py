@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from exptilt.reports.frontier import Frontier, headings, rows
 from exptilt.reports.summary import Summary
-from exptilt.reports.summary_text import HEADINGS, change_row, facts
+from exptilt.reports.summary_text import HEADINGS, change_row, facts, places
 from exptilt.tilting import verdict
 from exptilt.wording import counted
 
@@ -75,7 +75,7 @@ def data_set(summary: Summary, prompts: str, pictures: Sequence[str], tables: Se
         summary.title.rpartition("/")[2],
         *(certificate if summary.quality else []),
         *pictures,
-        _listed(facts(summary)),
+        _listed([*facts(summary), *places(summary)]),
         _links(["manifest.json", "README.md", *(f"{table}/" for table in tables)]),
         prompts,
         script=_asset("page.js") if prompts else "",

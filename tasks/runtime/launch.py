@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from exptilt.config.command_line import FAILED, fail, fail_run
 from exptilt.config.validation import C
-from exptilt.errors import ExptiltError
+from exptilt.errors import ExptiltError, PushFailed
 from exptilt.planning.plan import prepare as prepare_run
-from exptilt.reports.terminal import console, show
+from exptilt.reports.terminal import console, show, show_saved
 from tasks.runtime.cluster import planned
 from tasks.runtime.flow import TAG, prepared
 from tasks.runtime.recording import wait_until_recorded
@@ -45,6 +45,8 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready] = PREP
     """
     with ending_soon():
         outcome = _checked_and_run(flow, config, prepare)
+    if isinstance(outcome, PushFailed):
+        show_saved(outcome)
     if isinstance(outcome, BaseException):
         fail_run(outcome)
     show(outcome, console())
