@@ -14,7 +14,7 @@ from exptilt.storage.listing import Item
 from exptilt.storage.paths import is_local
 
 ENTRIES: Final = ("prompts", "samples", "imported", "counts", "rewards", "draws", "explored")
-NOTES: Final = ("claims", "merging", "runs", "scored")
+NOTES: Final = ("claims", "merging", "runs", "scored", "progress")
 AT_ONCE: Final = 16  # folders of a store, which answers in some 20 ms
 RANGE: Final = re.compile(r"\d+-\d+")
 Kind = Literal["lease", "temporary", "deaths", "machine", "record", "scored", "failed prompts", "unknown"]
@@ -161,6 +161,7 @@ def _kind(item: Item, stage: str) -> Kind:
         ("claims", "deaths"): "deaths",
         ("claims", "computed"): "machine",
         ("runs", "json"): "record",
+        ("progress", "json"): "record",
         ("scored", "json"): "scored",
     }
     by_ending: dict[str, Kind] = {"lease": "lease", "tmp": "temporary"}
