@@ -1,6 +1,7 @@
 """A saved data set put on the Hugging Face Hub: its tables, its manifest, and a card of its own."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from exptilt.data import hub_repository
 from exptilt.data.hub_repository import Repository
-from exptilt.errors import ConfigError, MissingError, PushFailed, StorageError
+from exptilt.errors import ConfigError, MissingError, PushFailed, StorageError, Stopped
 from exptilt.planning.plan import Plan
 from exptilt.planning.publishing import repository_of
 from exptilt.reports import dataset_card
@@ -36,6 +37,8 @@ def published(plan: Plan, summary: Summary) -> Summary:
         return summary
     try:
         _push(summary.folder, to)
+    except Stopped:
+        raise
     except Exception as error:
         raise PushFailed(_how_to_push(summary.folder, to, error), summary) from error
     summary.pushed = _where(to)
@@ -54,7 +57,7 @@ def push(folder: str, to: Repository) -> str:
     hub_repository.check(to)
     try:
         _push(folder, to)
-    except StorageError:
+    except (StorageError, Stopped):
         raise
     except Exception as error:
         raise PushFailed(f"not pushed to {to.name}: {reason(error)}; the same command tries again") from error
@@ -64,7 +67,7 @@ def push(folder: str, to: Repository) -> str:
 def _push(folder: str, to: Repository) -> None:
     manifest = _manifest(folder)
     with _tables(folder, manifest) as files:
-        places = {f"{manifest['configuration']['save_directory']}/": "", f"{Path.home()}/": "~/"}
+        places = _places(manifest["configuration"]["save_directory"])
         files["README.md"] = _renamed(_card(folder, to), places).encode()
         files[pool.MANIFEST] = filesystem.json_bytes(_renamed(_cleaned(manifest), places))
         title = manifest["summary"]["title"]
@@ -116,6 +119,12 @@ def _cleaned(manifest: dict[str, Any]) -> dict[str, Any]:
     }
     summary = {k: v for k, v in manifest["summary"].items() if k not in ("json", "folder")}
     return {**manifest, "configuration": configuration, "summary": summary}
+
+
+def _places(root: str) -> dict[str, str]:
+    """What is written otherwise in texts that leave this machine: the save directory, the home folder."""
+    is_whole = os.path.isabs(root) or not is_local(root)
+    return {**({f"{root}/": ""} if is_whole else {}), f"{os.path.expanduser('~')}/": "~/"}
 
 
 def _renamed(said: Any, places: dict[str, str]) -> Any:
