@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from exptilt.data import hub_repository
 from exptilt.data.hub_repository import Repository
-from exptilt.errors import ConfigError, MissingError, PushFailed, StorageError, Stopped
+from exptilt.errors import ConfigError, MissingError, PushFailed, Stopped, StorageError
 from exptilt.planning.plan import Plan
 from exptilt.planning.publishing import repository_of
 from exptilt.reports import dataset_card
