@@ -113,7 +113,6 @@ def test_a_machine_that_proves_nothing_is_believed_in_the_end(plan, claimed, dea
         claimed.check(0)
 
 
-@pytest.mark.soak
 def test_a_value_that_kills_every_process_costs_its_shard_alone(toy, dead, tmp_path):
     plan = prepare(toy(end=96, shard_size=32, save_directory=str(tmp_path / "killed")))
     with claims.of_shards(plan.recipe, plan.shards) as claimed:
@@ -132,7 +131,6 @@ def test_a_value_that_kills_every_process_costs_its_shard_alone(toy, dead, tmp_p
     assert len(list(tmp_path.glob("killed/pool/rewards/*/manifest.json"))) == 2
 
 
-@pytest.mark.soak
 def test_a_flow_shows_what_it_gives_up(server, tmp_path, rewards_file, dead):
     settings = {"basemodel": "toy", "value": f"{rewards_file}:bees", "lam": 1.0, "end": 96, "shard_size": 32}
     plan = prepare(MCAligned(**settings, save_directory=str(tmp_path / "results")))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from exptilt.config.exploration import Sweep
+from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.settings import MCAligned, Original
 from exptilt.local_run import prepare, run
+from exptilt.reports.palette_answer import sentences
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
@@ -50,7 +51,7 @@ def look(browser):
     yield opened
     assert said == []
     assert {url.partition(":")[0] for url in asked} == {"file"}
-    assert {url.rpartition("/")[2] for url in asked} == {"index.html"}
+    assert {url.rpartition(".")[2] for url in asked} == {"html"}
     for page in pages:
         page.close()
 
@@ -150,3 +151,18 @@ def test_a_sweep_links_to_what_it_saved(look, tmp_path, rewards_file):
             link.click()
         assert "bees" in page.title()
         page.go_back()
+
+
+@pytest.mark.parametrize("target", ["bees=+0.1,length=keep", "bees=+0.9,length=-9"])
+def test_a_palette_has_a_page_that_says_whether_it_can_be(look, tmp_path, rewards_file, target):
+    from axe_playwright_python.sync_playwright import Axe
+
+    value = f"{rewards_file}:bees,{rewards_file}:length"
+    found = run(
+        prepare(Palette(basemodel="toy", end=40, value=value, target=target, save_directory=str(tmp_path)))
+    )
+    page = look(found.page, color_scheme="dark", viewport={"width": 360, "height": 900}, bypass_csp=True)
+    assert page.locator(".verdict").inner_text() == sentences(found)[0]
+    assert page.locator("tbody tr").count() == 2
+    assert [each["id"] for each in Axe().run(page).response["violations"] if each["impact"] in SERIOUS] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

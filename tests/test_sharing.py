@@ -108,7 +108,6 @@ def test_two_runs_take_different_shards_and_both_end_with_the_whole(running, tmp
     assert traces(tmp_path) == []
 
 
-@pytest.mark.soak
 def test_a_run_that_joins_later_with_another_lam_shares_the_samples(running, tmp_path):
     root, own = str(tmp_path / "results"), value(tmp_path, 0.4)
     first = running.start(command(root, "--value", own))
@@ -148,7 +147,6 @@ def holders(folder: Path) -> set[str]:
     return found
 
 
-@pytest.mark.soak
 def test_a_paused_run_that_wakes_later_does_no_harm_even_where_rewards_are_random(running, tmp_path):
     """Another takes its shard meanwhile, with other rewards; it goes on with those of the other."""
     root, own = tmp_path / "results", value(tmp_path, 0.5, "random.random()", runs=1)
@@ -172,7 +170,6 @@ def test_a_paused_run_that_wakes_later_does_no_harm_even_where_rewards_are_rando
     assert in_pool.join(rewards, on=rewards.columns, how="anti").is_empty()
 
 
-@pytest.mark.soak
 def test_on_a_store_that_cannot_exclude_the_rows_are_the_same(tmp_path, expected):
     with s3_server(tmp_path / "store") as env, ExitStack() as stack:
         running = Running(stack, tmp_path, env)
@@ -183,7 +180,6 @@ def test_on_a_store_that_cannot_exclude_the_rows_are_the_same(tmp_path, expected
     assert traces(tmp_path / "store") == []
 
 
-@pytest.mark.soak
 def test_two_flows_show_what_each_did_and_what_it_found(server, running, tmp_path, expected):
     root, own = str(tmp_path / "results"), value(tmp_path, 1.0)
     more = ["--basemodel", "toy", "--value", own, "--lam", "1", "--shard-size", "32"]

@@ -13,6 +13,7 @@ from exptilt.errors import PaletteError
 from exptilt.outputs import manifest, names, pool_entries
 from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
+from exptilt.reports import figures, web_page
 from exptilt.reports.estimate import Estimate
 from exptilt.reports.palette_answer import BACK, Found, Level
 from exptilt.run import in_its_run
@@ -48,6 +49,8 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
         raise PaletteError(f"no λ found: {error}") from error
     entries = pool_entries.named(plan.shards, made)
     filesystem.write_json(found.json, {**manifest.provenance(plan), "palette": asdict(found), **entries})
+    picture = figures.svg(figures.palette(found))
+    filesystem.write_bytes(found.page, web_page.palette(found, names.named(plan, ""), picture))
     return found
 
 

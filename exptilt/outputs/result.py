@@ -34,7 +34,7 @@ class Result:
             case Scores(file=file):
                 return {"records": file}
             case Found(json=json):
-                return {"answer": json}
+                return {"answer": json, "page": self.summary.page}
             case Frontier(json=json, folder=folder):
                 picture = {"picture": f"{folder}/frontier.png", "page": f"{folder}/index.html"}
                 return {"points": json, "folder": folder, **picture, **dict(self.summary.saved)}

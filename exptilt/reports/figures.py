@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from exptilt.reports.frontier import Frontier
+    from exptilt.reports.palette_answer import Found, Level
     from exptilt.reports.summary import Summary
     from exptilt.reports.totals import Bars
 
@@ -100,6 +101,30 @@ def _legend(figure: Any, verdicts: Sequence[str]) -> None:
     shown = [word for word in COLOURS if word in verdicts]
     marks = [Line2D([], [], color=COLOURS[word], marker="o", linestyle="", label=word) for word in shown]
     figure.legend(handles=marks, loc="outside lower center", ncols=max(len(marks), 1), frameon=False)
+
+
+def palette(found: "Found") -> Any:
+    """For each value its levels with standard errors, the target as a dashed line."""
+    columns = min(3, len(found.levels))
+    rows = -(-len(found.levels) // columns)
+    with styled():
+        figure = _empty(columns, rows)
+        for place, level in enumerate(found.levels):
+            _levels(figure.add_subplot(rows, columns, place + 1), level)
+    return figure
+
+
+def _levels(axis: Any, level: "Level") -> None:
+    above = {"delivered": level.delivered, "held out": level.held_out}  # from the bottom upwards
+    shown = {**above, "level": level.level, "base": level.base}
+    known = {name: estimate for name, estimate in shown.items() if estimate}
+    for height, estimate in enumerate(known.values()):
+        colour = "#777777" if estimate is level.base else COLOURS["sound"]
+        axis.errorbar(estimate.mean, height, xerr=estimate.se, fmt="o", ms=4, color=colour, capsize=2)
+    axis.axvline(level.target_level, color=COLOURS["strained"], linestyle="--", linewidth=1)
+    axis.set_yticks(range(len(known)), known)
+    axis.set_ylim(-0.5, len(known) - 0.5)
+    axis.set_xlabel(f"{level.value}, target {level.target}")
 
 
 def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:

@@ -55,6 +55,11 @@ class Found:
         return [level.value for level in self.levels]
 
     @property
+    def page(self) -> str:
+        """Where its page is."""
+        return f"{self.json.removesuffix('.json')}.html"
+
+    @property
     def exit_code(self) -> int:
         """0 if the targets can be reached, else 1."""
         return 0 if self.feasible else 1
@@ -88,9 +93,15 @@ def facts(found: Found) -> list[tuple[str, Any]]:
         ("held out", f"{found.held_out} of {counted(found.prompts, 'prompt')}, chosen by their ids"),
         *(("left out", str(prompt)) for prompt in found.missing),
         ("saved", found.json),
+        ("page", found.page),
     ]
 
 
+EXPLAINED: Final = (
+    "Means over prompts ± standard error: of all samples (base); of what λ brings there (level); on prompts "
+    "held out while a λ was sought; and of what a resampler delivers, which normalises per prompt. The "
+    "dashed lines are the targets."
+)
 HEADINGS: Final = ["value", "target", "λ", "base", "level", "held out", "delivered"]
 
 

@@ -7,7 +7,9 @@ from importlib.resources import files
 from typing import Final
 from urllib.parse import quote
 
+from exptilt.reports import palette_answer
 from exptilt.reports.frontier import Frontier, headings, rows
+from exptilt.reports.palette_answer import Found
 from exptilt.reports.summary import Summary
 from exptilt.reports.summary_text import HEADINGS, change_row, facts, places
 from exptilt.tilting import verdict
@@ -110,6 +112,22 @@ def frontier(found: Frontier, picture: str) -> bytes:
         _listed(found.missing_rows),
         _links(["manifest.json", "frontier.png"]),
         _saved(found),
+    )
+
+
+def palette(found: Found, title: str, picture: str) -> bytes:
+    """A palette's answer: whether there is a λ, the levels that it brings, and the proof."""
+    said, *more = palette_answer.sentences(found)
+    proof = [fact for fact in palette_answer.facts(found) if fact[0] not in ("saved", "page")]
+    return _page(
+        f"palette of {title}",
+        _verdict("sound" if found.feasible else "best-of-n", said),
+        *(f"<p>{escape(sentence)}</p>" for sentence in more),
+        _table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels]),
+        f"<p>{escape(palette_answer.EXPLAINED)}</p>",
+        picture,
+        _listed(proof),
+        _links([posixpath.basename(found.json)]),
     )
 
 
