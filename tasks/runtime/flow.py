@@ -95,10 +95,17 @@ def _run_name() -> str:
     from prefect.runtime import flow_run
 
     given = flow_run.parameters
-    words = [given["file"]] if given.get("file") else [given["basemodel"], given["data"]]
+    words = [_last(given[name]) for name in (["file"] if given.get("file") else ["basemodel", "data"])]
     words += [f"λ={_listed_plainly(given['lam'])}"] if "lam" in given else []
-    words += [_listed_plainly(given[name]) for name in ("value", "target") if given.get(name)]
+    words += [_last(given["value"])] if given.get("value") else []
+    words += [_listed_plainly(given["target"])] if given.get("target") else []
     return " ".join([*words, f"n={given['nsamples']}"] if "nsamples" in given else words)
+
+
+def _last(given: Any) -> str:
+    """What a person calls models, files or values: their own names, else the last parts of their paths."""
+    written = (word.partition("=") for word in _listed_plainly(given).split(","))
+    return ",".join(own if path else own.rstrip("/").rpartition("/")[2] for own, _, path in written)
 
 
 def _listed_plainly(given: Any) -> str:
