@@ -70,11 +70,12 @@ def sentences(found: Found) -> list[str]:
     command = "--lam " + ",".join(f"{level.value}={level.lam:.4g}" for level in found.levels)
     if found.feasible:
         return [f"feasible at KL {found.kl:.4f} nats per prompt: {command}"]
-    conflict = " and ".join(level.value for level in found.levels if level.in_conflict)
+    conflict = [level.value for level in found.levels if level.in_conflict]
+    together = " together" if len(conflict) > 1 else ""
     needed = _needed(found.samples_needed)
     return [
-        f"out of reach: {conflict} cannot be reached together; no weights on these samples go more than "
-        f"{found.share:.1%} of the way" + needed,
+        f"out of reach: {' and '.join(conflict)} cannot be reached{together}; no weights on these samples go "
+        f"more than {found.share:.1%} of the way" + needed,
         f"{BACK:.0%} of the reachable way, at KL {found.kl:.4f} nats per prompt: {command}",
     ]
 
