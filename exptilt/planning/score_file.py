@@ -19,6 +19,7 @@ from exptilt.data.records import Shape
 from exptilt.engines import registry
 from exptilt.errors import ConfigError
 from exptilt.models import devices
+from exptilt.models.reference import ModelRef
 from exptilt.planning import import_file, trial, values
 from exptilt.planning.base_model import is_opened
 from exptilt.rewards import RewardSpec
@@ -87,6 +88,23 @@ class ScorePlan:
                 yield f"note: value {spec.value!r} is of {rewards.together(spec.group)}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What a file's records are in the pool.
+
+    Attributes:
+        shards: their texts.
+        rows: how many samples they are.
+        opened: whether any prompt begins as the base model's tokenizer opens texts.
+        skipped: why records are left out, by their number.
+    """
+
+    shards: list[SamplesRef]
+    rows: int
+    opened: bool
+    skipped: dict[int, str]
+
+
 @in_a_new_run
 def prepare(config: Scoring, workers: int = 0) -> ScorePlan:
     """Check `config`, its file and that its target can be written, and put the file's texts into the pool.
@@ -107,28 +125,39 @@ def prepare(config: Scoring, workers: int = 0) -> ScorePlan:
     columns = shape.columns(spec.value for spec in specs)
     digest = record_files.digest(config.file)
     added_columns.rehearse(record_files.files_of(config.file), config.output, columns)
+    texts = _imported(config, shape, columns, base, workers)
+    specs = tuple(spec.mapped(partial(_opened, opened=texts.opened)) for spec in specs)
+    workspace = Workspace(devices=at, save_directory=config.save_directory, run=current())
+    _try(specs, workspace, texts.shards)
+    return ScorePlan(
+        config=config,
+        workspace=workspace,
+        rewards=specs,
+        shards=tuple(texts.shards),
+        records=texts.rows // shape.samples,
+        shape=shape,
+        digest=digest,
+        skipped=texts.skipped,
+    )
+
+
+def _imported(config: Scoring, shape: Shape, columns: Sequence[str], base: ModelRef, workers: int) -> _Texts:
+    """The file's texts, put into the pool."""
     shards, count, opened, skipped = list[SamplesRef](), 0, False, dict[int, str]()
-    tables = _tables(config, shape, columns, skipped if skip else None)
+    tables = _tables(config, shape, columns, skipped if config.on_long_prompt == "skip" else None)
     made = import_file.shards(tables, config.file, config.shard_size, config.save_directory, workers)
     for samples, rows in made:
         shards.append(samples)
         count += rows.height
         opened = opened or is_opened(base, rows["prompt"].to_list())
-    specs = tuple(spec.mapped(partial(_opened, opened=opened)) for spec in specs)
-    workspace = Workspace(devices=at, save_directory=config.save_directory, run=current())
+    return _Texts(shards, count, opened, skipped)
+
+
+def _try(specs: Sequence[RewardSpec], workspace: Workspace, shards: Sequence[SamplesRef]) -> None:
+    """Load the values that have something to score, and try them at some of it."""
     needed = values.to_load(specs, workspace, [part for shard in shards for part in flat(shard.parts)])
-    values.load_rewards(needed, at[0])
-    trial.try_rewards(needed, at[0], _cases(shards))
-    return ScorePlan(
-        config=config,
-        workspace=workspace,
-        rewards=specs,
-        shards=tuple(shards),
-        records=count // shape.samples,
-        shape=shape,
-        digest=digest,
-        skipped=skipped,
-    )
+    values.load_rewards(needed, workspace.devices[0])
+    trial.try_rewards(needed, workspace.devices[0], _cases(shards))
 
 
 def _opened(spec: RewardSpec, opened: bool) -> RewardSpec:
