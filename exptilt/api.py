@@ -16,8 +16,8 @@ from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned, Original
 from exptilt.config.validation import C, build
 from exptilt.data import in_memory
+from exptilt.outputs.progress import watched
 from exptilt.outputs.result import Result
-from exptilt.reports.progress import watched
 from exptilt.rewards import column_of
 from exptilt.run import Run
 from exptilt.storage import paths

@@ -57,7 +57,7 @@ def _help() -> str:
 def _run(config: Any) -> int:
     """The exit code, once all is done and shown."""
     from exptilt import local_run
-    from exptilt.reports.progress import watched
+    from exptilt.outputs.progress import watched
     from exptilt.reports.terminal import console, show, show_saved
 
     try:

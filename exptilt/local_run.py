@@ -1,10 +1,10 @@
 """The steps of every kind of run in one process, a thread for each device, without an orchestrator."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -34,7 +34,27 @@ from exptilt.stages.workspace import Workspace
 
 T = TypeVar("T")
 R = TypeVar("R")
-Watch = Callable[[Sequence[Any]], Iterable[Any]]  # gives the shards that it gets, and may show progress
+
+
+class Watcher(Protocol):
+    """Is told which shards begin and end, by their places, from the threads that do them."""
+
+    def began(self, place: int) -> None: ...
+
+    def ended(self, place: int, outcome: Any) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def began(self, place: int) -> None:
+        """Nothing is shown."""
+
+    def ended(self, place: int, outcome: Any) -> None:
+        """Nothing is shown."""
+
+
+Watch = Callable[[Plan | ScorePlan], AbstractContextManager[Watcher]]
 
 
 def prepare(config: BaseModel) -> Plan | ScorePlan:
@@ -56,10 +76,19 @@ def prepare(config: BaseModel) -> Plan | ScorePlan:
     raise TypeError(f"{type(config).__name__} configures no run")
 
 
-def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
+def unwatched(plan: Plan | ScorePlan) -> AbstractContextManager[Watcher]:
+    """A watch that shows nothing."""
+    return nullcontext(Silent())
+
+
+def run(plan: Plan | ScorePlan, watch: Watch = unwatched) -> Outcome:
     """Do all of `plan`, of whichever kind it is, reusing what the pool holds.
 
     A step that fails for a reason that may pass is tried again, as often as in a flow.
+
+    Args:
+        plan: what `prepare` gave.
+        watch: gives what is told of each shard, for the length of the run.
 
     Raises:
         ShardsFailed: once every other shard is saved; it lists the shards that failed, as a flow does.
@@ -67,46 +96,46 @@ def run(plan: Plan | ScorePlan, watch: Watch = list) -> Outcome:
     """
     config = plan.config if isinstance(plan, ScorePlan) else plan.recipe.config
     try:
-        with claims.at_work(plan.run, config.save_directory):
-            return _run(plan, watch)
+        with claims.at_work(plan.run, config.save_directory), watch(plan) as watcher:
+            return _run(plan, watcher)
     finally:
         plan.run.end()
 
 
-def _run(plan: Plan | ScorePlan, watch: Watch) -> Outcome:
+def _run(plan: Plan | ScorePlan, watcher: Watcher) -> Outcome:
     if isinstance(plan, ScorePlan):
-        return _score(plan, watch)
+        return _score(plan, watcher)
     match plan.recipe.config:
         case Sweep():
-            return _sweep(plan, watch)
+            return _sweep(plan, watcher)
         case Palette():
-            return _palette(plan, watch)
+            return _palette(plan, watcher)
         case _:
             claimed = claims.of_shards(plan.recipe, plan.shards)
-            return _merged(plan, _each(claimed, plan.shards, partial(_shard, plan.recipe), watch))
+            return _merged(plan, _each(claimed, plan.shards, partial(_shard, plan.recipe), watcher))
 
 
-def _score(plan: ScorePlan, watch: Watch) -> Outcome:
+def _score(plan: ScorePlan, watcher: Watcher) -> Outcome:
     at, pairs = plan.workspace, [(shard, spec) for shard in plan.shards for spec in plan.rewards]
-    made = _each(claims.of_values(at, pairs), pairs, lambda pair: _rewards(at, *pair), watch)
+    made = _each(claims.of_values(at, pairs), pairs, lambda pair: _rewards(at, *pair), watcher)
     scored = [ref for ref in made if not isinstance(ref, AllMissing)]
     return with_retries(at.run, f"save {plan.config.file}", scores.save, plan, scored)
 
 
-def _sweep(plan: Plan, watch: Watch) -> Outcome:
+def _sweep(plan: Plan, watcher: Watcher) -> Outcome:
     recipe, config = plan.recipe, plan.recipe.config
     assert isinstance(config, Sweep)
     claimed = claims.of_shards(recipe, plan.shards)
-    explored = _each(claimed, plan.scored or plan.shards, partial(_explored, recipe), watch)
+    explored = _each(claimed, plan.scored or plan.shards, partial(_explored, recipe), watcher)
     for place in config.saved:
         chosen = exploration.tilted(plan, config.vectors[place])
         _merged(chosen, results([_outcome(partial(_tilted, chosen.recipe), shard) for shard in explored]))
     return with_retries(recipe.run, "save the sweep", sweep.frontier, plan, explored)
 
 
-def _palette(plan: Plan, watch: Watch) -> Outcome:
+def _palette(plan: Plan, watcher: Watcher) -> Outcome:
     recipe, claimed = plan.recipe, claims.of_shards(plan.recipe, plan.shards)
-    scored = _each(claimed, plan.scored or plan.shards, partial(_scored, recipe), watch)
+    scored = _each(claimed, plan.scored or plan.shards, partial(_scored, recipe), watcher)
     return with_retries(recipe.run, "find the palette", palette.find, plan, scored)
 
 
@@ -115,21 +144,28 @@ def _merged(plan: Plan, shards: Sequence[Shard]) -> Summary:
     return publish.published(plan, summary)
 
 
-def _each(claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watch: Watch) -> list[R | AllMissing]:
+def _each(
+    claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watcher: Watcher
+) -> list[R | AllMissing]:
     """What `work` gives for every shard, AllMissing where all prompts of one are left out.
 
     Runs that share the root take different shards while there are any.
     """
     with claimed, _threads(claimed.workspace) as start:
-        ends = [start(_next, claimed, shards, work) for _ in shards]
-        outcomes = dict(end() for end in watch(ends))
+        ends = [start(_next, claimed, shards, work, watcher) for _ in shards]
+        outcomes = dict(end() for end in ends)
     return results([outcomes[place] for place in range(len(shards))])
 
 
-def _next(claimed: Claims, shards: Sequence[T], work: Callable[[T], R]) -> tuple[int, R | Exception]:
+def _next(
+    claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watcher: Watcher
+) -> tuple[int, R | Exception]:
     """Take a shard; its place, and what `work` gives for it or failed with."""
     with claimed.next() as place:
-        return place, _outcome(partial(_alive, claimed, place, work), shards[place])
+        watcher.began(place)
+        outcome = _outcome(partial(_alive, claimed, place, work), shards[place])
+        watcher.ended(place, outcome)
+        return place, outcome
 
 
 def _alive(claimed: Claims, place: int, work: Callable[[T], R], shard: T) -> R:

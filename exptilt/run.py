@@ -1,5 +1,5 @@
-"""What a run owns beside its recipe: where its S3 answers, how often it tried again, its request to stop, and
-programs and models that it has until it ends.
+"""What a run owns beside its recipe: where its S3 answers, how often it tried again, what it computed, its
+request to stop, and programs and models that it has until it ends.
 
 A plan is made in a new run (`in_a_new_run`), a step enters the run that it is given (`in_its_run`), and a
 thread that a step starts gets its work by `carried`. Below a step nothing is handed down: `current` is the
@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 from exptilt.errors import Stopped
+from exptilt.meter import Meter
 from exptilt.owned import Owned
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ class Run:
             endpoint: the address of its S3, if not the environment's.
         """
         outer = _entered.get()
-        self.endpoint, self.retries = endpoint, 0
+        self.endpoint, self.retries, self.meter = endpoint, 0, Meter()
         self._stop: Event = outer._stop if outer else Event()
         self._counting, self._name = Lock(), uuid4().hex
         self._owned: Owned = outer._owned if outer else Owned()

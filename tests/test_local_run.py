@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from _thread import interrupt_main
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned
 from exptilt.errors import ConfigError, MissingError, RefusedError, ServerError, ShardsFailed, Stopped
-from exptilt.local_run import prepare, run
+from exptilt.local_run import Silent, prepare, run
 from exptilt.run import Run
 from exptilt.stages import retries
 from exptilt.stages.blocks import BLOCK
@@ -122,13 +124,13 @@ def test_devices_work_on_shards_at_once_and_change_no_row(settings, tmp_path):
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0,cpu:1"])
 def test_an_interrupt_ends_every_thread_and_the_next_run_goes(settings, device):
-    def interrupted(ends):
-        yield ends[0]
-        raise KeyboardInterrupt
+    class Interrupting(Silent):
+        def ended(self, place, outcome):
+            interrupt_main()
 
     config = MCAligned(**settings("one", 0), lam=1.0, device=device)
     with pytest.raises(KeyboardInterrupt):
-        run(prepare(config), interrupted)
+        run(prepare(config), lambda plan: nullcontext(Interrupting()))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("shard")]
     assert run(prepare(config)).kept == len(PROMPTS)
 

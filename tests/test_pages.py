@@ -39,7 +39,7 @@ def look(browser):
     """Open a page; at the end nothing was complained of, and nothing asked for but pages of this disk."""
     said, asked, pages = [], [], []
 
-    def opened(path: str, **how):
+    def opened(path: str | Path, **how):
         page = browser.new_page(**how)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -124,6 +124,51 @@ def test_everyone_can_read_it_by_day_and_by_night(look, data_set, scheme):
 def test_it_is_no_wider_than_the_window(look, data_set, width):
     page = look(f"{data_set.folder}/index.html", viewport={"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture(scope="module")
+def live(data_set):
+    """The live page beside the data set: a run at work with hostile words, and one that stopped."""
+    from exptilt.outputs.live_page import NAME, LivePage
+    from exptilt.reports.shard_figures import Level, Moments, ShardFigures
+    from exptilt.reports.standing import Facts, Process, Standing
+
+    told = {"output": "", "began": 0.0, "prompts": (40, 40, 8), "samples": 352, "draws": True}
+    hostile = {"title": HOSTILE[0], "opening": HOSTILE[1], "lam": {HOSTILE[0]: 1.0}}
+    facts = Facts(**hostile, skipped={HOSTILE[1]: 2}, nsamples=4, **told)
+    level = Level(Moments(40, 0.5, 1.0), Moments(40, 0.7, 1.0))
+    figures = {"host": "a", "ended": 1.0, "prompts": 39, "samples": 156, "n_missing": 1}
+    done = ShardFigures(**figures, levels={HOSTILE[0]: level}, missing=(HOSTILE[3],), short=20)
+    failed = ShardFigures(host="a", ended=1.0, failed=HOSTILE[1])
+    process = Process(host=HOSTILE[0], at_work=(2,), speed={"cuda:0": 5.0, "cuda:1": 6.0}, tokens=9)
+    going = Standing(facts=facts, shards={0: done, 1: failed}, processes={"p": process}, alive={"p"})
+    root = str(Path(data_set.folder).parent)
+    LivePage(root).write({"a": going, "b": Standing(facts=Facts(title="stopped", opening="", **told))})
+    return Path(root, NAME)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
+def test_the_live_page_can_be_read_by_everyone(look, live, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    view = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "bypass_csp": True}
+    page = look(live, **view)
+    assert page.title() == "1 run at work"
+    assert page.locator("section h2").inner_text() == HOSTILE[0]
+    assert page.locator("main img, main script").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in SERIOUS] == []
+
+
+def test_the_live_page_is_loaded_again_and_leads_to_what_is_finished(look, live, data_set):
+    page = look(live)
+    assert page.locator("#again").is_checked()
+    with page.expect_navigation():
+        page.locator("ul a").first.click()
+    assert page.title() == data_set.title
+    silent = look(live, java_script_enabled=False)
+    assert silent.locator("meta[http-equiv=refresh]").get_attribute("content") == "30"
 
 
 def test_a_data_set_without_a_tilt_has_a_page(look, tmp_path):

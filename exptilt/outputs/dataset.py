@@ -64,7 +64,7 @@ def _places(writer: ShardWriter) -> Iterator[str]:
     """Every folder that a run writes to."""
     root, folder = writer.plan.recipe.config.save_directory, writer.folder
     yield from (root, folder, folder.rpartition("/")[0])
-    yield from (pool.place(root, stage) for stage in ("claims", "merging", "runs"))
+    yield from (pool.place(root, stage) for stage in ("claims", "merging", "runs", "progress"))
     yield from (filesystem.join(folder, file).rpartition("/")[0] for file in writer.files)
     for path in (path for shard in writer.shards for path in _entries(shard)):
         yield from (path, path.rpartition("/")[0])

@@ -13,6 +13,11 @@ def stem(plan: Plan) -> str:
     return named(plan, f"_lam={','.join(f'{lam:.3f}' for lam in plan.recipe.lam.values())}_val={values}")
 
 
+def swept(plan: Plan) -> str:
+    """The name of a sweep's outputs."""
+    return named(plan, f"_sweep_val={','.join(spec.value for spec in plan.recipe.rewards)}")
+
+
 def named(plan: Plan, what: str) -> str:
     """The name of an output of `plan`; those of a range of prompts lie under temp/."""
     config, name = plan.recipe.config, plan.recipe.name + what

@@ -77,10 +77,9 @@ def frontier(plan: Plan, explored: Sequence[ExploredRef | AllMissing]) -> Fronti
     assert isinstance(config, Sweep)
     made = [ref for ref in explored if not isinstance(ref, AllMissing)]
     points = _points(made, config.lams)
-    values = tuple(spec.value for spec in plan.recipe.rewards)
-    folder = filesystem.join(config.save_directory, names.named(plan, f"_sweep_val={','.join(values)}"))
+    folder = filesystem.join(config.save_directory, names.swept(plan))
     found = Frontier(
-        values=values,
+        values=tuple(spec.value for spec in plan.recipe.rewards),
         base=points[0].levels,
         points=tuple(points[1:]),
         prompts=plan.n_prompts - len(missing),

@@ -18,8 +18,16 @@ from exptilt.wording import counted
 STRICT: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-def _page(title: str, *parts: str, script: str = "") -> bytes:
-    head = (
+def page(title: str, *parts: str, script: str = "", head: str = "") -> bytes:
+    """A page of HTML elements, of which empty ones are left out.
+
+    Args:
+        title: of the page, and its heading.
+        *parts: the elements, escaped.
+        script: what runs once they are there.
+        head: more elements of its head.
+    """
+    above = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{STRICT}">\n'
@@ -27,7 +35,7 @@ def _page(title: str, *parts: str, script: str = "") -> bytes:
     body = "\n".join(part for part in parts if part)
     scripted = f"\n<script>\n{script}</script>" if script else ""
     return (
-        f"{head}<title>{escape(title)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n"
+        f"{above}{head}<title>{escape(title)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n"
         f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>{scripted}\n</body>\n</html>\n"
     ).encode()
 
@@ -36,22 +44,25 @@ def _asset(name: str) -> str:
     return files("exptilt.reports").joinpath(name).read_text(encoding="utf-8")
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts, which scrolls where it is wider than the page."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in headings)
     body = "\n".join(map(_row, rows))
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
-    return f'<div class="wide" tabindex="0">{table}</div>'
+    made = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return f'<div class="wide" tabindex="0">{made}</div>'
 
 
 def _row(cells: Sequence[str]) -> str:
     return "<tr>" + "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells) + "</tr>"
 
 
-def _verdict(word: str, sentence: str) -> str:
+def certificate(word: str, sentence: str) -> str:
+    """The verdict on a tilt, in the colour of its word."""
     return f'<p class="verdict {escape(word.split(maxsplit=1)[0])}">{escape(sentence)}</p>'
 
 
-def _listed(facts: Sequence[tuple[str, str]]) -> str:
+def listed(facts: Sequence[tuple[str, str]]) -> str:
+    """Facts by their names."""
     return (
         "<dl>"
         + "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in facts)
@@ -68,16 +79,16 @@ def data_set(summary: Summary, prompts: str, pictures: Sequence[str], tables: Se
         pictures: SVG elements.
         tables: the names of its tables.
     """
-    certificate = [
-        _verdict(summary.verdict, summary.sentence),
-        _table(HEADINGS, [change_row(change) for change in summary.values]),
+    certified = [
+        certificate(summary.verdict, summary.sentence),
+        table(HEADINGS, [change_row(change) for change in summary.values]),
         f"<p>{escape(EXPLAINED)}</p>",
     ]
-    return _page(
+    return page(
         summary.title.rpartition("/")[2],
-        *(certificate if summary.quality else []),
+        *(certified if summary.quality else []),
         *pictures,
-        _listed([*facts(summary), *places(summary)]),
+        listed([*facts(summary), *places(summary)]),
         _links(["manifest.json", "README.md", *(f"{table}/" for table in tables)]),
         prompts,
         script=_asset("page.js") if prompts else "",
@@ -101,15 +112,15 @@ EXPLAINED: Final = (
 
 def frontier(found: Frontier, picture: str) -> bytes:
     """A sweep: the picture, and one row per λ."""
-    return _page(
+    return page(
         f"sweep of {', '.join(found.values)}: {len(found.points)} λ",
         f"<p>{counted(found.prompts, 'prompt')} × {counted(found.n, 'sample')}. A dot is a λ, numbered as in "
         "the table; bars are "
         "standard errors over prompts; the dashed line and the cross are p0.</p>",
         picture,
-        _table(headings(found), rows(found)),
+        table(headings(found), rows(found)),
         f"<p>{escape(verdict.EXPLAINED)}</p>",
-        _listed(found.missing_rows),
+        listed(found.missing_rows),
         _links(["manifest.json", "frontier.png"]),
         _saved(found),
     )
@@ -119,14 +130,14 @@ def palette(found: Found, title: str, picture: str) -> bytes:
     """A palette's answer: whether there is a λ, the levels that it brings, and the proof."""
     said, *more = palette_answer.sentences(found)
     proof = [fact for fact in palette_answer.facts(found) if fact[0] not in ("saved", "page")]
-    return _page(
+    return page(
         f"palette of {title}",
-        _verdict("sound" if found.feasible else "best-of-n", said),
+        certificate("sound" if found.feasible else "best-of-n", said),
         *(f"<p>{escape(sentence)}</p>" for sentence in more),
-        _table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels]),
+        table(palette_answer.HEADINGS, [palette_answer.row(level) for level in found.levels]),
         f"<p>{escape(palette_answer.EXPLAINED)}</p>",
         picture,
-        _listed(proof),
+        listed(proof),
         _links([posixpath.basename(found.json)]),
     )
 

@@ -12,6 +12,7 @@ from exptilt.conversation import prompt_of
 from exptilt.engines import base, registry
 from exptilt.errors import StorageError
 from exptilt.models.devices import on_one_of
+from exptilt.run import current
 from exptilt.stages import failures
 from exptilt.stages.blocks import Block
 from exptilt.stages.failures import PromptsFailed
@@ -98,9 +99,15 @@ def _draw_all(recipe: Recipe, group: Sequence[tuple[int, Lacking]], n: int) -> I
         else:
             _keep_rest(recipe, each, missing, draws, n)
     if failed:
-        prompts = [failures.missing_prompt(row, "drawing", error) for row, error in failed]
-        tokens = sum(_counts(drawn.rows)["tokens"] for drawn in draws)
-        raise PromptsFailed(prompts, tokens, sum(drawn.seconds for drawn in draws)) from failed[0][1]
+        raise _failed(failed, draws) from failed[0][1]
+
+
+def _failed(failed: Sequence[tuple[dict[str, Any], Exception]], draws: Sequence[_Drawn]) -> PromptsFailed:
+    """The prompts that failed, and what was drawn of the others."""
+    prompts = [failures.missing_prompt(row, "drawing", error) for row, error in failed]
+    tokens = sum(_counts(each.rows)["tokens"] for each in draws)
+    seconds, drawn = sum(each.seconds for each in draws), sum(each.rows.height for each in draws)
+    return PromptsFailed(prompts, tokens, seconds, drawn)
 
 
 def _keep_rest(recipe: Recipe, each: Lacking, missing: set[str], draws: Sequence[_Drawn], n: int) -> None:
@@ -137,9 +144,12 @@ def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: i
 
     def draw(device: str) -> tuple[list[list[base.Sample]], float, dict[str, Any]]:
         engine = registry.load(p0, device)
-        began = time.perf_counter()
+        meter = current().meter
+        began, since = time.perf_counter(), meter.drawn_on(device)
         found = engine.draw([prompt_of(row) for row in prompts], seeds, recipe.batch_size)
-        return found, time.perf_counter() - began, dict(engine.notes)
+        seconds = time.perf_counter() - began
+        meter.drawn(device, since, seeds.size, sum(map(_tokens, found)), seconds)
+        return found, seconds, dict(engine.notes)
 
     drawn, seconds, notes = on_one_of(recipe.devices, "draw", 1, draw)
     rows = [sample for row in drawn for sample in row]
@@ -153,6 +163,11 @@ def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: i
     table = pl.DataFrame(rows, schema=base.Sample._fields, schema_overrides=types, orient="row")
     table = table.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
     return _Drawn(rows=table, seconds=seconds, notes=notes)
+
+
+def _tokens(samples: Sequence[base.Sample]) -> int:
+    """Tokens drawn, end tokens among them."""
+    return sum(sample.n_tokens + (sample.finish_reason == "stop") for sample in samples)
 
 
 def _counts(samples: pl.DataFrame) -> dict[str, int]:

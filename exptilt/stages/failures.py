@@ -39,12 +39,15 @@ def missing_prompt(row: dict[str, Any], verb: str, error: Exception) -> MissingP
 class PromptsFailed(PromptError):
     """Prompts at which an engine or a reward fails, named; and what was drawn of the others meanwhile."""
 
-    def __init__(self, prompts: Sequence[MissingPrompt], tokens: int = 0, seconds: float = 0.0) -> None:
-        self.missing, self.tokens, self.seconds = tuple(prompts), tokens, seconds
+    def __init__(
+        self, prompts: Sequence[MissingPrompt], tokens: int = 0, seconds: float = 0.0, drawn: int = 0
+    ) -> None:
+        """`drawn` samples of the others, with `tokens`, in `seconds`."""
+        self.missing, self.tokens, self.seconds, self.drawn = tuple(prompts), tokens, seconds, drawn
         super().__init__("; ".join(map(str, prompts)))
 
-    def __reduce__(self) -> tuple[type["PromptsFailed"], tuple[tuple[MissingPrompt, ...], int, float]]:
-        return type(self), (self.missing, self.tokens, self.seconds)
+    def __reduce__(self) -> tuple[type["PromptsFailed"], tuple[tuple[MissingPrompt, ...], int, float, int]]:
+        return type(self), (self.missing, self.tokens, self.seconds, self.drawn)
 
 
 class AllMissing(PromptsFailed):

@@ -27,6 +27,7 @@ MOST_TOGETHER: Final = 32  # blocks, whose leases are all held meanwhile
 class _Spent:
     """What was drawn so far, and the prompts that failed."""
 
+    drawn: int = 0
     tokens: int = 0
     seconds: float = 0.0
     missing: tuple[MissingPrompt, ...] = ()
@@ -57,6 +58,7 @@ def generate(recipe: Recipe, shard: ShardRef, first: int = 0, last: int | None =
         return replace(
             _generate(recipe, kept, first, last),
             missing=error.missing,
+            drawn=error.drawn,
             tokens=error.tokens,
             seconds=error.seconds,
             cached=error.tokens == 0,
@@ -72,11 +74,18 @@ def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> 
     for group in _rounds(lacking, n):
         _draw_round(recipe, group, n, parts, spent)
     if spent.missing:
-        raise PromptsFailed(spent.missing, spent.tokens, spent.seconds)
+        raise PromptsFailed(spent.missing, spent.tokens, spent.seconds, spent.drawn)
     cached = spent.tokens == 0
     if not cached:
         deaths.note_computed(recipe.workspace)
-    return SamplesRef(shard=shard, parts=parts, cached=cached, tokens=spent.tokens, seconds=spent.seconds)
+    return SamplesRef(
+        shard=shard,
+        parts=parts,
+        cached=cached,
+        drawn=spent.drawn,
+        tokens=spent.tokens,
+        seconds=spent.seconds,
+    )
 
 
 def _look_up(recipe: Recipe, block: Block, first: int, n: int) -> tuple[tuple[str, ...], list[Lacking]]:
@@ -121,13 +130,18 @@ def _draw_round(recipe: Recipe, group: Sequence[Lacking], n: int, parts: Parts, 
         made = draw.together(recipe, group, n)
     except PromptsFailed as error:
         spent.missing += error.missing
-        spent.tokens, spent.seconds = spent.tokens + error.tokens, spent.seconds + error.seconds
+        _spend(spent, error.drawn, error.tokens, error.seconds)
         return
     for each, (entry, cached) in zip(group, made, strict=True):
         parts[each.block.number] += (entry.path,)
         if not cached:
-            spent.tokens += entry.meta["tokens"]
-            spent.seconds += entry.meta["seconds"]
+            _spend(spent, entry.files["samples"]["rows"], entry.meta["tokens"], entry.meta["seconds"])
+
+
+def _spend(spent: _Spent, drawn: int, tokens: int, seconds: float) -> None:
+    spent.drawn += drawn
+    spent.tokens += tokens
+    spent.seconds += seconds
 
 
 def drawn_parts(recipe: Recipe, shards: Sequence[ShardRef]) -> list[str] | None:

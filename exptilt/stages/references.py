@@ -36,7 +36,8 @@ class ShardRef:
 class SamplesRef:
     """A shard's samples: each block's pool entries, which together hold sample indices 0 to n-1 or more.
 
-    `tokens` and `seconds` are what this run spent to draw; 0 where all was there. `counts` is the entry
+    `drawn`, `tokens` and `seconds` are the samples that this run drew, their tokens and the time; 0 where all
+    was there. `counts` is the entry
     that says how many samples each prompt has, where prompts differ; `missing` are prompts that are left
     out, which the shard no longer has; `sources` are entries from which parts were cut since a value failed
     at some of their prompts.
@@ -47,6 +48,7 @@ class SamplesRef:
     cached: bool
     tokens: int
     seconds: float
+    drawn: int = 0
     counts: str = ""
     missing: tuple[MissingPrompt, ...] = ()
     sources: tuple[str, ...] = ()

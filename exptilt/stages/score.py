@@ -139,6 +139,8 @@ def _reward(workspace: Workspace, prompts: pl.DataFrame, parts: tuple[str, ...],
     scored = on_one_of(
         workspace.devices, "score", AT_ONCE, lambda d: _scored(rewards.load(spec, d), table, spec)
     )
+    seconds = time.perf_counter() - began
+    workspace.run.meter.scored(table.height, seconds)
     if workspace.allow_missing:
         _name_not_finite(scored.rewards, table, spec)
     _refuse_not_finite(scored.rewards, table, spec)
@@ -150,7 +152,7 @@ def _reward(workspace: Workspace, prompts: pl.DataFrame, parts: tuple[str, ...],
         "reward": spec.described,
         "cut": scored.cut,
         "recomputed": scored.recomputed,
-        "seconds": time.perf_counter() - began,
+        "seconds": seconds,
     }
     return {"rewards": rows.cast(schemas.REWARDS)}, meta
 

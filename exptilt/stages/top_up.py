@@ -69,6 +69,7 @@ def _more(recipe: Recipe, have: ScoredRef, needy: list[str], first: int, last: i
         have.samples,
         parts=merged(have.samples.parts, drawn.parts),
         cached=have.samples.cached and drawn.cached,
+        drawn=have.samples.drawn + drawn.drawn,
         tokens=have.samples.tokens + drawn.tokens,
         seconds=have.samples.seconds + drawn.seconds,
     )

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import fsspec
 import polars as pl
@@ -130,6 +130,31 @@ def names(folder: str) -> list[str]:
         except FileNotFoundError:
             return []
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+
+class Stamp(NamedTuple):
+    """When a file was written, in seconds of the clock of its store, and how many bytes it has."""
+
+    modified: float
+    size: int
+
+
+def stamps(folder: str) -> dict[str, Stamp]:
+    """The files in `folder` by their names; none if there is no such folder."""
+    with clear_errors(folder, "list"):
+        fs, inner = filesystem(folder)
+        try:
+            found = s3.with_retries(lambda: fs.ls(inner, detail=True))
+        except FileNotFoundError:
+            return {}
+    files = (info for info in found if info["type"] == "file")
+    return {str(info["name"]).rsplit("/", 1)[-1]: _stamp(info) for info in files}
+
+
+def _stamp(info: dict[str, Any]) -> Stamp:
+    """As a local folder says it, or S3."""
+    at = info["LastModified"].timestamp() if "LastModified" in info else info["mtime"]
+    return Stamp(float(at), int(info["size"]))
 
 
 def modified(path: str) -> float:

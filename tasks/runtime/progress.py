@@ -1,61 +1,80 @@
-"""How far a run is: a bar with the time left at a terminal, a line now and then in a log, an artifact
-in the UI."""
+"""The progress of a flow: that of every run, and beside it a bar and log lines in the UI."""
 
-import sys
 import time
-from types import TracebackType
-from typing import Self, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
-from exptilt.wording import counted
+from exptilt.meter import Meter
+from exptilt.outputs import progress
+from exptilt.outputs.planned_facts import config_of
+from exptilt.planning.plan import Plan
+from exptilt.planning.score_file import ScorePlan
+from exptilt.reports import live_text
+from exptilt.reports.remaining import share_done
+from exptilt.run import current
 
-EVERY = 10.0  # seconds between lines; artifacts are written five times as often
+BAR_SECONDS: Final = 2.0
+LINE_SECONDS: Final = 10.0
+CLUSTER: Final = "cluster"
 
 
-class Progress:
-    """Counts finished shards of a flow run, and shows the count."""
+class Watched:
+    """What is shown of a flow run; the flow's own thread tells it of shards."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.count = total, 0
-        self.began = self.told = self.drawn = time.monotonic()
-        self.artifact = cast(UUID, create_progress_artifact(0.0, key="exptilt-progress"))
-        columns = ("shards", BarColumn(), MofNCompleteColumn(), "time left", TimeRemainingColumn())
-        shown = [TextColumn(c) if isinstance(c, str) else c for c in columns]
-        self.bar = Bar(*shown, console=Console(stderr=True), disable=not sys.stderr.isatty())
-        self.task = self.bar.add_task("shards", total=total)
+    def __init__(self, shown: progress.Progress) -> None:
+        self._shown, self._is_elsewhere = shown, config_of(shown.plan).runner != "threads"
+        self._bar = cast(UUID, create_progress_artifact(0.0, key="exptilt-progress"))
+        self._drawn = self._told = time.monotonic()
 
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
+    def began(self, place: int) -> None:
+        """A shard has begun."""
+        self._shown.began(place)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
+    def ended(self, place: int, outcome: Any) -> None:
+        """A shard has ended."""
+        if self._is_elsewhere:
+            _count(self._shown.plan.run.meter, outcome)
+        self._shown.ended(place, outcome)
 
-    def advance(self) -> None:
-        """One more shard has ended."""
-        self.count += 1
-        self.bar.update(self.task, completed=self.count)
-        now, last = time.monotonic(), self.count == self.total
-        if last or now - self.drawn > EVERY / 5:
-            self.drawn = now
-            update_progress_artifact(self.artifact, 100.0 * self.count / self.total)
-        if now - self.told > EVERY:
-            self.told = now
-            self._tell((now - self.began) / self.count * (self.total - self.count))
+    def tick(self) -> None:
+        """Write bar and line anew, where it is time."""
+        now = time.monotonic()
+        if now - self._drawn > BAR_SECONDS:
+            self._drawn = now
+            update_progress_artifact(self._bar, 100.0 * share_done(self._shown.now()))
+        if now - self._told > LINE_SECONDS:
+            self._told = now
+            get_run_logger().info(live_text.line(self._shown.now()))
 
-    def _tell(self, left: float) -> None:
-        line = f"{self.count}/{counted(self.total, 'shard')}, about {left:.0f} s left"
-        get_run_logger().info(line)
-        if not sys.stderr.isatty():
-            print(line, file=sys.stderr, flush=True)
+    def end(self) -> None:
+        """All shards have ended."""
+        update_progress_artifact(self._bar, 100.0)
+
+
+def watched(plan: Plan | ScorePlan) -> Watched:
+    """Show the progress of a flow run until that ends, from now on."""
+    return current().owned("progress", lambda: _watched(plan), lambda _: True)
+
+
+def _count(meter: Meter, outcome: Any) -> None:
+    """Count what another process computed for a shard."""
+    scored = getattr(outcome, "scored", outcome)
+    samples: Any = getattr(scored, "samples", None)
+    rewards = getattr(scored, "rewards", ())
+    if samples and samples.drawn:
+        since = meter.drawn_on(CLUSTER)
+        meter.drawn(CLUSTER, since, samples.drawn, samples.tokens, samples.seconds)
+    for ref in rewards:
+        if not ref.cached:
+            meter.scored(samples.shard.n_prompts, ref.seconds)
+
+
+@contextmanager
+def _watched(plan: Plan | ScorePlan) -> Iterator[Watched]:
+    with progress.watched(plan) as shown:
+        yield Watched(shown)

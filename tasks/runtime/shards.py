@@ -19,7 +19,7 @@ from exptilt.stages.references import SamplesRef
 from exptilt.stages.score import AT_ONCE
 from exptilt.storage import lease
 from tasks.runtime.cluster import cluster
-from tasks.runtime.progress import Progress
+from tasks.runtime.progress import Watched, watched
 from tasks.runtime.ray_runner import Submit, on_workers
 from tasks.runtime.task import step
 
@@ -45,9 +45,10 @@ def each_shard(plan: Plan, submit: Callable[[Any], Line], whole: Task[..., Any])
     recipe, shards = plan.recipe, plan.scored or plan.shards
     claimed, devices = claims.of_shards(recipe, plan.shards), len(recipe.devices)
     if recipe.config.runner == "threads":
-        return _each(claimed, shards, submit, devices, devices * (1 + AT_ONCE))
+        return _each(claimed, shards, submit, devices, devices * (1 + AT_ONCE), watched(plan))
     with _workers(recipe.config) as (start, ahead):
-        return _each(claimed, shards, lambda s: [start(whole, recipe=recipe, shard=s)], ahead, ahead)
+        begin = lambda shard: [start(whole, recipe=recipe, shard=shard)]  # noqa: E731
+        return _each(claimed, shards, begin, ahead, ahead, watched(plan))
 
 
 def each_value(plan: ScorePlan, score: Task[..., Any]) -> list[Any]:
@@ -55,7 +56,8 @@ def each_value(plan: ScorePlan, score: Task[..., Any]) -> list[Any]:
     pairs = [(shard, spec) for shard in plan.shards for spec in plan.rewards]
     claimed = claims.of_values(plan.workspace, pairs)
     with _starting(plan) as (start, ahead):
-        return _each(claimed, pairs, lambda pair: [start(score, **_named(plan, *pair))], ahead, ahead)
+        begin = lambda pair: [start(score, **_named(plan, *pair))]  # noqa: E731
+        return _each(claimed, pairs, begin, ahead, ahead, watched(plan))
 
 
 def _named(plan: ScorePlan, samples: SamplesRef, spec: RewardSpec) -> dict[str, Any]:
@@ -80,17 +82,23 @@ def _workers(config: Any) -> Iterator[tuple[Submit, int]]:
 
 
 def _each(
-    claimed: Claims, shards: Sequence[T], submit: Callable[[T], Line], at_once: int, held: int
+    claimed: Claims,
+    shards: Sequence[T],
+    submit: Callable[[T], Line],
+    at_once: int,
+    held: int,
+    progress: Watched,
 ) -> list[Any]:
     """The same of anything that can be claimed: `at_once` first tasks run at the same time, and `held` shards
     are not done at the same time; more would keep them from other runs."""
     lines: dict[int, Line] = {}
     begun, going, ended = set[Any](), dict[Any, int](), SimpleQueue[Any]()
-    with Progress(len(shards)) as progress, claimed:
+    with claimed:
         while claimed.left or going:
             has_room = len(begun) < at_once and len(going) < held
             place = claimed.take() if claimed.left and has_room else None
             if place is not None:
+                progress.began(place)
                 line = lines[place] = _begin(claimed, place, shards, submit)
                 begun.add(line[0])
                 going[line[-1]] = place
@@ -98,8 +106,11 @@ def _each(
             elif future := _next_end(ended):
                 begun.discard(future)
                 if future in going:
-                    _end(claimed, going.pop(future), future)
-                    progress.advance()
+                    place = going.pop(future)
+                    _end(claimed, place, future)
+                    progress.ended(place, _outcome(lines[place]))
+            progress.tick()
+    progress.end()
     return finished([lines[place] for place in range(len(shards))])
 
 
@@ -144,13 +155,14 @@ def _next_end(ended: SimpleQueue[Any]) -> Any:
 
 def finished(lines: Sequence[Line]) -> list[Any]:
     """Wait for every shard; gives the results of the last tasks, as `each` does."""
-    for future in (future for line in lines for future in line):
+    return results([_outcome(line) for line in lines])
+
+
+def _outcome(line: Line) -> Any:
+    """What a shard's last task gives, or the error of its first step that failed; waits for all of them."""
+    for future in line:
         future.wait()  # else its state is what the server has heard so far
-    return results([line[-1].result() if _is_done(line) else _failure(line) for line in lines])
-
-
-def _is_done(line: Line) -> bool:
-    return line[-1].state.is_completed()
+    return line[-1].result() if line[-1].state.is_completed() else _failure(line)
 
 
 def _failure(line: Line) -> BaseException:

@@ -21,6 +21,7 @@ from exptilt.run import current
 Tensor = torch.Tensor
 Stopped = Callable[[Tensor], Tensor]
 Chosen = Callable[[Tensor, Tensor], Tensor]
+Drew = Callable[[int], None]
 PAD: Final = 0  # fills rows that have ended; any token would do
 KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
 
@@ -41,7 +42,13 @@ class Rows:
 
 
 def decode(
-    model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, stopped: Stopped | None, shared: bool
+    model: Any,
+    ids: list[list[int]],
+    seeds: Tensor,
+    p0: P0,
+    stopped: Stopped | None,
+    shared: bool,
+    drew: Drew = lambda _: None,
 ) -> Rows:
     """Draw N completions of each of B prompts.
 
@@ -52,6 +59,7 @@ def decode(
         p0: how a token is drawn, and what ends a text.
         stopped: says of tokens [R, steps] which rows hold a stop text.
         shared: whether the prompts' caches are shared by their rows, or copied.
+        drew: is told at each step how many tokens were drawn.
 
     Returns:
         The B·N rows, prompt by prompt.
@@ -67,6 +75,7 @@ def decode(
     live = torch.arange(len(flat), device=seeds.device)
     with stepper.fork(n, p0.max_new_tokens, shared):
         for step in range(p0.max_new_tokens):
+            drew(unended(rows, live))
             token = _take(rows, live, logits, flat, step, p0, stopped)
             prompts, kept = unfinished(rows.ended[live].view(-1, n))
             if step + 1 == p0.max_new_tokens or not len(kept):
@@ -79,7 +88,13 @@ def decode(
 
 
 def decode_plainly(
-    model: Any, ids: list[list[int]], seeds: Tensor, p0: P0, stopped: Stopped | None, cached: bool
+    model: Any,
+    ids: list[list[int]],
+    seeds: Tensor,
+    p0: P0,
+    stopped: Stopped | None,
+    cached: bool,
+    drew: Drew = lambda _: None,
 ) -> Rows:
     """As decode, for prompts of one length, whose rows go through the model on their own from the first token
     on: by the library's `generate`, which keeps every kind of cache, or without a cache."""
@@ -91,6 +106,7 @@ def decode_plainly(
     live = torch.arange(len(flat), device=seeds.device)
 
     def drawn(tokens: Tensor, scores: Tensor) -> Tensor:
+        drew(unended(rows, live))
         token = _take(rows, live, scores, flat, tokens.shape[1] - prompts.shape[1], p0, stopped)
         return token.masked_fill(rows.ended, PAD)
 
@@ -144,6 +160,11 @@ def _rows(raw: Tensor, steps: int) -> Rows:
         logprob=torch.zeros_like(raw),
         raw=raw,
     )
+
+
+def unended(rows: Rows, live: Tensor) -> int:
+    """How many of the rows `live` have not ended."""
+    return int((~rows.ended[live]).sum())
 
 
 def unfinished(ended: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ can move is the last bits of a logit, which changes a draw only where two candid
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from exptilt.models.likelihood import text_nll
 from exptilt.models.loading import causal_model, load_tokenizer
 from exptilt.models.memory import bytes_per_prompt, free_bytes, is_exhausted
 from exptilt.models.tokenization import encode, refuse_unknown
+from exptilt.run import current
 
 AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
 Block = tuple[list[int], slice]  # places of prompts, and which of their samples
@@ -110,10 +112,11 @@ class TransformersEngine:
             yield from self._decode(half, ids, seeds)
 
     def _rows(self, ids: list[list[int]], seeds: torch.Tensor) -> Rows:
+        drew = partial(current().meter.drew, self.device)
         with self.lock:
             if self.way in ("shared", "copied"):
-                return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared")
-            return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain")
+                return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared", drew)
+            return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain", drew)
 
     def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[Prompt]) -> None:
         """Raise LogitsError for the first row whose logits were not finite, at `places` of the prompts."""

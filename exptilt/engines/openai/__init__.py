@@ -25,5 +25,5 @@ ENGINE: Final = EngineSpec(
         chat="server",
     ),
     base_model=_base_model,
-    load=lambda p0, device: OpenAIEngine(p0),
+    load=lambda p0, device: OpenAIEngine(p0, Asking(device=device)),
 )

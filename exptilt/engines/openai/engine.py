@@ -23,6 +23,7 @@ from exptilt.engines.openai.answers import Answer, read
 from exptilt.engines.openai.request_body import LAWS, TEXT_ONLY, Beside, Law, request_body, standard
 from exptilt.errors import ModelError, PromptRefused
 from exptilt.models.requests import IN_FLIGHT, RETRIES, at_once
+from exptilt.run import current
 
 TRIES: Final = 8
 TRIED: Final = "Once upon a time"
@@ -40,12 +41,14 @@ class Asking:
             token ids.
         more: what every request says beside p0.
         retries: of a request that fails for a reason that may pass.
+        device: of the run, that the tokens drawn are counted under.
     """
 
     key: str = ""
     written: Callable[[Prompt, str], str | list[int]] = lambda prompt, more: text_of(prompt) + more
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
     retries: int = RETRIES
+    device: str = "cpu"
 
 
 PLAINLY: Final = Asking()
@@ -124,6 +127,7 @@ class OpenAIEngine:
         refused = functools.partial(PromptRefused, place=asked.place)
         with explained(self.name, what, refused):
             answer = self._ask(asked.prompt, asked.seed, p0, self.law, asked.beside)
+        current().meter.drew(self.asking.device, answer.n_drawn)
         self._check_reasoning(answer, p0, what)
         lacks_text = answer.text is None and not p0.reasoning  # else it may end before its answer
         if lacks_text or answer.finish_reason not in FINISH_REASONS:

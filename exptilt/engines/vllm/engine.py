@@ -65,7 +65,7 @@ class VllmEngine:
             model = replace(self.p0.model, source=f"{server.root}#{SERVED_NAME}")
             plain = replace(self.p0, model=model, chat="", template=PLAIN)  # prompts come rendered
             ends = {"stop_token_ids": list(self.p0.ends)}
-            asking = Asking(key=server.key, written=self.tokens, more=ends, retries=1)
+            asking = Asking(key=server.key, written=self.tokens, more=ends, retries=1, device=self.device)
             self._engines[server] = OpenAIEngine(plain, asking)
         return self._engines[server]
 
