@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exptilt.errors import StorageError
-from exptilt.storage import filesystem, inventory, keys
+from exptilt.storage import filesystem, inventory, keys, process_identity
 from exptilt.storage.inventory import Folder, Loose
 from exptilt.upkeep import references
 from exptilt.upkeep.references import References
@@ -149,5 +149,6 @@ def _holder(path: str) -> str:
     """Who holds a lease."""
     with suppress(StorageError, KeyError, TypeError, ValueError):
         said = filesystem.read_json(path)
-        return f"process {said['pid']} on {said['host']}"
+        ended = ", which has ended" if process_identity.is_dead(said) else ""
+        return f"process {said['pid']} on {said['host']}{ended}"
     return "unknown"
