@@ -108,3 +108,18 @@ def test_blocks_that_are_not_run_say_why():
 
     for page in DOCS.glob("tutorials/*.md"):
         assert [block for block in blocks(page) if block.why] == [], page
+
+
+def test_a_page_fails_where_it_says_what_its_code_does_not_print(tmp_path):
+    from run_blocks import failed
+
+    page = tmp_path / "page.md"
+    code = '```text title="a.txt"\none two\n```\n\n```sh\ncat a.txt\n```\n\n```text\n{}\n```\n'
+    page.write_text(code.format("one ..."))
+    assert list(failed(page)) == []
+    page.write_text(code.format("two ..."))
+    assert ["the page says" in said for said in failed(page)] == [True]
+    page.write_text("```python\n1 / 0\n```\n")
+    assert ["ZeroDivisionError" in said for said in failed(page)] == [True]
+    page.write_text("<!-- not run: it fails -->\n```python\n1 / 0\n```\n")
+    assert list(failed(page)) == []

@@ -35,7 +35,7 @@ def main() -> int:
     for page in pages:
         for block in blocks(page):
             if block.why:
-                print(f"not run: {page.relative_to(ROOT)}:{block.line}: {block.why}")
+                print(f"not run: {os.path.relpath(page, ROOT)}:{block.line}: {block.why}")
     print(*failures, sep="\n", file=sys.stderr)
     return 1 if failures else 0
 
@@ -45,7 +45,7 @@ def failed(page: Path) -> Iterator[str]:
     listed = blocks(page)
     if not any(block.is_run for block in listed):
         return
-    print(f"{page.relative_to(ROOT)}: {sum(block.is_run for block in listed)} blocks", flush=True)
+    print(f"{os.path.relpath(page, ROOT)}: {sum(block.is_run for block in listed)} blocks", flush=True)
     with tempfile.TemporaryDirectory(prefix="exptilt-docs-") as folder:
         for name in CHECKOUT:
             (Path(folder) / name).symlink_to(ROOT / name)
@@ -59,7 +59,7 @@ def _run_all(page: Path, listed: list[Block], folder: Path) -> str:
     printed = ""
     names: dict[str, object] = {}
     for block in listed:
-        place = f"{page.relative_to(ROOT)}:{block.line}"
+        place = f"{os.path.relpath(page, ROOT)}:{block.line}"
         if block.title and not block.why:
             (folder / block.title).write_text(block.code, encoding="utf-8")
         elif block.is_run:
