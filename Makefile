@@ -70,4 +70,4 @@ lint: .venv/linted
 	@touch .venv/installed && touch .venv/tested .venv/linted .venv/documented $@
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv results site

@@ -31,7 +31,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def flags(command: str) -> str:
     """A table of flags for each group of `command`."""
-    fields = RUNS[command].model_fields
+    model: Any = RUNS[command]
+    fields = model.model_fields
     grouped = {
         title: [flag(name, fields[name]) for name in names]
         for title, names in flag_groups.of(list(fields)).items()

@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 import exptilt
 from exptilt.process_setup import set_up
 
 IMAGES: Final = Path(__file__).parents[1] / "images"
-SIZE: Final = {"width": 900, "height": 570}
+SIZE: Final = ViewportSize(width=900, height=570)
 
 
 def main() -> None:
