@@ -82,8 +82,12 @@ def _check_there(api: Any, to: Repository) -> None:
         api.auth_check(to.name, repo_type=KIND, write=True)
     except Exception as error:
         raise ConfigError(f"{refused} ({reason(error)})") from error
-    if there is None:
-        return
+    if there is not None:
+        _check_as_asked(there, to)
+
+
+def _check_as_asked(there: Any, to: Repository) -> None:
+    """Raise ConfigError where a repository is seen by others than asked, or holds something else."""
     if not there.private and not to.public:
         raise ConfigError(f"{to.name} is public: say so with --push-public (--public), or give another name")
     if there.private and to.public:

@@ -118,16 +118,21 @@ def _stage(path: str) -> Iterator[Folder | Loose]:
 
 
 def _key(path: str, stage: str) -> list[Folder | Loose]:
-    """The folder under a key; of samples also those of their ranges."""
+    """The folder under a key; of samples those of their ranges, and itself where it holds an entry, too."""
     items = listing.items(path)
-    ranges = [i for i in items if stage == "samples" and i.is_folder and RANGE.fullmatch(i.name)]
+    ranges = [item for item in items if stage == "samples" and _is_range(item)]
     rest = [item for item in items if item not in ranges]
     inner = [filesystem.join(path, item.name) for item in ranges]
-    found = [_folder(each, listing.items(each)) for each in inner]
+    folders = [_folder(each, listing.items(each)) for each in inner]
     mine = _folder(path, rest)
-    folders = [*found, mine] if mine.own or not inner else found
-    loose = [each for folder in folders for each in _loose(folder.path, stage, _others(folder.items))]
-    return [*folders, *(loose if mine in folders else [*loose, *_loose(path, stage, rest)])]
+    loose = [
+        each for folder in (*folders, mine) for each in _loose(folder.path, stage, _others(folder.items))
+    ]
+    return [*folders, *([mine] if mine.own or not inner else []), *loose]
+
+
+def _is_range(item: Item) -> bool:
+    return item.is_folder and RANGE.fullmatch(item.name) is not None
 
 
 def _others(items: Sequence[Item]) -> list[Item]:

@@ -1,7 +1,7 @@
 """What a pool holds, as a person reads it: tables of models, stages and outputs, and what is not whole."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -17,6 +17,19 @@ MODELS: Final = ["model", "settings", "prompts", "n", "samples", "rewards", "siz
 STAGES: Final = ["stage", "entries", "rows", "size", "written"]
 OUTPUTS: Final = ["output", "entries", "saved"]
 UNITS: Final = ((86_400.0, "day"), (3_600.0, "hour"), (60.0, "minute"))
+SETTINGS: Final[dict[str, Callable[[Any], str]]] = {
+    "dtype": str,
+    "temperature": "temperature {:g}".format,
+    "top_k": "top-k {}".format,
+    "top_p": "top-p {:g}".format,
+    "max_new_tokens": lambda count: counted(count, "token"),
+    "chat": lambda _: "chat",
+    "stop": lambda texts: f"stop {', '.join(map(repr, texts))}",
+    "reasoning": "reasoning {}".format,
+    "engine": str,
+    "seed": "seed {}".format,
+}
+USUAL: Final = {"temperature": (1, None), "top_p": (1, None), "seed": (0, None)}
 MOST: Final = 20  # paths of a kind that are printed
 OLD: Final = "names none (an older version): taken for all of its model"
 
@@ -43,22 +56,17 @@ def show(contents: Contents, console: Console) -> None:
     print_facts(list(_facts(contents)), console)
 
 
-def settings(origin: dict[str, Any] | Any) -> list[str]:
-    """The settings of an origin, each in a word or two."""
+def settings(origin: Mapping[str, Any]) -> list[str]:
+    """The settings of an origin, each in a word or two, but for those that are the usual ones."""
     p0 = origin.get("p0") or {}
-    said = [str(p0["dtype"])] if "dtype" in p0 else []
-    said += [f"temperature {p0['temperature']:g}"] if p0.get("temperature", 1) != 1 else []
-    said += [f"top-k {p0['top_k']}"] if "top_k" in p0 else []
-    said += [f"top-p {p0['top_p']:g}"] if p0.get("top_p", 1) != 1 else []
-    said += [counted(p0["max_new_tokens"], "token")] if "max_new_tokens" in p0 else []
-    said += ["chat"] if "chat" in p0 else []
-    said += [f"stop {', '.join(map(repr, p0['stop']))}"] if "stop" in p0 else []
-    said += [f"reasoning {p0['reasoning']}"] if "reasoning" in p0 else []
-    said += [str(p0["engine"])] if "engine" in p0 else []
-    return said + ([f"seed {origin['seed']}"] if origin.get("seed") else [])
+    said = {**p0, "seed": origin.get("seed", 0)}
+    shown = [
+        (how, said[what]) for what, how in SETTINGS.items() if said.get(what) not in USUAL.get(what, (None,))
+    ]
+    return [how(value) for how, value in shown]
 
 
-def name(origin: dict[str, Any] | Any) -> str:
+def name(origin: Mapping[str, Any]) -> str:
     """What an origin is called."""
     if "file" in origin:
         return f"texts of {origin['file']}"
