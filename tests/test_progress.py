@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyte
 import pytest
+from processes import s3_server
 
 from exptilt.config.exploration import Sweep
 from exptilt.config.scoring import Scoring
@@ -22,7 +23,7 @@ from exptilt.reports import live_text
 from exptilt.reports.remaining import left, seconds_left, share_done
 from exptilt.reports.shard_figures import Moments, ShardFigures
 from exptilt.reports.standing import Facts, Process, Standing
-from exptilt.storage import process_identity
+from exptilt.storage import filesystem, process_identity
 from exptilt.wording import duration
 
 WORDS = ("one", "two", "three", "four")
@@ -223,6 +224,30 @@ def test_what_others_write_that_is_no_figure_is_left_alone(tmp_path):
         (tmp_path / "pool/progress" / name).write_text('{"failed": 1}')
     (now,) = progress_store.Progress(str(tmp_path)).look().values()
     assert (now.shards, now.processes) == ({}, {})
+
+
+def test_on_s3_as_in_a_folder_each_file_is_read_once(tmp_path, monkeypatch):
+    with s3_server(tmp_path) as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        root, read = "s3://bucket/run", []
+        reading = filesystem.read_bytes
+        monkeypatch.setattr(filesystem, "read_bytes", lambda path: read.append(path) or reading(path))
+        assert progress_store.Progress(root).look() == {}
+        progress_store.write_facts(root, "abc", facts(1, 1))
+        here = Process(host="h", holder=process_identity.me())
+        progress_store.write_process(root, "abc", "p", here)
+        progress_store.keep_shard(root, "abc", 1, shard(1, 10))
+        read.clear()
+        store = progress_store.Progress(root)
+        for _ in range(2):
+            (now,) = store.look().values()
+            assert (now.shards, now.alive) == ({1: shard(1, 10)}, {"p"})
+        assert len(read) == len(set(read)) == 3
+        LivePage(root).write({"abc": now})
+        assert b"1 of 2 done" in reading(f"{root}/{NAME}")
+        progress_store.forget(root, "abc")
+        assert store.look() == {}
 
 
 def test_what_is_printed_and_logged_while_the_figures_are_shown_stands_above_them():

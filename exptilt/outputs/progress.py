@@ -1,7 +1,7 @@
 """The progress of a run, for who looks at it: at the terminal, in a log, and on the live page.
 
-A thread of its own sums up each shard that has ended, and every LOOK_SECONDS writes what this process does,
-reads what others have written, and makes the page anew. Where the store fails, the run goes on without.
+A thread of its own sums up each shard that has ended, and now and then writes what this process does, reads
+what others have written, and makes the page anew. Where the store fails, the run goes on without.
 """
 
 import socket
@@ -30,7 +30,7 @@ from exptilt.reports.standing import Process, Standing
 from exptilt.run import Run
 from exptilt.storage import filesystem, pool, process_identity, s3, write_checks
 
-LOOK_SECONDS: Final = 30.0
+FIRST_SECONDS, LOOK_SECONDS = 5.0, 30.0  # between looks at the store, at first and later
 LINE_SECONDS: Final = 10.0
 TICK_SECONDS: Final = 0.5
 
@@ -173,19 +173,24 @@ def watched(plan: Plan | ScorePlan) -> Iterator[Progress]:
     finally:
         done.set()
         thread.join()
-    if live_terminal.is_live(console):
-        console.print(progress.last_line(), highlight=False, soft_wrap=True)
+        if live_terminal.is_live(console):
+            console.print(progress.last_line(), highlight=False, soft_wrap=True)
+
+
+def _pause(elapsed: float) -> float:
+    """The seconds between looks: fewer while the run is young."""
+    return min(max(elapsed / 4, FIRST_SECONDS), LOOK_SECONDS)
 
 
 def _watch(progress: Progress, console: Console, done: threading.Event) -> None:
     """Keep the figures until `done`; in a run of its own, which a stop does not reach."""
     with Run(progress.plan.run.endpoint).entered():
         progress.begin()
-        looked = told = time.monotonic()
+        looked = told = began = time.monotonic()
         while not done.wait(TICK_SECONDS):
             progress.tick()
             now = time.monotonic()
-            if now - looked > LOOK_SECONDS:
+            if now - looked > _pause(now - began):
                 progress.look()
                 looked = now
             if not live_terminal.is_live(console) and now - told > LINE_SECONDS:

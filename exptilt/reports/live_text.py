@@ -98,7 +98,9 @@ def _origin(standing: Standing) -> str:
 
 
 def _drawn_tokens(standing: Standing) -> int:
-    return sum(process.tokens for process in standing.processes.values())
+    """Those that processes say, or what shards came to since."""
+    said = sum(process.tokens for process in standing.processes.values())
+    return max(said, standing.total("drawn_tokens"))
 
 
 def _speeds(standing: Standing) -> str:
