@@ -97,6 +97,13 @@ def test_nothing_is_drawn_of_what_the_pool_has_but_it_is_scored():
     assert left(now).tokens == pytest.approx(400)
 
 
+@pytest.mark.parametrize(("tokens", "rewards"), [(400, 40), (0, 40)])
+def test_a_cluster_says_no_seconds_and_still_has_a_time_left(tokens, rewards):
+    done = shard(10, 400, drawn=bool(tokens), rewards=rewards)
+    working = Process(host="a", seconds=20.0, tokens=tokens, rewards=rewards)
+    assert seconds_left(standing(facts(10, 10, rewards=1), {0: done}, working)) == pytest.approx(20.0)
+
+
 def test_more_machines_take_less_time_and_dead_ones_none():
     planned, done = facts(10, 10, 10), {0: shard(10, 400)}
     both = standing(planned, done, drawing(200, 10.0), drawing(200, 10.0))

@@ -33,6 +33,7 @@ from exptilt.storage import filesystem, pool, process_identity, s3, write_checks
 FIRST_SECONDS, LOOK_SECONDS = 5.0, 30.0  # between looks at the store, at first and later
 LINE_SECONDS: Final = 10.0
 TICK_SECONDS: Final = 0.5
+CLUSTER: Final = "cluster"
 
 
 class Progress:
@@ -44,6 +45,7 @@ class Progress:
         self._name = f"{process_identity.token()}_{uuid4().hex[:8]}"
         self._pages, self._store = LivePage(self.root), progress_store.Progress(self.root)
         self._meter, self._speed = plan.run.meter, Speed()
+        self._is_elsewhere = config_of(plan).runner != "threads"
         self._ended, self._own = SimpleQueue[tuple[int, Outcome]](), dict[int, ShardFigures]()
         self._at_work, self._others = set[int](), Standing(facts=self.facts)
         self._lock, self._began, self._told = threading.Lock(), time.monotonic(), False
@@ -111,6 +113,9 @@ class Progress:
         )
         with self._lenient():
             figures = figures_of(self.plan, place, outcome)
+            if self._is_elsewhere:  # where no meter of this process counts
+                self._meter.drew(CLUSTER, figures.drawn_tokens)
+                self._meter.scored(figures.rewards, 0.0)
             figures = progress_store.keep_shard(self.root, self.key, place, figures)
         with self._lock:
             self._own[place] = figures

@@ -79,11 +79,13 @@ def seconds_left(standing: Standing) -> float | None:
 
 
 def _costs(processes: Sequence[Process]) -> tuple[float, float]:
-    """The seconds of a token and of a reward; before a draw is done, as if all time went into its tokens."""
+    """The seconds of a token and of a reward; before a draw is done, and on a cluster, which does not say, as
+    if all time went into the tokens, or into the rewards where none was drawn."""
     drawn, tokens, rewards = (_sum(processes, name) for name in ("drawn_tokens", "tokens", "rewards"))
-    seconds = _sum(processes, "draw_seconds" if drawn else "seconds")
-    per_token = seconds / (drawn or tokens or 1)
-    return per_token, _sum(processes, "score_seconds") / (rewards or 1)
+    seconds, scoring = _sum(processes, "seconds"), _sum(processes, "score_seconds")
+    per_token = _sum(processes, "draw_seconds") / drawn if drawn else seconds / (tokens or 1)
+    per_reward = scoring if scoring or tokens else seconds
+    return per_token, per_reward / (rewards or 1)
 
 
 def share_done(standing: Standing) -> float:

@@ -9,9 +9,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from exptilt.meter import Meter
 from exptilt.outputs import progress
-from exptilt.outputs.planned_facts import config_of
 from exptilt.planning.plan import Plan
 from exptilt.planning.score_file import ScorePlan
 from exptilt.reports import live_text
@@ -20,14 +18,13 @@ from exptilt.run import current
 
 BAR_SECONDS: Final = 2.0
 LINE_SECONDS: Final = 10.0
-CLUSTER: Final = "cluster"
 
 
 class Watched:
     """What is shown of a flow run; the flow's own thread tells it of shards."""
 
     def __init__(self, shown: progress.Progress) -> None:
-        self._shown, self._is_elsewhere = shown, config_of(shown.plan).runner != "threads"
+        self._shown = shown
         self._bar = cast(UUID, create_progress_artifact(0.0, key="exptilt-progress"))
         self._drawn = self._told = time.monotonic()
 
@@ -37,8 +34,6 @@ class Watched:
 
     def ended(self, place: int, outcome: Any) -> None:
         """A shard has ended."""
-        if self._is_elsewhere:
-            _count(self._shown.plan.run.meter, outcome)
         self._shown.ended(place, outcome)
 
     def tick(self) -> None:
@@ -59,19 +54,6 @@ class Watched:
 def watched(plan: Plan | ScorePlan) -> Watched:
     """Show the progress of a flow run until that ends, from now on."""
     return current().owned("progress", lambda: _watched(plan), lambda _: True)
-
-
-def _count(meter: Meter, outcome: Any) -> None:
-    """Count what another process computed for a shard."""
-    scored = getattr(outcome, "scored", outcome)
-    samples: Any = getattr(scored, "samples", None)
-    rewards = getattr(scored, "rewards", ())
-    if samples and samples.drawn:
-        since = meter.drawn_on(CLUSTER)
-        meter.drawn(CLUSTER, since, samples.drawn, samples.tokens, samples.seconds)
-    for ref in rewards:
-        if not ref.cached:
-            meter.scored(samples.shard.n_prompts, ref.seconds)
 
 
 @contextmanager
