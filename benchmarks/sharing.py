@@ -3,6 +3,8 @@
 python benchmarks/sharing.py draw  --runs 2     (the demo model, a core for each run)
 python benchmarks/sharing.py sleep --runs 4     (the toy engine and a value that sleeps 4 s for every shard)
 
+`devices` is one run with a device, cpu:0, cpu:1, …, and a thread for each core that several runs have.
+
 All runs are flows of one Prefect server. `work` is the time from the first shard begun to the last one ended,
 `wall` that from the first start to the last exit, `tail` the share of `work` in which the last 5 % of the
 shards end, `shards` how many each run drew itself. The ratios are of several runs to one.
@@ -72,7 +74,19 @@ def measured(count: int, command: list[str], env: dict[str, str]) -> dict[str, A
     """What `count` runs at once took on a root of theirs."""
     cores = sorted(os.sched_getaffinity(0))
     began, clock = time.perf_counter(), datetime.now().astimezone().isoformat()
-    runs = [_start(command, env, cores[i % len(cores)]) for i in range(count)]
+    runs = [_start(command, env, [cores[i % len(cores)]]) for i in range(count)]
+    return _measured(runs, began, clock)
+
+
+def on_devices(count: int, command: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """What one run took that has `count` devices, on as many cores."""
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    began, clock = time.perf_counter(), datetime.now().astimezone().isoformat()
+    devices = ",".join(f"cpu:{place}" for place in range(count))
+    return _measured([_start([*command, "--device", devices], env, cores)], began, clock)
+
+
+def _measured(runs: list["subprocess.Popen[str]"], began: float, clock: str) -> dict[str, Any]:
     said = [run.communicate()[0] for run in runs]
     wall = time.perf_counter() - began
     if any(run.returncode for run in runs):
@@ -82,8 +96,8 @@ def measured(count: int, command: list[str], env: dict[str, str]) -> dict[str, A
     return {"wall": round(wall, 1), "shards": shards, **_work(clock)}
 
 
-def _start(command: list[str], env: dict[str, str], core: int) -> "subprocess.Popen[str]":
-    pinned = ["taskset", "--cpu-list", str(core), *command]
+def _start(command: list[str], env: dict[str, str], cores: list[int]) -> "subprocess.Popen[str]":
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
     return subprocess.Popen(pinned, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -122,12 +136,14 @@ def main() -> None:
         flow = [sys.executable, str(ROOT / "flows/mc_aligned.py")]
         command = [*flow, *settings(asked.kind, asked.nsamples, asked.prompts, Path(name))]
         for number in range(asked.rounds):
-            roots = {
-                count: [*command, "--save-directory", f"{name}/{number}-{count}"] for count in (1, asked.runs)
-            }
-            one, several = (measured(count, line, env) for count, line in roots.items())
-            ratios = {what: round(several[what] / one[what], 3) for what in ("work", "wall")}
-            print(json.dumps({"one": one, "several": several, "ratios": ratios}), flush=True)
+            lines = [[*command, "--save-directory", f"{name}/{number}-{place}"] for place in range(3)]
+            one, several = measured(1, lines[0], env), measured(asked.runs, lines[1], env)
+            found = {"one": one, "several": several}
+            if asked.kind == "draw":
+                found["devices"] = on_devices(asked.runs, lines[2], env)
+            for way, took in found.items():
+                ratios = {what: round(took[what] / one[what], 3) for what in ("work", "wall")}
+                print(json.dumps({way: took, "of one": ratios}), flush=True)
 
 
 if __name__ == "__main__":
