@@ -74,12 +74,13 @@ def decode(
     logits = logits[:, -1].repeat_interleave(n, 0)
     live = torch.arange(len(flat), device=seeds.device)
     with stepper.fork(n, p0.max_new_tokens, shared):
+        drew(len(live))
         for step in range(p0.max_new_tokens):
-            drew(unended(rows, live))
             token = _take(rows, live, logits, flat, step, p0, stopped)
             prompts, kept = unfinished(rows.ended[live].view(-1, n))
             if step + 1 == p0.max_new_tokens or not len(kept):
                 break
+            drew(unended(rows, live))  # where the device has nothing to do, so that it is not waited for
             if len(kept) < len(live):
                 stepper.select(prompts, kept)
                 live, token, n = live[kept], token[kept], len(kept) // len(prompts)
