@@ -20,6 +20,7 @@ from exptilt.planning import exploration, score_file
 from exptilt.planning import plan as run_plan
 from exptilt.planning.plan import Plan
 from exptilt.planning.score_file import ScorePlan
+from exptilt.process_setup import spin_little
 from exptilt.reports.summary import Summary
 from exptilt.reports.terminal import Outcome
 from exptilt.rewards import RewardSpec
@@ -62,6 +63,7 @@ def prepare(config: BaseModel) -> Plan | ScorePlan:
 
     Raises ConfigError, PromptError, ModelError or StorageError: one line on what to change.
     """
+    spin_little()
     if isinstance(config, Running) and config.runner != "threads":
         raise ConfigError(
             f"--runner {config.runner} is for the Prefect flows: python flows/..., or a deployment"

@@ -19,7 +19,12 @@ NEW_OBJECTS: Final = 50_000  # between collections; at 700, loading libraries an
 def set_up() -> None:
     """Let threads alternate fast and wait without much spinning; collect garbage seldom, at exit never."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+    spin_little()
     gc.set_threshold(NEW_OBJECTS, 20, 100)
     atexit.register(gc.freeze)
+
+
+def spin_little() -> None:
+    """Have OpenMP's threads sleep soon, where it is not loaded yet and the user says nothing else of it."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

@@ -1,6 +1,7 @@
 """A run in one process: what fails is tried again, a failed shard costs no other, devices share the work."""
 
 import json
+import signal
 import threading
 import time
 from _thread import interrupt_main
@@ -122,6 +123,15 @@ def test_devices_work_on_shards_at_once_and_change_no_row(settings, tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where the suite is a job in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("device", ["cpu", "cpu:0,cpu:1"])
 def test_an_interrupt_ends_every_thread_and_the_next_run_goes(settings, device):
     class Interrupting(Silent):
