@@ -125,7 +125,7 @@ def prepare(config: Scoring, workers: int = 0) -> ScorePlan:
     columns = shape.columns(spec.value for spec in specs)
     digest = record_files.digest(config.file)
     added_columns.rehearse(record_files.files_of(config.file), config.output, columns)
-    texts = _imported(config, shape, columns, base, workers)
+    texts = _imported(config, shape, columns, base if _need_base(specs) else None, workers)
     specs = tuple(spec.mapped(partial(_opened, opened=texts.opened)) for spec in specs)
     workspace = Workspace(devices=at, save_directory=config.save_directory, run=current())
     _try(specs, workspace, texts.shards)
@@ -141,15 +141,21 @@ def prepare(config: Scoring, workers: int = 0) -> ScorePlan:
     )
 
 
-def _imported(config: Scoring, shape: Shape, columns: Sequence[str], base: ModelRef, workers: int) -> _Texts:
-    """The file's texts, put into the pool."""
+def _need_base(specs: Sequence[RewardSpec]) -> bool:
+    return any(rewards.needs_of(spec) == "base model" for spec in values.sources(specs))
+
+
+def _imported(
+    config: Scoring, shape: Shape, columns: Sequence[str], base: ModelRef | None, workers: int
+) -> _Texts:
+    """The file's texts, put into the pool; `base` is the model whose tokenizer is to open them, if any."""
     shards, count, opened, skipped = list[SamplesRef](), 0, False, dict[int, str]()
     tables = _tables(config, shape, columns, skipped if config.on_long_prompt == "skip" else None)
     made = import_file.shards(tables, config.file, config.shard_size, config.save_directory, workers)
     for samples, rows in made:
         shards.append(samples)
         count += rows.height
-        opened = opened or is_opened(base, rows["prompt"].to_list())
+        opened = opened or (base is not None and is_opened(base, rows["prompt"].to_list()))
     return _Texts(shards, count, opened, skipped)
 
 

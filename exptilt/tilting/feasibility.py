@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.stats import norm
 
 from exptilt.tilting.target_levels import (
     AT_LEAST,
@@ -80,6 +78,8 @@ def reach(samples: Samples, target: TargetLevels) -> Reach:
 
 def _farthest(samples: Samples, way: Floats, chosen: Ints, signs: Floats) -> tuple[float, Floats]:
     """The largest share of `way` [K] that can be reached, at most 2, and the constraints' multipliers [K]."""
+    from scipy.optimize import linprog
+
     columns = [np.zeros(len(way))]  # the base levels themselves
     for _ in range(COLUMNS):
         table = -np.array(columns).T
@@ -115,11 +115,13 @@ def _samples_needed(samples: Samples, chosen: Ints, direction: Floats, share: fl
     The largest of n normals lies about Φ⁻¹((n − 3/8)/(n + 1/4)) deviations out (Blom 1958); the deviation
     is taken from how far the best of the samples at hand go, which is `share`.
     """
+    from scipy.special import ndtr, ndtri
+
     n = float(np.median(samples.counts))
     along = samples.rewards[:, chosen] @ direction
     mean = float(np.mean(np.add.reduceat(along, samples.starts) / samples.counts))
     if n < 2 or share <= mean:
         return None
-    spread = (share - mean) / norm.ppf((n - 0.375) / (n + 0.25))
-    beyond = float(norm.sf((1 - mean) / spread))
+    spread = (share - mean) / ndtri((n - 0.375) / (n + 0.25))
+    beyond = float(ndtr((mean - 1) / spread))
     return (0.25 * (1 - beyond) + 0.375) / beyond if beyond > 0 else np.inf

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from exptilt.tilting.feasibility import reach
 from exptilt.tilting.target_levels import (
@@ -58,6 +57,8 @@ def solve(samples: Samples, target: TargetLevels) -> Solution:
     Raises:
         ValueError: the optimiser ended away from the optimum.
     """
+    from scipy.optimize import minimize
+
     scale = spread(samples)
     scaled = samples.scaled(target.levels, scale)
 
