@@ -58,7 +58,7 @@ def resolve_values(
 def _beside(base: ModelRef, device: str, dtype: str, p0: P0 | None, in_chat: bool) -> rewards.Beside:
     return rewards.Beside(
         base=base,
-        base_dtype=p0.dtype if p0 else registry.dtype_of(base, device, dtype),
+        base_dtype=p0.dtype if p0 else lambda: registry.dtype_of(base, device, dtype),
         dtype=devices.reward_dtype(device, dtype),
         chat=p0.chat if p0 else "",
         template=p0.template if p0 else Template(),

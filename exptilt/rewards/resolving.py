@@ -1,6 +1,7 @@
 """From a value as it is written to the spec of its reward in a run: its model, form and label."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ class Beside:
     """What a value stands beside in a run.
 
     Attributes:
-        base: the base model, which computes in `base_dtype` where a value needs it.
+        base: the base model, which computes in `base_dtype` where a value needs it: the type's name, or what
+            finds it.
         dtype: what reward models compute in.
         chat: the digest of the template by which p0 renders prompts, "" where these are texts.
         template: how p0 fills it in.
@@ -31,7 +33,7 @@ class Beside:
     """
 
     base: ModelRef
-    base_dtype: str
+    base_dtype: str | Callable[[], str]
     dtype: str
     chat: str = ""
     template: Template = PLAIN
@@ -55,7 +57,7 @@ def resolve(value: str, beside: Beside) -> RewardSpec:
             value=asked.column,
             kind=entry.kind,
             model=beside.base,
-            dtype=beside.base_dtype,
+            dtype=beside.base_dtype if isinstance(beside.base_dtype, str) else beside.base_dtype(),
             chat=beside.chat,
             template=beside.template,
         )
