@@ -32,6 +32,17 @@ def words(prompts, completions):
 """
 
 
+LONG = (
+    "flows server command sharing storage pipeline failing_prompts faults vllm models_end publishing".split()
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process still has one when the others have ended."""
+    first = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
+
+
 @pytest.fixture(scope="session")
 def rewards_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("rewards") / "rewards.py"

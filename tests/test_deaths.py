@@ -131,6 +131,7 @@ def test_a_value_that_kills_every_process_costs_its_shard_alone(toy, dead, tmp_p
     assert len(list(tmp_path.glob("killed/pool/rewards/*/manifest.json"))) == 2
 
 
+@pytest.mark.soak
 def test_a_flow_shows_what_it_gives_up(server, tmp_path, rewards_file, dead):
     settings = {"basemodel": "toy", "value": f"{rewards_file}:bees", "lam": 1.0, "end": 96, "shard_size": 32}
     plan = prepare(MCAligned(**settings, save_directory=str(tmp_path / "results")))

@@ -62,6 +62,7 @@ def test_a_palette_gives_the_flags_that_bring_it(server, folder, toy_pool):
     assert "out of reach: bees" in beyond.stdout
 
 
+@pytest.mark.soak
 def test_a_scored_file_serves_a_sweep_and_a_palette(server, tmp_path, rewards_file):
     texts = ["b", "", "ab", "aaaa", "bb"]
     records = [{"prompt": f"x{k}", "generated": f"x{k}{t}"} for k in range(30) for t in texts[: 3 + k % 3]]

@@ -27,6 +27,7 @@ def states_of_last(server: dict[str, str], count: int) -> list[str]:
     return [run["state_name"] for run in ask(server, "flow_runs", sort="START_TIME_DESC", limit=count)]
 
 
+@pytest.mark.soak
 def test_a_run_that_is_killed_then_evicted_then_interrupted_ends_as_if_it_had_not(server, tmp_path, whole):
     arguments, expected = whole
     assert hit(arguments, server, tmp_path, signal.SIGKILL, 2)[0] == -signal.SIGKILL

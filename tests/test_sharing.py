@@ -180,6 +180,7 @@ def test_on_a_store_that_cannot_exclude_the_rows_are_the_same(tmp_path, expected
     assert traces(tmp_path / "store") == []
 
 
+@pytest.mark.soak
 def test_two_flows_show_what_each_did_and_what_it_found(server, running, tmp_path, expected):
     root, own = str(tmp_path / "results"), value(tmp_path, 1.0)
     more = ["--basemodel", "toy", "--value", own, "--lam", "1", "--shard-size", "32"]

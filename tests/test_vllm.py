@@ -260,7 +260,10 @@ def test_one_that_always_dies_ends_the_run(tmp_path, settings):
     assert all_gone(tmp_path / "bin")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+SIGNALS = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGKILL]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_it_ends_with_a_run_that_is_ended(number, tmp_path, settings):
     program, at = stand_in(tmp_path / "bin", slow=0.1), tmp_path / "bin"
     command = [*COMMAND, *flags(settings(program, nsamples=64, batch_size=8))]

@@ -18,6 +18,7 @@ from exptilt.run import current
 
 BAR_SECONDS: Final = 2.0
 LINE_SECONDS: Final = 10.0
+DESCRIPTION: Final = "How much of the run is done, by its tokens and rewards"
 
 
 class Watched:
@@ -25,7 +26,7 @@ class Watched:
 
     def __init__(self, shown: progress.Progress) -> None:
         self._shown = shown
-        self._bar = cast(UUID, create_progress_artifact(0.0, key="exptilt-progress"))
+        self._bar = cast(UUID, create_progress_artifact(0.0, "exptilt-progress", DESCRIPTION))
         self._drawn = self._told = time.monotonic()
 
     def began(self, place: int) -> None:
