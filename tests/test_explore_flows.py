@@ -31,6 +31,7 @@ def samples_written(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
+@pytest.mark.soak
 def test_a_sweep_over_a_pool_draws_and_scores_nothing(server, folder, toy_pool):
     before = samples_written(folder)
     arguments = [*toy_pool, "--lam", "bees=-1:2:0.5", "--save", "5,7"]

@@ -70,6 +70,7 @@ def refused(env: dict[str, str], folder: Path) -> str:
     return done.stderr
 
 
+@pytest.mark.soak
 def test_a_server_lost_in_the_middle_ends_the_run_with_one_line(server, tmp_path, whole):
     (tmp_path / "home").mkdir()
     arguments, expected = whole

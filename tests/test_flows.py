@@ -242,6 +242,7 @@ def test_a_killed_run_takes_its_own_server_with_it(clean, tmp_path):
         wait_until(lambda: not Path(f"/proc/{children[0]}/cmdline").exists(), 20)
 
 
+@pytest.mark.soak
 def test_two_runs_at_once_compute_a_shard_once(server, tmp_path):
     value = slow_reward(tmp_path, 0.2)
     arguments, other = toy(value), toy(value, lam="2")

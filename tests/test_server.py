@@ -155,6 +155,7 @@ def test_what_a_server_does_not_say_is_null_with_the_reason(chats, server, law, 
     assert all(re.search(reason, said[column]) for column, reason in null.items())
 
 
+@pytest.mark.soak
 def test_shards_and_n_change_no_row(small, config, tmp_path):
     name = f"{small}#org/small"
     rows, texts = {}, PROMPTS * 9
