@@ -17,7 +17,7 @@ from exptilt.run import current
 from exptilt.wording import counted
 
 R = TypeVar("R")
-GPU_FILES: Final = ("nvidia[0-9]*", "kfd", "dxg")  # of NVIDIA, of AMD, of either under Windows
+GPU_FILES: Final = ("nvidia[0-9]*", "nvmap", "kfd", "dxg")  # of NVIDIA, Tegra, AMD, and under Windows
 CPU_INFO: Final = Path("/proc/cpuinfo")
 FAST_BFLOAT16: Final = frozenset(("avx512_bf16", "amx_tile"))
 NARROW: Final = 512  # a CPU gains nothing by bfloat16 on hidden states of fewer numbers
@@ -78,7 +78,7 @@ class Devices(Sequence[str]):
 
 def resolve(asked: str) -> Devices:
     """The devices that `asked` means here; ConfigError where this machine has no such device."""
-    count = _count_gpus()
+    count = _count_gpus(asked)
     if asked == "auto":
         several = [f"cuda:{i}" for i in range(count)]
         return Devices(several if count > 1 else ["cuda"] if count else ["cpu"])
@@ -89,9 +89,11 @@ def resolve(asked: str) -> Devices:
     return Devices(devices)
 
 
-def _count_gpus() -> int:
+def _count_gpus(asked: str) -> int:
     """How many devices torch calls cuda; it takes seconds to load, so it is asked only where one may be."""
-    if not any(found for pattern in GPU_FILES for found in Path("/dev").glob(pattern)):
+    if "cuda" not in asked and not any(
+        found for pattern in GPU_FILES for found in Path("/dev").glob(pattern)
+    ):
         return 0
     import torch
 
