@@ -63,7 +63,7 @@ def log_acceptance(before: Floats, after: Floats, lengths_before: Ints, lengths_
         Log probabilities [S], from −inf to 0.
     """
     ratio = np.log(lengths_before) - np.log(lengths_after)
-    return np.minimum(0.0, np.asarray(after, dtype=np.float64) - before + ratio)
+    return np.asarray(np.minimum(0.0, after - before + ratio), dtype=np.float64)
 
 
 def accepted(uniforms: Floats, log_probability: Floats) -> Flags:
