@@ -23,12 +23,12 @@ def mix(x: Any) -> Any:
     return x ^ _shift_right(x, 31)
 
 
-def uniform(seeds: Any, step: int, tokens: Any) -> Any:
+def uniform(seeds: Any, step: Any, tokens: Any) -> Any:
     """Float64 in (0, 1), each of (seed, step, token) alone: not of the row, the batch or the other tokens.
 
     Args:
         seeds: int64, of any shape.
-        step: how many tokens were drawn before.
+        step: how many tokens came before: one number, or int64 of a shape that broadcasts likewise.
         tokens: int64 token ids, of a shape that broadcasts with that of `seeds`.
 
     Returns:

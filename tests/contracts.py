@@ -87,6 +87,26 @@ class EngineContract:
             if stop in free.completion:
                 assert stopped.finish_reason == "stop"
 
+    @pytest.mark.parametrize("rows", [0, 3])
+    def test_a_completion_goes_on_as_it_was_drawn(self, spec, p0, rows):
+        """From any of its first tokens, by the seed of the sample; also where a stop text is cut through."""
+        if not spec.can.continues:
+            pytest.skip("the engine does not draw the rest of a completion")
+        drawn = flat(self.draw(spec, p0))
+        text = next(s.completion[:2] for s in drawn if len(s.completion) > 2)
+        prompts = [prompt for prompt in self.prompts for _ in range(self.n)]
+        seeds = keys.seeds_for(0, self.prompts, 0, self.n).ravel()
+        for law in (p0, replace(p0, stop=(text,))):
+            samples = flat(self.draw(spec, law))
+            for place in range(max(len(s.tokens) for s in samples)):
+                begun = [s.tokens[: min(place, len(s.tokens) - 1)] for s in samples]
+                same([engine(spec, law).extend(prompts, begun, seeds, rows)], [without_logprob(samples)])
+
+
+def without_logprob(samples: list[Sample]) -> list[Sample]:
+    """The samples as an engine says them that was given their first tokens."""
+    return [sample._replace(logprob=None) for sample in samples]
+
 
 @cache
 def engine(spec: EngineSpec, p0: P0) -> Engine:
@@ -99,12 +119,13 @@ def flat(drawn: list[list[Sample]]) -> list[Sample]:
     return [sample for row in drawn for sample in row]
 
 
-def same(found: list[list[Sample]], expected: list[list[Sample]]) -> None:
+def same(found: list[list[Sample]], others: list[list[Sample]]) -> None:
     """Assert that two draws are one but for the last bits of their likelihoods."""
-    assert [len(row) for row in found] == [len(row) for row in expected]
-    for one, other in zip(flat(found), flat(expected), strict=True):
+    assert [len(row) for row in found] == [len(row) for row in others]
+    for one, other in zip(flat(found), flat(others), strict=True):
         assert (*one[:3], one.tokens) == (*other[:3], other.tokens)
-        assert (one.logprob, one.nll) == pytest.approx((other.logprob, other.nll), abs=CLOSE)
+        for number, expected in ((one.logprob, other.logprob), (one.nll, other.nll)):
+            assert number == (None if expected is None else pytest.approx(expected, abs=CLOSE))
 
 
 class RewardContract:

@@ -124,6 +124,38 @@ class Engine(Protocol):
         ...
 
 
+class Continuing(Engine, Protocol):
+    """An engine that also draws the rest of completions of which the first tokens are given."""
+
+    def extend(
+        self,
+        prompts: Sequence[Prompt],
+        begun: Sequence[Sequence[int]],
+        seeds: NDArray[np.int64],
+        batch_size: int,
+    ) -> list[Sample]:
+        """Draw the rest of S completions from p0, up to max_new_tokens less what is given.
+
+        A completion that was begun by some of the first `tokens` of a sample, and has the sample's seed, is
+        that sample again: the k-th token of a completion is drawn by the same number wherever it begins.
+
+        Args:
+            prompts: of each completion [S].
+            begun: the ids of its first tokens [S][*], fewer than all that were drawn of a sample; none draws
+                it from the start.
+            seeds: one for each completion [S].
+            batch_size: as in draw.
+
+        Returns:
+            The whole completions [S], what was given among their tokens; `logprob` is None.
+
+        Raises:
+            PromptRefused: as draw, at the place in `prompts`.
+            Stopped: the run was asked to stop.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What an engine can do, known before it is made and without its libraries.
@@ -137,6 +169,7 @@ class Capabilities:
             why not, by column.
         measures_prompts: a prompt that is too long is known before it is drawn from.
         short_trial: a run of fewer new tokens may be tried in its place; not where each p0 costs requests.
+        continues: it is a Continuing, which draws the rest of completions from the ids of their first tokens.
         separates_reasoning: it sets reasoning apart from the answer, where the model's text has both.
         chat: whose chat template renders a prompt: the checkpoint's, the server's own, or "" for none.
     """
@@ -147,6 +180,7 @@ class Capabilities:
     finds_likelihood: bool = False
     measures_prompts: bool = True
     short_trial: bool = True
+    continues: bool = False
     separates_reasoning: bool = False
     chat: Literal["", "checkpoint", "server"] = ""
 

@@ -49,24 +49,40 @@ class ToyEngine:
 
     def _draw(self, prompt: str, seeds: NDArray[np.int64]) -> list[Sample]:
         sampled, raw = self.tables(prompt)
-        paths = [self._path(row) for row in self._walk(sampled, seeds).tolist()]
-        return [
-            Sample(
-                completion=before_stop(_text(path), self.p0.stop),
-                n_tokens=sum(t != END for t in path),
-                finish_reason="stop" if END in path or self._stops(_text(path)) else "length",
-                logprob=_score(sampled, path),
-                nll=-_score(raw, path) / len(path),
-                tokens=path,
-            )
-            for path in paths
-        ]
+        return [self._sample(self._path(row), sampled, raw) for row in self._walk(sampled, seeds).tolist()]
 
-    def _walk(self, table: Floats, seeds: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tokens [N, length], by Gumbel-max: argmax of log probability plus Gumbel noise."""
-        last = np.full(len(seeds), END)
+    def extend(
+        self,
+        prompts: Sequence[Prompt],
+        begun: Sequence[Sequence[int]],
+        seeds: NDArray[np.int64],
+        batch_size: int,
+    ) -> list[Sample]:
+        """See base.Continuing; `batch_size` changes nothing here."""
+        rows = zip(map(text_of, prompts), begun, seeds, strict=True)
+        return [self._extend(prompt, list(start), seed) for prompt, start, seed in rows]
+
+    def _extend(self, prompt: str, start: list[int], seed: np.int64) -> Sample:
+        sampled, raw = self.tables(prompt)
+        (walked,) = self._walk(sampled, np.array([seed]), start).tolist()
+        return self._sample(self._path(walked), sampled, raw)._replace(logprob=None)
+
+    def _sample(self, path: list[int], sampled: Floats, raw: Floats) -> Sample:
+        return Sample(
+            completion=before_stop(_text(path), self.p0.stop),
+            n_tokens=sum(t != END for t in path),
+            finish_reason="stop" if END in path or self._stops(_text(path)) else "length",
+            logprob=_score(sampled, path),
+            nll=-_score(raw, path) / len(path),
+            tokens=path,
+        )
+
+    def _walk(self, table: Floats, seeds: NDArray[np.int64], start: Sequence[int] = ()) -> NDArray[np.int64]:
+        """Tokens [N, length], by Gumbel-max: argmax of log probability plus Gumbel noise, behind `start`."""
+        last = np.full(len(seeds), [END, *start][-1])
         tokens = np.empty((len(seeds), self.length), dtype=np.int64)
-        for step in range(self.length):
+        tokens[:, : len(start)] = list(start)
+        for step in range(len(start), self.length):
             noise = -np.log(-np.log(uniform(seeds[:, None], step, np.arange(len(LETTERS)))))
             last = (table[last] + noise).argmax(axis=1)
             tokens[:, step] = last
@@ -125,5 +141,8 @@ def _base_model(name: str) -> ModelRef | None:
 
 
 ENGINE: Final = EngineSpec(
-    name="toy", can=Capabilities(), base_model=_base_model, load=lambda p0, device: ToyEngine(p0)
+    name="toy",
+    can=Capabilities(continues=True),
+    base_model=_base_model,
+    load=lambda p0, device: ToyEngine(p0),
 )

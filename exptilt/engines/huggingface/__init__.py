@@ -14,7 +14,7 @@ def _load(p0: P0, device: str) -> Engine:
 
 ENGINE: Final = EngineSpec(
     name=HUGGINGFACE,
-    can=Capabilities(has_checkpoint=True, chat="checkpoint"),
+    can=Capabilities(has_checkpoint=True, continues=True, chat="checkpoint"),
     base_model=checkpoint,
     load=_load,
 )

@@ -4,7 +4,7 @@ Shapes: B prompts in the batch, N samples of each, R = B·N rows, T prompt posit
 V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from exptilt.models.forward import logits_of
 from exptilt.run import current
 
 Tensor = torch.Tensor
-Stopped = Callable[[Tensor], Tensor]
+Stopped = Callable[[Tensor, Sequence[list[int]]], Tensor]
 Chosen = Callable[[Tensor, Tensor], Tensor]
 Drew = Callable[[int], None]
 PAD: Final = 0  # fills rows that have ended; any token would do
@@ -31,14 +31,22 @@ class Rows:
     """What a batch gave, per row: tokens [R, steps], how many of them were drawn, their count without the end
     token, whether an end token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of
     prompt + completion, the end token not counted. A log-probability is NaN where any logits on the way to
-    the row's end were not finite."""
+    the row's end were not finite. `begun` are the ids that a completion had before, `room` how many more
+    there may be."""
 
+    begun: list[list[int]]
+    room: Tensor
     tokens: Tensor
     drawn: Tensor
     counts: Tensor
     ended: Tensor
     logprob: Tensor
     raw: Tensor
+
+    @property
+    def done(self) -> Tensor:
+        """Which rows have come to their end, or fill their room."""
+        return self.ended | (self.drawn >= self.room)
 
 
 def decode(
@@ -49,6 +57,7 @@ def decode(
     stopped: Stopped | None,
     shared: bool,
     drew: Drew = lambda _: None,
+    begun: Sequence[list[int]] = (),
 ) -> Rows:
     """Draw N completions of each of B prompts.
 
@@ -57,9 +66,11 @@ def decode(
         ids: the prompts' token ids [B][*].
         seeds: int64 [B, N], on the model's device.
         p0: how a token is drawn, and what ends a text.
-        stopped: says of tokens [R, steps] which rows hold a stop text.
+        stopped: says of tokens [R, steps], and of the ids before them, which rows hold a stop text.
         shared: whether the prompts' caches are shared by their rows, or copied.
         drew: is told at each step how many tokens were drawn.
+        begun: the ids [B][*] that the completions have already, the last ones of the prompts' ids; none where
+            it is empty.
 
     Returns:
         The B·N rows, prompt by prompt.
@@ -70,21 +81,22 @@ def decode(
     n, flat = seeds.shape[1], seeds.reshape(-1)
     tokens, mask = left_pad(ids, str(seeds.device))
     stepper, logits = Stepper.prefill(model, tokens, mask)
-    rows = _rows(prompt_likelihood(logits, tokens, mask).repeat_interleave(n), p0.max_new_tokens)
+    rows = _rows(prompt_likelihood(logits, tokens, mask), n, p0, begun)
+    steps = rows.tokens.shape[1]
     logits = logits[:, -1].repeat_interleave(n, 0)
     live = torch.arange(len(flat), device=seeds.device)
-    with stepper.fork(n, p0.max_new_tokens, shared):
+    with stepper.fork(n, steps, shared):
         drew(len(live))
-        for step in range(p0.max_new_tokens):
+        for step in range(steps):
             token = _take(rows, live, logits, flat, step, p0, stopped)
-            prompts, kept = unfinished(rows.ended[live].view(-1, n))
-            if step + 1 == p0.max_new_tokens or not len(kept):
+            prompts, kept = unfinished(rows.done[live].view(-1, n))
+            if step + 1 == steps or not len(kept):
                 break
             drew(unended(rows, live))  # where the device has nothing to do, so that it is not waited for
             if len(kept) < len(live):
                 stepper.select(prompts, kept)
                 live, token, n = live[kept], token[kept], len(kept) // len(prompts)
-            logits = stepper.next_logits(token.masked_fill(rows.ended[live], PAD))
+            logits = stepper.next_logits(token.masked_fill(rows.done[live], PAD))
     return rows
 
 
@@ -96,6 +108,7 @@ def decode_plainly(
     stopped: Stopped | None,
     cached: bool,
     drew: Drew = lambda _: None,
+    begun: Sequence[list[int]] = (),
 ) -> Rows:
     """As decode, for prompts of one length, whose rows go through the model on their own from the first token
     on: by the library's `generate`, which keeps every kind of cache, or without a cache."""
@@ -103,16 +116,16 @@ def decode_plainly(
     prompts = torch.tensor(ids, device=seeds.device)
     mask = torch.ones_like(prompts)
     raw = prompt_likelihood(logits_of(model, prompts, mask), prompts, mask)
-    rows = _rows(raw.repeat_interleave(n), p0.max_new_tokens)
+    rows = _rows(raw, n, p0, begun)
     live = torch.arange(len(flat), device=seeds.device)
 
     def drawn(tokens: Tensor, scores: Tensor) -> Tensor:
         drew(unended(rows, live))
         token = _take(rows, live, scores, flat, tokens.shape[1] - prompts.shape[1], p0, stopped)
-        return token.masked_fill(rows.ended, PAD)
+        return token.masked_fill(rows.done, PAD)
 
     feed = by_library if cached else without_cache
-    feed(model, prompts.repeat_interleave(n, 0), p0.max_new_tokens, drawn, lambda: rows.ended)
+    feed(model, prompts.repeat_interleave(n, 0), rows.tokens.shape[1], drawn, lambda: rows.done)
     return rows
 
 
@@ -151,10 +164,15 @@ def by_library(model: Any, tokens: Tensor, most: int, chosen: Chosen, ended: Cal
     )
 
 
-def _rows(raw: Tensor, steps: int) -> Rows:
-    """Rows without tokens, their prompts' log-likelihood `raw` [R]."""
+def _rows(raw: Tensor, n: int, p0: P0, begun: Sequence[list[int]]) -> Rows:
+    """Rows of which nothing is drawn, n for each prompt with its log-likelihood `raw` [B]."""
+    starts = [start for start in begun or [[]] * len(raw) for _ in range(n)]
+    room = torch.tensor([p0.max_new_tokens - len(start) for start in starts], device=raw.device)
+    raw = raw.repeat_interleave(n)
     return Rows(
-        tokens=torch.full((len(raw), steps), PAD, device=raw.device),
+        begun=starts,
+        room=room,
+        tokens=torch.full((len(raw), int(room.max())), PAD, device=raw.device),
         drawn=torch.zeros_like(raw, dtype=torch.long),
         counts=torch.zeros_like(raw, dtype=torch.long),
         ended=torch.zeros_like(raw, dtype=torch.bool),
@@ -164,8 +182,8 @@ def _rows(raw: Tensor, steps: int) -> Rows:
 
 
 def unended(rows: Rows, live: Tensor) -> int:
-    """How many of the rows `live` have not ended."""
-    return int((~rows.ended[live]).sum())
+    """How many of the rows `live` go on."""
+    return int((~rows.done[live]).sum())
 
 
 def unfinished(ended: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,13 +202,16 @@ def _take(
 ) -> Tensor:
     """Choose the token of every row in `live` at `step`, and book it on those that had not ended."""
     current().check()
-    token, logp, raw = choose(logits, seeds[live], step, p0)
-    before = rows.ended[live]
+    place = p0.max_new_tokens - rows.room[live] + step
+    token, logp, raw = choose(logits, seeds[live], place[:, None], p0)
+    before = rows.done[live]
     ended = before | torch.isin(token, token.new_tensor(p0.ends))
     rows.logprob[live] += logp.masked_fill(before, 0.0)
     rows.raw[live] += raw.masked_fill(ended, 0.0)
     rows.drawn[live] += (~before).long()
     rows.counts[live] += (~ended).long()
     rows.tokens[live, step] = token.where(~before, rows.tokens[live, step])
-    rows.ended[live] = ended if stopped is None else ended | stopped(rows.tokens[live, : step + 1])
+    if stopped is not None:
+        ended |= stopped(rows.tokens[live, : step + 1], [rows.begun[row] for row in live.tolist()])
+    rows.ended[live] |= ended & ~before
     return token

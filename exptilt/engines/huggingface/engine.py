@@ -7,7 +7,7 @@ can move is the last bits of a logit, which changes a draw only where two candid
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,18 @@ AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
 Block = tuple[list[int], slice]  # places of prompts, and which of their samples
 
 
+class Start(NamedTuple):
+    """What a completion goes on from: the ids of its prompt, and of what there is of itself."""
+
+    prompt: list[int]
+    begun: list[int]
+
+    @property
+    def ids(self) -> list[int]:
+        """All of them."""
+        return self.prompt + self.begun
+
+
 class TransformersEngine:
     """y ~ p0(.|x) by a transformers model."""
 
@@ -51,13 +63,35 @@ class TransformersEngine:
         self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
     ) -> list[list[Sample]]:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
+        return self._draw(prompts, [[] for _ in prompts], seeds, batch_size)
+
+    @torch.inference_mode()
+    def extend(
+        self,
+        prompts: Sequence[Prompt],
+        begun: Sequence[Sequence[int]],
+        seeds: NDArray[np.int64],
+        batch_size: int,
+    ) -> list[Sample]:
+        """See base.Continuing. What is given goes through the model with its prompt."""
+        drawn = self._draw(prompts, [list(row) for row in begun], seeds[:, None], batch_size)
+        return [sample._replace(logprob=None) for (sample,) in drawn]
+
+    def _draw(
+        self,
+        prompts: Sequence[Prompt],
+        begun: Sequence[list[int]],
+        seeds: NDArray[np.int64],
+        batch_size: int,
+    ) -> list[list[Sample]]:
         chat, template = bool(self.p0.chat), self.p0.template
         texts = rendered(self.tokenizer, prompts, template) if chat else [text_of(p) for p in prompts]
         ids = encode(self.tokenizer, texts, special=not self.p0.chat)
         refuse_unknown(self.model, ids)
+        starts = [Start(*both) for both in zip(ids, begun, strict=True)]
         found: list[list[Sample]] = [[] for _ in texts]
-        for block in self._blocks(ids, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
-            for (places, columns), rows in self._decode(block, ids, seeds):
+        for block in self._blocks(starts, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
+            for (places, columns), rows in self._decode(block, starts, seeds):
                 each = np.repeat(places, columns.stop - columns.start).tolist()
                 self._check_finite(rows, each, prompts)
                 samples = self._read(rows, [texts[i] for i in each], [ids[i] for i in each])
@@ -65,10 +99,10 @@ class TransformersEngine:
                     found[i].append(sample)
         return found
 
-    def _blocks(self, ids: list[list[int]], n: int, most: int) -> Iterator[Block]:
+    def _blocks(self, starts: list[Start], n: int, most: int) -> Iterator[Block]:
         """What goes together: prompts by length, in at most `most` rows and what memory holds; only those
         of one length where the model's way takes no padding."""
-        batch: list[int] = []
+        ids, batch = [start.ids for start in starts], list[int]()
         for place in sorted(range(len(ids)), key=lambda i: len(ids[i])):
             room = int(min(most, self.most, self._room(len(ids[place]), n)))
             if batch and ((len(batch) + 1) * n > room or not self._beside(ids[batch[-1]], ids[place])):
@@ -92,13 +126,13 @@ class TransformersEngine:
         return max(n * self.memory / one, 1)
 
     def _decode(
-        self, block: Block, ids: list[list[int]], seeds: NDArray[np.int64]
+        self, block: Block, starts: list[Start], seeds: NDArray[np.int64]
     ) -> Iterator[tuple[Block, Rows]]:
         """The block's rows; by halves where memory runs out."""
         places, columns = block
         mine = torch.from_numpy(seeds[places, columns])
         try:
-            rows = in_turn(self.device, lambda: self._rows([ids[i] for i in places], mine.to(self.device)))
+            rows = in_turn(self.device, lambda: self._rows([starts[i] for i in places], mine.to(self.device)))
         except Exception as error:
             if mine.numel() == 1 or not is_exhausted(error):
                 raise
@@ -109,14 +143,15 @@ class TransformersEngine:
         self.most = mine.numel() // 2
         torch.cuda.empty_cache()
         for half in _halves(places, columns):
-            yield from self._decode(half, ids, seeds)
+            yield from self._decode(half, starts, seeds)
 
-    def _rows(self, ids: list[list[int]], seeds: torch.Tensor) -> Rows:
-        drew = partial(current().meter.drew, self.device)
+    def _rows(self, starts: list[Start], seeds: torch.Tensor) -> Rows:
+        drew, begun = partial(current().meter.drew, self.device), [start.begun for start in starts]
+        given = self.model, [start.ids for start in starts], seeds, self.p0, self.stopped
         with self.lock:
             if self.way in ("shared", "copied"):
-                return decode(self.model, ids, seeds, self.p0, self.stopped, self.way == "shared", drew)
-            return decode_plainly(self.model, ids, seeds, self.p0, self.stopped, self.way == "plain", drew)
+                return decode(*given, self.way == "shared", drew, begun)
+            return decode_plainly(*given, self.way == "plain", drew, begun)
 
     def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[Prompt]) -> None:
         """Raise LogitsError for the first row whose logits were not finite, at `places` of the prompts."""
@@ -125,16 +160,17 @@ class TransformersEngine:
 
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
         """The rows as samples."""
-        counts, drawn = rows.counts.tolist(), rows.drawn.tolist()
-        tokens = [row[:n] for row, n in zip(rows.tokens.tolist(), drawn, strict=True)]
+        counts = [len(start) + n for start, n in zip(rows.begun, rows.counts.tolist(), strict=True)]
+        columns = zip(rows.begun, rows.tokens.tolist(), rows.drawn.tolist(), strict=True)
+        tokens = [start + row[:n] for start, row, n in columns]
         new = [row[:n] for row, n in zip(tokens, counts, strict=True)]
         whole = self._completions(prompt_ids, new)
         completions = [before_stop(text, self.p0.stop) for text in whole]
         reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
         nlls = _nlls(rows.raw.tolist(), [len(a) + len(b) for a, b in zip(prompt_ids, new, strict=True)])
         stopped = [i for i, text in enumerate(whole) if text != completions[i]]
-        columns = (completions, counts, reasons, rows.logprob.tolist(), nlls)
-        made = [Sample(*row)._replace(tokens=ids) for *row, ids in zip(*columns, tokens, strict=True)]
+        read = (completions, counts, reasons, rows.logprob.tolist(), nlls)
+        made = [Sample(*row)._replace(tokens=ids) for *row, ids in zip(*read, tokens, strict=True)]
         return self._rescored(made, prompts, stopped)
 
     def _completions(self, prompt_ids: list[list[int]], new: list[list[int]]) -> list[str]:

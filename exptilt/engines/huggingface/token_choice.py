@@ -15,13 +15,13 @@ Tensor = torch.Tensor
 SMALLEST: Final = torch.finfo(torch.float32).tiny  # a temperature that float32 does not take for 0
 
 
-def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Tensor, Tensor]:
+def choose(logits: Tensor, seeds: Tensor, places: Tensor, p0: P0) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one token per row: temperature, then top_k, then top_p; Gumbel-max over the kept tokens is exact.
 
     Args:
         logits: [R, V].
         seeds: int64 [R].
-        step: how many tokens were drawn before.
+        places: int64 [R, 1], how many tokens came before in each completion.
         p0: how a token is drawn.
 
     Returns:
@@ -35,7 +35,7 @@ def choose(logits: Tensor, seeds: Tensor, step: int, p0: P0) -> tuple[Tensor, Te
     if p0.top_p < 1:
         p = logp.exp()
         logp = logp.masked_fill(p.cumsum(-1) - p >= p0.top_p, -torch.inf).log_softmax(-1)
-    noise = -torch.log(-torch.log(uniform(seeds[:, None], step, tokens)))
+    noise = -torch.log(-torch.log(uniform(seeds[:, None], places, tokens)))
     pick = (logp + noise).argmax(-1, keepdim=True)
     token = tokens.gather(-1, pick)
     return token[:, 0], logp.gather(-1, pick)[:, 0].double(), log_likelihood(logits, token).double()
