@@ -24,7 +24,8 @@ from exptilt.errors import ModelError
 from exptilt.models.adapter_weights import own_weights, set_labels
 from exptilt.models.adapters import merged
 from exptilt.models.formats import check_quantisation
-from exptilt.models.packed_linear import fuse, pack
+from exptilt.models.fused_layers import fuse
+from exptilt.models.packed_linear import pack
 from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import PROBE, encode, positions
 from exptilt.once import once

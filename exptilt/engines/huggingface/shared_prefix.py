@@ -13,24 +13,26 @@ from typing import Any, Final
 
 import torch
 from transformers import AttentionInterface, Cache
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 Tensor = torch.Tensor
 NAME: Final = "exptilt_fork"
-BEYOND: Final = ("softcap", "s_aux", "sinks", "position_bias", "alibi", "head_mask", "sliding_window")
+BEYOND: Final = ("sinks", "position_bias", "alibi", "head_mask")
+SHARED: Final = (DynamicLayer, DynamicSlidingWindowLayer)
 SLOTS: Final = 16  # how many a row's cache grows by
 _cache: ContextVar["ForkedCache"] = ContextVar("cache")
 
 
 class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer's keys and values: [B, G, T, D] of the prompts, and [R, G, S, D] of the rows' own tokens."""
+    """One layer's keys and values: [B, G, T, D] of the prompts, of which a layer with a window has the last
+    alone, and [R, G, S, D] of the rows' own tokens."""
 
     def __init__(self, prefill: Any, rows: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.prompt_keys: Tensor = prefill.keys
         self.prompt_values: Tensor = prefill.values
         self.own_keys, self.own_values = (_slots(x, rows) for x in (prefill.keys, prefill.values))
-        self.used = 0
+        self.seen, self.used = prefill.get_seq_length(), 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: the prompts came first."""
@@ -48,7 +50,7 @@ class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def get_seq_length(self) -> int:
         """Tokens of a row, the prompt's among them."""
-        return self.prompt_keys.shape[2] + self.used
+        return int(self.seen) + self.used
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the mask."""
@@ -70,7 +72,7 @@ class ForkedCache(Cache):
     def __init__(self, prefill: Cache, mask: Tensor, n: int) -> None:
         self.forked = [ForkedLayer(layer, len(mask) * n) for layer in prefill.layers]
         super().__init__(layers=list(self.forked))
-        self.padding = (mask == 0)[:, None, None]
+        self.padding = (mask == 0)[:, None, None, None]
 
     def select(self, prompts: Tensor, rows: Tensor) -> None:
         """Keep some prompts, and of each equally many rows, in the prompts' order."""
@@ -84,10 +86,9 @@ def _slots(like: Tensor, rows: int) -> Tensor:
 
 
 def can_fork(model: Any, prefill: Cache) -> bool:
-    """Whether the model's attention is the plain one, over all that was seen."""
-    config = model.config.get_text_config()
-    plain = all(type(layer) is DynamicLayer for layer in prefill.layers)
-    return plain and model.is_backend_compatible() and not getattr(config, "attn_logit_softcapping", None)
+    """Whether the model's attention is the plain one, over all that was seen or the last of it."""
+    plain = all(type(layer) in SHARED for layer in prefill.layers)
+    return plain and bool(model.is_backend_compatible())
 
 
 @contextmanager
@@ -109,27 +110,65 @@ def attend(
     value: Tensor,
     _mask: Any,
     scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """softmax(q Kᵀ · scaling) V [R, 1, H, D] for one query [R, H, 1, D] per row,
-    over its prompt and its own tokens. Raises ValueError where the model asks for more than that."""
+    """softmax(q Kᵀ · scaling) V over a row's prompt and its own tokens.
+
+    Args:
+        module: the layer's attention, whose `layer_idx` finds its cache.
+        query: [R, H, 1, D].
+        key: the rows' own keys [R, G, S, D].
+        value: their values.
+        scaling: 1 / √D if None.
+        softcap: the most that a score's tanh is stretched to.
+        sliding_window: how many of the last tokens are seen, the query's own among them.
+        s_aux: a score per query head [H] that takes part in the softmax and has no value.
+        others: what else a model says.
+
+    Returns:
+        [R, 1, H, D], and no weights.
+
+    Raises:
+        ValueError: where the model asks for more than that.
+    """
     if any(others.get(name) is not None for name in BEYOND):
         raise ValueError("this model's attention is not the plain one")
     cache = _cache.get()
     layer = cache.forked[module.layer_idx]
     rows, width = len(query), query.shape[-1]
     prompts, _, t, _ = layer.prompt_keys.shape
-    scale = width**-0.5 if scaling is None else scaling
     grouped = query.reshape(rows, key.shape[1], -1, width)
     shared = _by_prompt(grouped, prompts) @ layer.prompt_keys.transpose(-1, -2)
-    shared.masked_fill_(cache.padding, -torch.inf)
     own = grouped @ key.transpose(-1, -2)
-    own[..., layer.used :] = -torch.inf
-    scores = torch.cat([_by_row(shared, rows), own.view(prompts, -1, *own.shape[1:])], -1)
-    p = (scores.float() * scale).softmax(-1).to(query.dtype).flatten(0, 1)
+    scores = torch.cat([_by_row(shared, rows), own.view(prompts, -1, *own.shape[1:])], -1).float()
+    scores *= width**-0.5 if scaling is None else scaling
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
+    _hide(scores, layer, cache.padding[..., cache.padding.shape[-1] - t :], sliding_window)
+    p = _softmax(scores, s_aux).to(query.dtype).flatten(0, 1)
     out, more = _by_prompt(p[..., :t], prompts) @ layer.prompt_values, p[..., t:] @ value
     out = _by_row(out, rows) + more.view(prompts, -1, *more.shape[1:])
     return out.reshape(rows, 1, query.shape[1], -1), None
+
+
+def _hide(scores: Tensor, layer: ForkedLayer, padding: Tensor, window: int | None) -> None:
+    """Put -inf where `scores` [B, N, G, K, T + S] are of padding, of unused slots, or before the window."""
+    t = padding.shape[-1]
+    scores[..., :t].masked_fill_(padding, -torch.inf)
+    scores[..., t + layer.used :] = -torch.inf
+    if window is not None:
+        scores[..., : max(layer.used + t - window, 0)] = -torch.inf
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """Over the last of `scores` [B, N, G, K, X], and a sink for each of the G·K heads, which is left out."""
+    if sinks is None:
+        return scores.softmax(-1)
+    column = sinks.float().view(*scores.shape[2:4], 1).expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, column], -1).softmax(-1)[..., :-1]
 
 
 def _by_prompt(x: Tensor, prompts: int) -> Tensor:

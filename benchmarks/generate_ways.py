@@ -1,0 +1,151 @@
+"""Ways of drawing with transformers: python benchmarks/generate_ways.py WAY FOLDER DEVICE.
+
+Reads a request of JSON per line, {"ids": [[…]], "n": …, "new": …, "ends": […]}, and answers each by a line.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import IO, Any, Final
+
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from exptilt.engines.base import P0
+from exptilt.engines.huggingface.decoding import decode
+from exptilt.engines.huggingface.engine import AUTO_ROWS
+from exptilt.engines.huggingface.ways import way_of
+from exptilt.models.devices import fast_dtype
+from exptilt.models.loading import causal_model
+from exptilt.models.reference import resolve
+from exptilt.storage.keys import seeds_for
+
+PAD: Final = 0
+WARM_UP: Final = {"ids": [[7, 8, 9]], "n": 2, "new": 2, "ends": []}
+WORDS: Final = tuple(range(100, 126))  # any tokens, to try a model with
+Request = dict[str, Any]
+
+
+def sampling(request: Request) -> GenerationConfig:
+    """As the research code draws."""
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        top_k=50,
+        max_new_tokens=request["new"],
+        num_return_sequences=request["n"],
+        pad_token_id=PAD,
+        eos_token_id=request["ends"] or None,
+    )
+
+
+def research(model: Any, request: Request) -> int:
+    """One prompt at a time, float32. All ways give the number of new tokens."""
+    drawn = 0
+    for row in request["ids"]:
+        tokens = torch.tensor([row], device=model.device)
+        mask = torch.ones_like(tokens)
+        out = model.generate(tokens, attention_mask=mask, generation_config=sampling(request))
+        drawn += _drawn(out[:, len(row) :], request)
+    return drawn
+
+
+def batched(model: Any, request: Request) -> int:
+    """generate on batches of about 256 sequences."""
+    size, drawn, ids = max(256 // request["n"], 1), 0, request["ids"]
+    for first in range(0, len(ids), size):
+        batch = ids[first : first + size]
+        width = max(map(len, batch))
+        tokens = torch.tensor([[PAD] * (width - len(row)) + row for row in batch], device=model.device)
+        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in batch], device=model.device)
+        out = model.generate(tokens, attention_mask=mask, generation_config=sampling(request))
+        drawn += _drawn(out[:, width:], request)
+    return drawn
+
+
+def _drawn(tokens: torch.Tensor, request: Request) -> int:
+    """New tokens, the first end token of a row the last of them."""
+    ended = torch.isin(tokens, tokens.new_tensor(request["ends"])).int().cumsum(1).cumsum(1)
+    return int((ended <= 1).sum())
+
+
+def continuous(model: Any, request: Request) -> int:
+    """Continuous batching, which forks a prompt's cache among its samples."""
+    with torch.inference_mode(False), torch.no_grad():
+        found = model.generate_batch(request["ids"], generation_config=sampling(request), progress_bar=False)
+    return sum(len(row.generated_tokens) for row in found.values())
+
+
+def ours(model: Any, request: Request) -> int:
+    """The engine's loop, with a seed per sample, log p0 and NLL."""
+    ref, n = resolve("x", model.name_or_path, "model"), request["n"]
+    p0 = P0(
+        model=ref,
+        dtype="",
+        temperature=1.0,
+        top_k=50,
+        top_p=1.0,
+        max_new_tokens=request["new"],
+        ends=tuple(request["ends"]),
+    )
+    shared = way_of(model, WORDS, str(model.device)) == "shared"
+    size, drawn, ids = max(AUTO_ROWS[model.device.type] // n, 1), 0, sorted(request["ids"], key=len)
+    for first in range(0, len(ids), size):
+        batch = ids[first : first + size]
+        seeds = torch.from_numpy(seeds_for(0, [str(row) for row in batch], 0, n)).to(model.device)
+        drawn += int(decode(model, batch, seeds, p0, None, shared).drawn.sum())
+    return drawn
+
+
+WAYS: Final[dict[str, Callable[[Any, Request], int]]] = {
+    "research": research,
+    "generate": batched,
+    "generate_batch": continuous,
+    "exptilt": ours,
+}
+
+
+def load(way: str, folder: str, device: str) -> Any:
+    """The model as the way has it."""
+    dtype = "float32" if way == "research" else fast_dtype(device)
+    if way == "exptilt":
+        return causal_model(resolve("x", folder, "model"), device, dtype)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
+
+
+def measure(way: str, model: Any, request: Request) -> dict[str, float]:
+    """Tokens per second, and the process's peak memory so far."""
+    began = time.perf_counter()
+    with torch.inference_mode():
+        drawn = WAYS[way](model, request)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds = time.perf_counter() - began
+    return {"tokens/s": drawn / seconds, "tokens": drawn, "seconds": seconds, "peak GiB": peak}
+
+
+def answers() -> IO[str]:
+    """Standard output for answers alone: what else is written there goes to standard error."""
+    kept = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return kept
+
+
+def main() -> None:
+    """Answer the requests."""
+    way, folder, device = sys.argv[1:]
+    out = answers()
+    model = load(way, folder, device)
+    measure(way, model, WARM_UP)
+    print("{}", file=out, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(measure(way, model, json.loads(line))), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
