@@ -90,12 +90,12 @@ def ours(model: Any, request: Request) -> int:
         max_new_tokens=request["new"],
         ends=tuple(request["ends"]),
     )
-    shared = way_of(model, WORDS, str(model.device)) == "shared"
+    way = way_of(model, WORDS, str(model.device))
     size, drawn, ids = max(AUTO_ROWS[model.device.type] // n, 1), 0, sorted(request["ids"], key=len)
     for first in range(0, len(ids), size):
         batch = ids[first : first + size]
         seeds = torch.from_numpy(seeds_for(0, [str(row) for row in batch], 0, n)).to(model.device)
-        drawn += int(decode(model, batch, seeds, p0, None, shared).drawn.sum())
+        drawn += int(decode(model, batch, seeds, p0, None, way).drawn.sum())
     return drawn
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -84,6 +85,7 @@ class Small:
         self.ref, self.heeds, self.asked = reference.checkpoint(folder), heeds, 0
         self.most, self.mode, self.says = most, mode, says
         self.lock = threading.Lock()
+        self.engine = cache(partial(TransformersEngine, device="cpu"))
 
     def __call__(self, path: str, body: dict) -> Answer:
         if path == "/v1/models":
@@ -119,7 +121,7 @@ class Small:
         with self.lock:
             self.asked += 1
             seed = body["seed"] if self.heeds else self.asked
-            sample = TransformersEngine(law, "cpu").draw([prompt], np.array([[seed]]), 0)[0][0]
+            sample = self.engine(law).draw([prompt], np.array([[seed]]), 0)[0][0]
             said = completion(sample.completion, len(sample.tokens), sample.finish_reason)
             choice = said["choices"][0]
             by_text = len(sample.completion) < sample.n_tokens  # a token is a letter

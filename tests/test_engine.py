@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,12 @@ def p0(folder: str, **changes) -> P0:
 
 
 def draw(law: P0, prompts: list[str], n: int, rows: int = 0):
-    return TransformersEngine(law, "cpu").draw(prompts, keys.seeds_for(0, prompts, 0, n), rows)
+    return engine_of(law).draw(prompts, keys.seeds_for(0, prompts, 0, n), rows)
+
+
+@cache
+def engine_of(law: P0) -> TransformersEngine:
+    return TransformersEngine(law, "cpu")
 
 
 def law_of(law: P0, prompt: str) -> dict[tuple[int, ...], float]:
@@ -160,6 +166,7 @@ def test_a_batch_is_halved_when_memory_runs_out(tmp_path):
     """In a process that may take no more than it has, half of the rows are drawn at once, and the same."""
     script = """
 import resource, sys
+from functools import cache
 from pathlib import Path
 from test_engine import TransformersEngine, causal, keys, p0
 engine = TransformersEngine(p0(causal(Path(sys.argv[1]), "gpt2"), max_new_tokens=20), "cpu")

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,12 @@ def law_of(folder: str, **changes) -> P0:
 
 
 def draw(law: P0, prompts: list[str], n: int, rows: int = 0):
-    return TransformersEngine(law, "cpu").draw(prompts, keys.seeds_for(0, prompts, 0, n), rows)
+    return engine_of(law).draw(prompts, keys.seeds_for(0, prompts, 0, n), rows)
+
+
+@cache
+def engine_of(law: P0) -> TransformersEngine:
+    return TransformersEngine(law, "cpu")
 
 
 @pytest.mark.parametrize("way", ["shared", "copied", "plain", "uncached"])

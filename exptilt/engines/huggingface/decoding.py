@@ -23,6 +23,7 @@ Stopped = Callable[[Tensor, Sequence[list[int]]], Tensor]
 Chosen = Callable[[Tensor, Tensor], Tensor]
 Drew = Callable[[int], None]
 PAD: Final = 0  # fills rows that have ended; any token would do
+LOOKS: Final = {"cpu": 1, "cuda": 8}  # steps between looks at what has ended, for which a GPU is waited
 KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
 
 
@@ -32,10 +33,11 @@ class Rows:
     token, whether an end token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of
     prompt + completion, the end token not counted. A log-probability is NaN where any logits on the way to
     the row's end were not finite. `begun` are the ids that a completion had before, `room` how many more
-    there may be."""
+    there may be, `ends` the end tokens."""
 
     begun: list[list[int]]
     room: Tensor
+    ends: Tensor
     tokens: Tensor
     drawn: Tensor
     counts: Tensor
@@ -55,7 +57,7 @@ def decode(
     seeds: Tensor,
     p0: P0,
     stopped: Stopped | None,
-    shared: bool,
+    kept: str,
     drew: Drew = lambda _: None,
     begun: Sequence[list[int]] = (),
 ) -> Rows:
@@ -67,8 +69,8 @@ def decode(
         seeds: int64 [B, N], on the model's device.
         p0: how a token is drawn, and what ends a text.
         stopped: says of tokens [R, steps], and of the ids before them, which rows hold a stop text.
-        shared: whether the prompts' caches are shared by their rows, or copied.
-        drew: is told at each step how many tokens were drawn.
+        kept: how the prompts' caches serve their rows, one of BY_STEPS.
+        drew: is told now and then how many tokens were drawn since.
         begun: the ids [B][*] that the completions have already, the last ones of the prompts' ids; none where
             it is empty.
 
@@ -85,18 +87,22 @@ def decode(
     steps = rows.tokens.shape[1]
     logits = logits[:, -1].repeat_interleave(n, 0)
     live = torch.arange(len(flat), device=seeds.device)
-    with stepper.fork(n, steps, shared):
-        drew(len(live))
+    drawn, looks = 0, LOOKS[seeds.device.type]
+    with stepper.fork(n, steps, kept):
         for step in range(steps):
             token = _take(rows, live, logits, flat, step, p0, stopped)
-            prompts, kept = unfinished(rows.done[live].view(-1, n))
-            if step + 1 == steps or not len(kept):
+            if step + 1 == steps:
                 break
-            drew(unended(rows, live))  # where the device has nothing to do, so that it is not waited for
-            if len(kept) < len(live):
-                stepper.select(prompts, kept)
-                live, token, n = live[kept], token[kept], len(kept) // len(prompts)
+            if (step + 1) % looks == 0:
+                drawn = _say(drew, rows, drawn)
+                prompts, going = unfinished(rows.done[live].view(-1, n))
+                if not len(going):
+                    break
+                if len(going) < len(live):
+                    stepper.select(prompts, going)
+                    live, token, n = live[going], token[going], len(going) // len(prompts)
             logits = stepper.next_logits(token.masked_fill(rows.done[live], PAD))
+    _say(drew, rows, drawn)
     return rows
 
 
@@ -172,6 +178,7 @@ def _rows(raw: Tensor, n: int, p0: P0, begun: Sequence[list[int]]) -> Rows:
     return Rows(
         begun=starts,
         room=room,
+        ends=torch.tensor(p0.ends, device=raw.device, dtype=torch.long),
         tokens=torch.full((len(raw), int(room.max())), PAD, device=raw.device),
         drawn=torch.zeros_like(raw, dtype=torch.long),
         counts=torch.zeros_like(raw, dtype=torch.long),
@@ -179,6 +186,13 @@ def _rows(raw: Tensor, n: int, p0: P0, begun: Sequence[list[int]]) -> Rows:
         logprob=torch.zeros_like(raw),
         raw=raw,
     )
+
+
+def _say(drew: Drew, rows: Rows, before: int) -> int:
+    """How many tokens the rows have, those beyond `before` told."""
+    drawn = int(rows.drawn.sum())
+    drew(drawn - before)
+    return drawn
 
 
 def unended(rows: Rows, live: Tensor) -> int:
@@ -205,7 +219,7 @@ def _take(
     place = p0.max_new_tokens - rows.room[live] + step
     token, logp, raw = choose(logits, seeds[live], place[:, None], p0)
     before = rows.done[live]
-    ended = before | torch.isin(token, token.new_tensor(p0.ends))
+    ended = before | torch.isin(token, rows.ends)
     rows.logprob[live] += logp.masked_fill(before, 0.0)
     rows.raw[live] += raw.masked_fill(ended, 0.0)
     rows.drawn[live] += (~before).long()

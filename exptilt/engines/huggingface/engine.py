@@ -17,6 +17,7 @@ from exptilt.conversation import Prompt, text_of
 from exptilt.data.texts import texts_of
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.huggingface.decoding import Rows, decode, decode_plainly
+from exptilt.engines.huggingface.incremental import BY_STEPS
 from exptilt.engines.huggingface.ways import way_of
 from exptilt.engines.stop_texts import before_stop, stop_finder
 from exptilt.models.causality import words_of
@@ -30,6 +31,7 @@ from exptilt.models.tokenization import encode, refuse_unknown
 from exptilt.run import current
 
 AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
+SHARED = ("captured", "shared")
 Block = tuple[list[int], slice]  # places of prompts, and which of their samples
 
 
@@ -117,12 +119,12 @@ class TransformersEngine:
 
     def _beside(self, one: list[int], other: list[int]) -> bool:
         """Whether two prompts may be in one batch."""
-        return len(one) == len(other) or self.way in ("shared", "copied")
+        return len(one) == len(other) or self.way in BY_STEPS
 
     def _room(self, length: int, n: int) -> float:
         """Rows, n of a prompt, that fit in memory where prompts have `length` tokens."""
         config, new = self.model.config.get_text_config(), self.p0.max_new_tokens
-        one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.way == "shared")
+        one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.way in SHARED)
         return max(n * self.memory / one, 1)
 
     def _decode(
@@ -149,8 +151,8 @@ class TransformersEngine:
         drew, begun = partial(current().meter.drew, self.device), [start.begun for start in starts]
         given = self.model, [start.ids for start in starts], seeds, self.p0, self.stopped
         with self.lock:
-            if self.way in ("shared", "copied"):
-                return decode(*given, self.way == "shared", drew, begun)
+            if self.way in BY_STEPS:
+                return decode(*given, self.way, drew, begun)
             return decode_plainly(*given, self.way == "plain", drew, begun)
 
     def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[Prompt]) -> None:

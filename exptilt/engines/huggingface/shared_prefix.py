@@ -19,42 +19,43 @@ Tensor = torch.Tensor
 NAME: Final = "exptilt_fork"
 BEYOND: Final = ("sinks", "position_bias", "alibi", "head_mask")
 SHARED: Final = (DynamicLayer, DynamicSlidingWindowLayer)
-SLOTS: Final = 16  # how many a row's cache grows by
+SLOTS: Final = {"cpu": 16, "cuda": 64}  # how many a row's cache grows by
 _cache: ContextVar["ForkedCache"] = ContextVar("cache")
 
 
 class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's keys and values: [B, G, T, D] of the prompts, of which a layer with a window has the last
-    alone, and [R, G, S, D] of the rows' own tokens."""
+    alone, and [R, G, S, D] of the rows' own tokens, the next of which goes to the slot `at` [1]."""
 
-    def __init__(self, prefill: Any, rows: int) -> None:
+    def __init__(self, prefill: Any, rows: int, at: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.prompt_keys: Tensor = prefill.keys
         self.prompt_values: Tensor = prefill.values
         self.own_keys, self.own_values = (_slots(x, rows) for x in (prefill.keys, prefill.values))
-        self.seen, self.used = prefill.get_seq_length(), 0
+        self.at, self.seen = at, int(prefill.get_seq_length())
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: the prompts came first."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Take one more token per row, [R, G, 1, D]; gives the slots."""
-        if self.used == self.own_keys.shape[2]:
-            self.own_keys, self.own_values = (
-                torch.cat([x, _slots(x, len(x))], 2) for x in (self.own_keys, self.own_values)
-            )
-        self.own_keys[:, :, self.used] = key_states[:, :, 0]
-        self.own_values[:, :, self.used] = value_states[:, :, 0]
-        self.used += 1
+        self.own_keys.index_copy_(2, self.at, key_states)
+        self.own_values.index_copy_(2, self.at, value_states)
         return self.own_keys, self.own_values
 
+    def grow(self) -> None:
+        """Add slots."""
+        self.own_keys, self.own_values = (
+            torch.cat([x, _slots(x, len(x))], 2) for x in (self.own_keys, self.own_values)
+        )
+
     def get_seq_length(self) -> int:
-        """Tokens of a row, the prompt's among them."""
-        return int(self.seen) + self.used
+        """Tokens of a prompt; how many of a row's own there are is on the device."""
+        return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the mask."""
-        return self.get_seq_length() + query_length, 0
+        return self.seen + query_length, 0
 
     def get_max_length(self) -> int:
         """None: slots are added."""
@@ -67,22 +68,42 @@ class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class ForkedCache(Cache):
-    """The cache of a prefill of B prompts, `mask` [B, T] true where there is a token, for R rows."""
+    """The cache of a prefill of B prompts, `mask` [B, T] true where there is a token, for R rows.
+
+    `at` [1] is the slot of the rows' next token, and `hidden` [B, 1, 1, 1, T + S] true where a row sees
+    nothing: both lie on the device and are changed in place, so that all steps are the same operations.
+    """
 
     def __init__(self, prefill: Cache, mask: Tensor, n: int) -> None:
-        self.forked = [ForkedLayer(layer, len(mask) * n) for layer in prefill.layers]
+        self.at = torch.full((1,), -1, device=mask.device)
+        self.forked = [ForkedLayer(layer, len(mask) * n, self.at) for layer in prefill.layers]
         super().__init__(layers=list(self.forked))
-        self.padding = (mask == 0)[:, None, None, None]
+        self.hidden = _with_slots((mask == 0)[:, None, None, None])
+        self.width, self.used = mask.shape[1], 0
+
+    def advance(self) -> None:
+        """Go on to the next token's slot."""
+        if self.width + self.used == self.hidden.shape[-1]:
+            self.hidden = _with_slots(self.hidden)
+            for layer in self.forked:
+                layer.grow()
+        self.used += 1
+        self.at += 1
+        self.hidden.index_fill_(-1, self.width + self.at, 0)
 
     def select(self, prompts: Tensor, rows: Tensor) -> None:
         """Keep some prompts, and of each equally many rows, in the prompts' order."""
-        self.padding = self.padding[prompts]
+        self.hidden = self.hidden[prompts]
         for layer in self.forked:
             layer.select(prompts, rows)
 
 
 def _slots(like: Tensor, rows: int) -> Tensor:
-    return like.new_zeros(rows, like.shape[1], SLOTS, like.shape[3])
+    return like.new_zeros(rows, like.shape[1], SLOTS[like.device.type], like.shape[3])
+
+
+def _with_slots(hidden: Tensor) -> Tensor:
+    return torch.cat([hidden, hidden.new_ones(*hidden.shape[:-1], SLOTS[hidden.device.type])], -1)
 
 
 def can_fork(model: Any, prefill: Cache) -> bool:
@@ -147,20 +168,19 @@ def attend(
     scores *= width**-0.5 if scaling is None else scaling
     if softcap is not None:
         scores = softcap * (scores / softcap).tanh()
-    _hide(scores, layer, cache.padding[..., cache.padding.shape[-1] - t :], sliding_window)
+    scores.masked_fill_(_hidden(cache, t, sliding_window), -torch.inf)
     p = _softmax(scores, s_aux).to(query.dtype).flatten(0, 1)
     out, more = _by_prompt(p[..., :t], prompts) @ layer.prompt_values, p[..., t:] @ value
     out = _by_row(out, rows) + more.view(prompts, -1, *more.shape[1:])
     return out.reshape(rows, 1, query.shape[1], -1), None
 
 
-def _hide(scores: Tensor, layer: ForkedLayer, padding: Tensor, window: int | None) -> None:
-    """Put -inf where `scores` [B, N, G, K, T + S] are of padding, of unused slots, or before the window."""
-    t = padding.shape[-1]
-    scores[..., :t].masked_fill_(padding, -torch.inf)
-    scores[..., t + layer.used :] = -torch.inf
-    if window is not None:
-        scores[..., : max(layer.used + t - window, 0)] = -torch.inf
+def _hidden(cache: ForkedCache, t: int, window: int | None) -> Tensor:
+    """Where the last `t` of the prompts' tokens and the slots [B, 1, 1, 1, t + S] are not to be seen."""
+    hidden = cache.hidden[..., cache.width - t :]
+    if window is None or window >= cache.hidden.shape[-1]:
+        return hidden
+    return hidden | (torch.arange(hidden.shape[-1], device=hidden.device) <= cache.at + (t - window))
 
 
 def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:

@@ -1,8 +1,9 @@
 """Which way of drawing is exact for a model: each is tried on ordinary tokens against uncached passes.
 
-`shared`: a prompt's cache serves all of its samples. `copied`: each sample gets a copy. `plain`: the
-library's own decoding, prompts of one length together. `uncached`: that, without a cache. Shapes: two
-prompts, two rows of each (R = 4), S more tokens, V vocabulary.
+`captured`: on a GPU, as `shared`, a step's operations begun by one call. `shared`: a prompt's cache serves
+all of its samples. `copied`: each sample gets a copy. `plain`: the library's own decoding, prompts of one
+length together. `uncached`: that, without a cache. Shapes: two prompts, two rows of each (R = 4), S more
+tokens, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from exptilt.models.memory import is_exhausted
 from exptilt.shared import once_each
 
 Tensor = torch.Tensor
-Way = Literal["shared", "copied", "plain", "uncached"]
+Way = Literal["captured", "shared", "copied", "plain", "uncached"]
 Found = Iterator[tuple[list[int], int, Tensor]]  # rows, how many tokens they got, and their logits [rows, V]
 
 
@@ -51,6 +52,8 @@ def _way(model: Any, words: tuple[int, ...]) -> Way:
     prompts, more = trial_tokens(model, words)
     exact = exact_logits(model, prompts, more)
     for way, trial in TRIALS.items():
+        if way == "captured" and model.device.type != "cuda":
+            continue
         if _agrees(exact, partial(trial, model, prompts, more), model.dtype):
             return way
     raise ModelError(
@@ -71,13 +74,13 @@ def _agrees(exact: Tensor, trial: Callable[[], Found], dtype: torch.dtype) -> bo
     return median(distances) <= bound(dtype)  # rounding may send a token to another expert here and there
 
 
-def _by_steps(model: Any, prompts: list[list[int]], more: Tensor, shared: bool) -> Found:
+def _by_steps(model: Any, prompts: list[list[int]], more: Tensor, kept: str) -> Found:
     """The prompts in one batch; behind the first token, of each prompt one row is dropped."""
     tokens, mask = left_pad(prompts, str(model.device))
     stepper, logits = Stepper.prefill(model, tokens, mask)
     rows = [0, 1, 2, 3]
     yield rows, 0, logits[:, -1].repeat_interleave(2, 0)
-    with stepper.fork(2, MORE, shared):
+    with stepper.fork(2, MORE, kept):
         for step in range(MORE):
             yield rows, step + 1, stepper.next_logits(more[rows, step])
             if step == 0:
@@ -102,8 +105,9 @@ def _by_rows(model: Any, prompts: list[list[int]], more: Tensor, feed: Callable[
 
 
 TRIALS: Final[dict[Way, Callable[[Any, list[list[int]], Tensor], Found]]] = {
-    "shared": partial(_by_steps, shared=True),
-    "copied": partial(_by_steps, shared=False),
+    "captured": partial(_by_steps, kept="captured"),
+    "shared": partial(_by_steps, kept="shared"),
+    "copied": partial(_by_steps, kept="copied"),
     "plain": partial(_by_rows, feed=by_library),
     "uncached": partial(_by_rows, feed=without_cache),
 }
