@@ -32,7 +32,7 @@ class CapturedStep:
 
     def _capture(self, tokens: Tensor, positions: Tensor) -> None:
         self.tokens, self.positions = tokens.clone(), positions.clone()
-        aside = torch.cuda.Stream(tokens.device)
+        aside = torch.cuda.Stream(tokens.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(tokens.device))
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):

@@ -35,9 +35,8 @@ class Stepper:
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Logits behind each of `tokens`, whose keys and values the cache takes."""
         extra = accepted(self.model, position_ids=positions)
-        out = self.model(
-            input_ids=tokens, attention_mask=self.mask, cache=self.cache, use_cache=True, **extra
-        )
+        mask = None if isinstance(self.cache, ForkedCache) else self.mask
+        out = self.model(input_ids=tokens, attention_mask=mask, cache=self.cache, use_cache=True, **extra)
         self.cache = out.cache
         logits: Tensor = out.logits
         return logits
@@ -55,7 +54,7 @@ class Stepper:
             return
         if not can_fork(self.model, self.cache):
             raise ValueError("this model's attention is not the plain one")
-        self.cache, self.mask = ForkedCache(self.cache, before, n), None
+        self.cache = ForkedCache(self.cache, before, n)
         self.step = CapturedStep(self.forward) if kept == "captured" else None
         with forked(self.model, self.cache):
             yield
