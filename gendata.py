@@ -30,6 +30,7 @@ class TextGeneration:
         save_directory: a local folder or s3://bucket/prefix.
         engine: vllm has a server of vLLM draw, which the run starts and ends.
         vllm_command: the vllm of another environment, and arguments of its serve.
+        refine: moves of each completion that is kept of a tilt, beyond what MC_nsamples samples reach.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TextGeneration:
         save_directory: str = "results",
         engine: Literal["auto", "vllm"] = "auto",
         vllm_command: str = "",
+        refine: int = 0,
     ) -> None:
         from exptilt.data.prompts import check_name, short_name
         from exptilt.models.devices import resolve
@@ -50,7 +52,7 @@ class TextGeneration:
         self.basemodel_name = basemodel_name
         self.data_name = data_name
         self.save_directory = save_directory
-        self.engine, self.vllm_command = engine, vllm_command
+        self.engine, self.vllm_command, self.refine = engine, vllm_command, refine
         self.basemodel_filename = file_name(full_name(basemodel_name))
         stem = f"{self.basemodel_filename}-{short_name(data_name)}"
         self.file_path = f"{save_directory}/{stem}.json"
@@ -92,7 +94,7 @@ class TextGeneration:
             start_index: first prompt.
             end_index: end of the prompts, exclusive; None or 0 for all.
         """
-        tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples}
+        tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples, "refine": self.refine}
         return _shown(exptilt.mc_aligned(**self._settings, **tilt, start=start_index, end=end_index or None))
 
     @property

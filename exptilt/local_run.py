@@ -219,8 +219,9 @@ def _rewards(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> Rew
 
 
 def _draws(recipe: Recipe, samples: SamplesRef, rewards: Sequence[RewardsRef]) -> Shard:
-    name = f"tilt {samples.shard.name}"
-    return with_retries(recipe.run, name, stages.resample, recipe, samples, rewards)
+    run, name = recipe.run, samples.shard.name
+    draws = with_retries(run, f"tilt {name}", stages.resample, recipe, samples, rewards)
+    return with_retries(run, f"refine {name}", stages.refine, recipe, draws) if recipe.refines else draws
 
 
 def _shard(recipe: Recipe, shard: ShardRef) -> Shard:

@@ -16,6 +16,7 @@ from tasks.generate import generate
 from tasks.merge import merge
 from tasks.prompts import load_prompts
 from tasks.publish import published
+from tasks.refine import refine
 from tasks.runtime.flow import gen
 from tasks.runtime.launch import launch
 from tasks.runtime.shards import Line, each_shard
@@ -33,7 +34,9 @@ def mc_aligned(config: MCAligned, prepared: Plan | None) -> Summary:
     def begin(shard: ShardRef) -> Line:
         samples = generate.submit(recipe, shard)
         rewards = [score.submit(recipe.workspace, shard, samples, spec) for spec in recipe.rewards]
-        return [samples, *rewards, tilt.submit(recipe, shard, samples, rewards)]
+        tilted = tilt.submit(recipe, shard, samples, rewards)
+        refined = [refine.submit(recipe, shard, tilted)] if recipe.refines else []
+        return [samples, *rewards, tilted, *refined]
 
     summary: Summary = merge(plan, each_shard(plan, begin, tilt_whole))
     return published(plan, summary)

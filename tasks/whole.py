@@ -31,11 +31,14 @@ def _explore_whole(recipe: Recipe, shard: ShardRef | ScoredRef) -> Any:
 
 
 def _tilt_whole(recipe: Recipe, shard: ShardRef) -> Any:
-    """Draw, score and resample a shard."""
+    """Draw, score and resample a shard, and refine it where the run does."""
     samples: SamplesRef = stages.generate(recipe, shard)
     rewards = [stages.score(recipe.workspace, samples, spec) for spec in recipe.rewards]
     ref = stages.resample(recipe, samples, rewards)
-    return done(ref, ref.cached and samples.cached and all(each.cached for each in rewards))
+    cached = ref.cached and samples.cached and all(each.cached for each in rewards)
+    if recipe.refines:
+        ref = stages.refine(recipe, ref)
+    return done(ref, cached and (ref.refined is None or ref.refined.cached))
 
 
 collect_whole = step(_collect_whole, "shard {shard.name}")

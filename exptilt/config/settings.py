@@ -13,7 +13,7 @@ from exptilt.config.checks import check_values, plain
 from exptilt.config.drawing import Drawing
 from exptilt.config.field_types import Names, Positive, listed, split
 from exptilt.config.publishing import Publishing
-from exptilt.config.tilt import Tilt
+from exptilt.config.tilt import NOT_REFINED, REFINED_COLUMNS, Tilt
 from exptilt.errors import ConfigError
 
 
@@ -78,6 +78,7 @@ class MCAligned(Valued, Tilt, Publishing):
             raise ConfigError(
                 f"--max-nsamples {self.max_nsamples} leaves nothing to add to --nsamples {self.nsamples}"
             )
+        self._check_refine()
         values = self.values
         check_values(values)
         if len(values) != len(self.lam):
@@ -86,6 +87,18 @@ class MCAligned(Valued, Tilt, Publishing):
                 f"--value has {len(values)} ({plain(values)})"
             )
         return self
+
+    def _check_refine(self) -> None:
+        if self.refine and self.resampler in NOT_REFINED:
+            raise ConfigError(
+                f"--refine moves draws of the tilt, and --resampler {self.resampler} gives none: "
+                "use multinomial, or leave --refine out"
+            )
+        if self.refine and self.min_ess:
+            raise ConfigError("--refine and --min-ess both spend more where n samples do not reach: use one")
+        taken = next((column for column in self.columns if self.refine and column in REFINED_COLUMNS), None)
+        if taken:
+            raise ConfigError(f"--value: the table of refined completions has a column {taken!r} already")
 
 
 Config = Original | Valued

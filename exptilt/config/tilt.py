@@ -1,9 +1,14 @@
 """The settings of a tilt: λ, how completions are kept, and tables for training."""
 
+from typing import Final
+
 from pydantic import BaseModel, Field, field_validator
 
 from exptilt.config.field_types import EXPORTS, IN_CHAT, Names, Numbers, Positive, ResamplerName
 from exptilt.errors import ConfigError
+
+REFINED_COLUMNS: Final = ("tokens", "moves", "accepted")  # beside one for each value
+NOT_REFINED: Final = ("gumbel-top-k", "best-of-n")  # resamplers whose picks are no draws of p_λ as n grows
 
 
 class Tilt(BaseModel):
@@ -24,6 +29,12 @@ class Tilt(BaseModel):
     resampler: ResamplerName = Field(
         default="multinomial",
         description="how they are kept: independently by weight, with less noise, without replacement, ...",
+    )
+    refine: int = Field(
+        default=0,
+        ge=0,
+        description="moves of each completion kept, beyond what n samples reach: its tail is drawn anew and "
+        "taken by exp(Σ λ r) of the whole; 0 for none",
     )
     export: Names = Field(
         default=(),

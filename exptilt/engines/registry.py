@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from typing import Final, cast
 
 from exptilt.conversation import PLAIN, Template
 from exptilt.engines import huggingface, openai, toy, vllm
-from exptilt.engines.base import P0, Capabilities, Engine, EngineSpec
+from exptilt.engines.base import P0, Capabilities, Continuing, Engine, EngineSpec
 from exptilt.errors import ModelError
 from exptilt.models import chat_template, devices
 from exptilt.models import template_names as names
@@ -89,6 +89,11 @@ def template_names(model: ModelRef, template: Template) -> frozenset[str] | None
     if chat not in ("", "checkpoint") and not template.text:
         return None
     return names.names_read(chat_template.text_of(model, template) if chat == "checkpoint" else template.text)
+
+
+def load_continuing(p0: P0, device: str) -> Continuing:
+    """The same engine, where it can draw the rest of completions (Capabilities.continues)."""
+    return cast(Continuing, load(p0, device))
 
 
 @shared

@@ -11,12 +11,15 @@ from exptilt.rewards import RewardSpec
 from exptilt.stages.recipe import Recipe
 
 
-def notes(recipe: Recipe, null: Mapping[str, str], record: RunRecord | None) -> Iterator[str]:
+def notes(
+    recipe: Recipe, null: Mapping[str, str], unsteady: Sequence[str], record: RunRecord | None
+) -> Iterator[str]:
     """The lines of a run.
 
     Args:
         recipe: the run's.
         null: why columns of the samples are null.
+        unsteady: values that were found to give one text several numbers.
         record: what the run draws with where its configuration leaves that open.
     """
     if record and record.note:
@@ -25,6 +28,7 @@ def notes(recipe: Recipe, null: Mapping[str, str], record: RunRecord | None) -> 
         yield from _other_sampler(recipe.p0)
     yield from _templates(recipe.rewards)
     yield from _groups(recipe.rewards)
+    yield from _moves(recipe, unsteady)
     yield from _nulls(null)
 
 
@@ -51,6 +55,21 @@ def _groups(specs: Sequence[RewardSpec]) -> Iterator[str]:
             yield (
                 f"value {spec.value!r} is of {rewards.together(spec.group)}: "
                 "another --nsamples scores them anew"
+            )
+
+
+def _moves(recipe: Recipe, unsteady: Sequence[str]) -> Iterator[str]:
+    """Values whose number of one text may differ from time to time, where a run refines."""
+    for source in sources(recipe.rewards) if recipe.refines else ():
+        if source.value in unsteady:
+            yield (
+                f"value {source.value!r} gave one text two numbers: --refine keeps the first that it gets of "
+                "each completion, and follows no law exactly"
+            )
+        elif rewards.needs_of(source) == "server":
+            yield (
+                f"value {source.value!r} is asked of a server: where it gives one text several numbers, "
+                "--refine follows no law exactly"
             )
 
 

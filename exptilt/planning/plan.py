@@ -11,7 +11,7 @@ import polars as pl
 
 from exptilt import rewards
 from exptilt.config.field_types import count_of
-from exptilt.config.settings import Config, Valued
+from exptilt.config.settings import Config, MCAligned, Valued
 from exptilt.conversation import PLAIN
 from exptilt.data import prompts
 from exptilt.engines import registry
@@ -23,7 +23,7 @@ from exptilt.planning.base_model import p0_of
 from exptilt.planning.notes import notes
 from exptilt.planning.prompts import Chosen, choose, source
 from exptilt.planning.run_record import RunRecord
-from exptilt.planning.values import check_top_up, load_rewards, resolve_values, to_load
+from exptilt.planning.values import check_refine, check_top_up, load_rewards, resolve_values, to_load
 from exptilt.rewards import RewardSpec
 from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages import claims
@@ -34,6 +34,8 @@ from exptilt.storage import pool, write_checks
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
 
+CERTIFIED, CERTIFIED_SHARE = 64, 0.1  # of the prompts, by lot: those with second chains, where a run refines
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -41,7 +43,8 @@ class Plan:
 
     `skipped` says why, by a prompt's index; `scored` holds the shards' samples and rewards where they came
     from a file. `form` says that prompts are conversations and in which column, "" where they are texts;
-    `null` says why columns of the samples are null that the engine was found not to give; `record` is what
+    `null` says why columns of the samples are null that the engine was found not to give; `unsteady` are
+    values that were found to give one text several numbers, where the run refines; `record` is what
     the run draws with where its configuration leaves that open.
     """
 
@@ -52,6 +55,7 @@ class Plan:
     scored: tuple[ScoredRef, ...] = ()
     form: str = ""
     null: dict[str, str] = field(default_factory=dict)
+    unsteady: tuple[str, ...] = ()
     record: RunRecord | None = None
 
     @property
@@ -74,7 +78,7 @@ class Plan:
         return (
             f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
             + self._terms
-            + "".join(f"\nnote: {note}" for note in notes(recipe, self.null, self.record))
+            + "".join(f"\nnote: {note}" for note in notes(recipe, self.null, self.unsteady, self.record))
         )
 
     @property
@@ -124,6 +128,7 @@ def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
         n, at_once = config.nsamples, count_of(config.batch_size)
         specs = resolve_values(config.values, p0.model, names[0], reward_dtype, p0, n=n, in_flight=at_once)
         check_top_up(config, specs)
+        check_refine(config, p0, specs)
     choose(tables, config, p0, chosen)
     recipe = Recipe(
         config=config,
@@ -132,13 +137,16 @@ def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
         devices=names,
         name=f"{reference.file_name(p0.model.name)}-{reference.file_name(prompts.short_name(config.data))}",
         run=current(),
+        certified=max(CERTIFIED / chosen.rows.height, CERTIFIED_SHARE),
     )
     in_each = blocks_per_shard(
-        chosen.rows.height, config.nsamples, workers or len(names), as_begun.shard_size
+        chosen.rows.height, _together(config), workers or len(names), as_begun.shard_size
     )
     shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
+    null, unsteady = _try_out(recipe, shards, found)
     return Plan(
-        null=_try_out(recipe, shards, found),
+        null=null,
+        unsteady=unsteady,
         record=run_record.of_this_machine(
             found.device if found else devices.kind(names[0]), p0.dtype, reward_dtype, in_each
         ),
@@ -148,6 +156,11 @@ def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
         truncated=tuple(chosen.truncated),
         form=f" (conversations{_in_column(chosen.column)})" if in_chat else "",
     )
+
+
+def _together(config: Config) -> int:
+    """Sequences of a prompt that are decoded at once: its samples, or the draws that move together."""
+    return config.ndraws if isinstance(config, MCAligned) and config.refine else config.nsamples
 
 
 def _in_chat(p0: P0, column: str) -> P0:
@@ -169,11 +182,14 @@ def _in_column(column: str) -> str:
     return f" in column {column!r}" if column else ""
 
 
-def _try_out(recipe: Recipe, shards: Sequence[ShardRef], found: RunRecord | None) -> dict[str, str]:
+def _try_out(
+    recipe: Recipe, shards: Sequence[ShardRef], found: RunRecord | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Load the reward models, draw and score at some prompts; where the pool has all samples, score some of
     these. A server whose rewards the pool has, too, is not asked.
 
-    Returns why columns are null that the engine was found not to give.
+    Returns why columns are null that the engine was found not to give, and the values that give one text
+    several numbers, where the run refines.
     """
     from exptilt.planning import trial
     from exptilt.stages.generate import drawn_first, drawn_parts
@@ -193,8 +209,7 @@ def _try_out(recipe: Recipe, shards: Sequence[ShardRef], found: RunRecord | None
         tried = trial.drawn_cases([drawn_first(recipe, shard, n) for shard in trial.spread(shards)])
         null = {}
         trial.check_nll(recipe.rewards, recipe.p0, trial.why_no_nll(tried))
-    trial.try_rewards(specs, device, tried)
-    return null
+    return null, trial.try_rewards(specs, device, tried, twice=recipe.refines)
 
 
 def _shards(chosen: Spool, rows: Sequence[int], config: Config) -> Iterator[ShardRef]:

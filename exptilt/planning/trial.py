@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
+import numpy as np
 import polars as pl
 
 from exptilt import rewards
@@ -124,20 +125,45 @@ def check_nll(specs: Sequence[RewardSpec], p0: P0, why: str) -> None:
         )
 
 
-def try_rewards(specs: Sequence[RewardSpec], device: str, tried: Sequence[Case]) -> None:
-    """Raise ModelError or RewardError, which name the value, where one can be scored at none of the cases."""
+def try_rewards(
+    specs: Sequence[RewardSpec], device: str, tried: Sequence[Case], twice: bool = False
+) -> tuple[str, ...]:
+    """Score at some cases before the run, to fail early.
+
+    Args:
+        specs: the values.
+        device: where.
+        tried: prompts with completions to try in turn.
+        twice: whether to look for values that give one text several numbers.
+
+    Returns:
+        The names of those that were found to do so.
+
+    Raises:
+        ModelError, RewardError: where a value, which is named, can be scored at none of the cases.
+    """
+    unsteady = list[str]()
     for spec in (source for asked in specs for source in asked.sources):
-
-        def score(case: Case, spec: RewardSpec = spec) -> rewards.Scored:
-            n = 1 if spec.group is None else len(case.completions)
-            prompts = [case.asked] * n
-            try:
-                return rewards.load(spec, device).score(prompts, case.completions[:n], case.nlls[:n])
-            except PromptRefused as error:
-                raise RewardError(f"value {spec.value!r}: {error}") from error
-
         cases = [case for case in tried if spec.group is None or _differ(case.completions)]
-        _first(cases, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
+        found = [_try_reward(spec, device, cases) for _ in range(1 + twice)]
+        if not np.array_equal(found[0], found[-1]):
+            unsteady.append(spec.value)
+    return tuple(unsteady)
+
+
+def _try_reward(spec: RewardSpec, device: str, cases: Sequence[Case]) -> list[float]:
+    """The rewards of the first case that can be scored; none where there is none, or none can now."""
+
+    def score(case: Case) -> rewards.Scored:
+        n = 1 if spec.group is None else len(case.completions)
+        prompts = [case.asked] * n
+        try:
+            return rewards.load(spec, device).score(prompts, case.completions[:n], case.nlls[:n])
+        except PromptRefused as error:
+            raise RewardError(f"value {spec.value!r}: {error}") from error
+
+    found = _first(cases, score, f"value {spec.value!r} ({spec.model.name})", RewardError)
+    return found.rewards.tolist() if found else []
 
 
 def _differ(completions: Sequence[str]) -> bool:

@@ -86,6 +86,24 @@ def check_top_up(config: Config, specs: Sequence[RewardSpec]) -> None:
         )
 
 
+def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
+    """Raise ConfigError where a run would move draws that cannot be continued, or whose reward is not of the
+    prompt and the completion alone."""
+    if not (isinstance(config, MCAligned) and config.refine):
+        return
+    if not registry.capabilities(p0.model).continues:
+        raise ConfigError(
+            f"--refine draws the rest of completions from the ids of their first tokens, which "
+            f"{p0.model.name} does not take: name the model itself as --basemodel, or leave --refine out"
+        )
+    grouped = next((spec for spec in specs if spec.group is not None), None)
+    if grouped:
+        raise ConfigError(
+            f"--refine needs rewards of one completion, but value {grouped.value!r} is of "
+            f"{rewards.together(config.nsamples)}: leave the value out, or --refine"
+        )
+
+
 def to_load(
     specs: Sequence[RewardSpec], workspace: Workspace, parts: Sequence[str]
 ) -> tuple[RewardSpec, ...]:

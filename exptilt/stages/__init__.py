@@ -6,6 +6,7 @@ of its recipe or workspace.
 
 from exptilt.run import in_its_run
 from exptilt.stages.generate import generate as _generate
+from exptilt.stages.refine import refine as _refine
 from exptilt.stages.resample import resample as _resample
 from exptilt.stages.score import agreed as _agreed
 from exptilt.stages.score import score as _score
@@ -14,7 +15,8 @@ from exptilt.stages.sweep import explore as _explore
 agreed = in_its_run(_agreed)
 explore = in_its_run(_explore)
 generate = in_its_run(_generate)
+refine = in_its_run(_refine)
 resample = in_its_run(_resample)
 score = in_its_run(_score)
 
-__all__ = ["agreed", "explore", "generate", "resample", "score"]
+__all__ = ["agreed", "explore", "generate", "refine", "resample", "score"]

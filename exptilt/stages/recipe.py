@@ -19,7 +19,8 @@ from exptilt.stages.workspace import Workspace
 class Recipe:
     """What is drawn, how it is scored, and where: all that a step needs beside its shard.
 
-    `p0` is None where the samples came from a file; `name` is what the outputs are called after.
+    `p0` is None where the samples came from a file; `name` is what the outputs are called after; `certified`
+    is the share of the prompts that have second chains, where the run refines.
     """
 
     config: Config
@@ -28,6 +29,7 @@ class Recipe:
     devices: Devices
     name: str
     run: Run
+    certified: float = 0.0
 
     @property
     def lam(self) -> dict[str, float]:
@@ -38,6 +40,11 @@ class Recipe:
     def lam_vector(self) -> NDArray[np.float64]:
         """λ [V] of a run that tilts, in the rewards' order."""
         return np.array([self.lam[spec.value] for spec in self.rewards])
+
+    @property
+    def refines(self) -> bool:
+        """Whether draws are moved on."""
+        return isinstance(self.config, MCAligned) and self.config.refine > 0
 
     @property
     def drawn_by(self) -> str:

@@ -73,14 +73,49 @@ class RewardsRef:
     members: tuple[str, ...] = ()
 
 
+Ranges = tuple[tuple[str, ...], ...]  # entries of chains [ranges of moves][blocks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefinedRef:
+    """A shard's chains of moves.
+
+    Attributes:
+        paths: from the draws on.
+        certified: the entry of the prompts that have second chains, "" where none has.
+        doubled: the entries of these prompts' draws at 2 λ.
+        above: from these on, at 2 λ.
+        back: from there on, at λ.
+        cached: whether the pool had all of them.
+        tokens: that this run drew for them, and the `seconds` that they took.
+    """
+
+    paths: Ranges
+    cached: bool
+    tokens: int
+    seconds: float
+    certified: str = ""
+    doubled: tuple[str, ...] = ()
+    above: Ranges = ()
+    back: Ranges = ()
+
+    @property
+    def entries(self) -> list[str]:
+        """All entries of the chains, and of what the second ones are of."""
+        chains = [path for part in (self.paths, self.above, self.back) for row in part for path in row]
+        return [*chains, *self.doubled, *([self.certified] if self.certified else [])]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawsRef:
-    """A shard's draws and diagnostics, an entry for each block, and what they were made of."""
+    """A shard's draws and diagnostics, an entry for each block, what they were made of, and the chains that
+    go on from them, if the run refines."""
 
     samples: SamplesRef
     rewards: tuple[RewardsRef, ...]
     paths: tuple[str, ...]
     cached: bool
+    refined: RefinedRef | None = None
 
 
 Drawn = SamplesRef | DrawsRef  # a shard of which rows can be written

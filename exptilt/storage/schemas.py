@@ -67,6 +67,23 @@ DIAGNOSTICS: Final = pl.Schema(
         "n_unique": pl.Int32(),
     }
 )
+CHAINS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "draw_index": pl.Int32(),
+        "sample_index": pl.Int32(),  # of the sample that the chain began at
+        "completion": pl.String(),
+        "n_tokens": pl.Int32(),
+        "finish_reason": pl.Categorical(),
+        "nll": pl.Float64(),
+        "tokens": pl.List(pl.UInt32()),
+        "rewards": pl.List(pl.Float64()),  # in the values' order
+        "log_weight": pl.Float64(),
+        "accepted": pl.Int32(),  # moves, of all so far
+        "trace": pl.List(pl.Float64()),  # Σ λ r after each move of the entry
+    }
+)
+SAMPLE: Final = ["prompt_id", "sample_index"]  # what tells a prompt's samples apart
 COUNTS: Final = pl.Schema({"prompt_id": pl.String(), "n": pl.Int32()})
 LEVELS: Final = pl.Schema(
     {
@@ -100,6 +117,7 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "rewards": REWARDS,
     "draws": DRAWS,
     "diagnostics": DIAGNOSTICS,
+    "chains": CHAINS,
     "counts": COUNTS,
     "levels": LEVELS,
     "spread": SPREAD,  # across an ensemble's members, beside its rewards

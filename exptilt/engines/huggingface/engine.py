@@ -86,10 +86,7 @@ class TransformersEngine:
         seeds: NDArray[np.int64],
         batch_size: int,
     ) -> list[list[Sample]]:
-        chat, template = bool(self.p0.chat), self.p0.template
-        texts = rendered(self.tokenizer, prompts, template) if chat else [text_of(p) for p in prompts]
-        ids = encode(self.tokenizer, texts, special=not self.p0.chat)
-        refuse_unknown(self.model, ids)
+        texts, ids = self._encoded(prompts)
         starts = [Start(*both) for both in zip(ids, begun, strict=True)]
         found: list[list[Sample]] = [[] for _ in texts]
         for block in self._blocks(starts, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
@@ -100,6 +97,14 @@ class TransformersEngine:
                 for i, sample in zip(each, samples, strict=True):
                     found[i].append(sample)
         return found
+
+    def _encoded(self, prompts: Sequence[Prompt]) -> tuple[list[str], list[list[int]]]:
+        """The prompts as texts, rendered where they are a chat's, and their ids."""
+        chat, template = bool(self.p0.chat), self.p0.template
+        texts = rendered(self.tokenizer, prompts, template) if chat else [text_of(p) for p in prompts]
+        ids = encode(self.tokenizer, texts, special=not self.p0.chat)
+        refuse_unknown(self.model, ids)
+        return texts, ids
 
     def _blocks(self, starts: list[Start], n: int, most: int) -> Iterator[Block]:
         """What goes together: prompts by length, in at most `most` rows and what memory holds; only those

@@ -1,0 +1,181 @@
+"""States of chains, and one move of all of them: suffix Metropolis–Hastings on whole completions.
+
+S chains, V values. A move of a draw has a seed of its own, whatever else moves beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from exptilt.conversation import prompt_of
+from exptilt.engines import registry
+from exptilt.engines.base import Sample
+from exptilt.errors import ConfigError
+from exptilt.models.devices import on_one_of
+from exptilt.rng import uniform
+from exptilt.stages import failures
+from exptilt.stages.failures import PromptsFailed
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.text_rewards import rewards_of
+from exptilt.storage import keys, schemas
+from exptilt.tilting import moves
+from exptilt.tilting.weights import Floats
+
+CUT, ACCEPT = -1, -2  # where a move's seed gives these two numbers; tokens are drawn from 0 on
+COLUMNS: Final = ("completion", "n_tokens", "finish_reason", "nll", "tokens")  # of a Sample
+Proposal = tuple[Sample, Floats]  # a completion, and its rewards [V]
+Rows = dict[str, dict[str, Any]]  # of the table of prompts, by prompt_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What moves the states of some prompts: the recipe, whose λ it is, the prompts, and the chains' name."""
+
+    recipe: Recipe
+    prompts: Rows
+    name: str
+
+
+@dataclass(slots=True, kw_only=True)
+class States:
+    """States of S chains.
+
+    Attributes:
+        names: prompt_id, draw_index and sample_index of each, the last of the sample that it began at.
+        samples: the completions that they are.
+        rewards: theirs, [S, V].
+        log_weight: Σ λ r, [S].
+        accepted: moves that were accepted so far, [S].
+        trace: Σ λ r after each move [S] of the range that goes on.
+        tokens: that were drawn in this range.
+    """
+
+    names: list[tuple[str, int, int]]
+    samples: list[Sample]
+    rewards: Floats
+    log_weight: Floats
+    accepted: moves.Ints
+    trace: list[Floats]
+    tokens: int = 0
+
+
+def states_of(table: pl.DataFrame, lam: Floats) -> States:
+    """The states of a table, as a range of moves begins at them."""
+    rewards = np.array(table["rewards"].to_list(), dtype=np.float64).reshape(table.height, len(lam))
+    rows = table.select(COLUMNS).iter_rows(named=True)
+    return States(
+        names=table.select("prompt_id", "draw_index", "sample_index").rows(),
+        samples=[Sample(**row, logprob=None) for row in rows],
+        rewards=rewards,
+        log_weight=rewards @ lam,
+        accepted=table["accepted"].to_numpy().astype(np.int64),
+        trace=[],
+    )
+
+
+def table_of(states: States) -> pl.DataFrame:
+    """The table of states at the end of a range of moves."""
+    names = pl.DataFrame(states.names, schema=list(schemas.CHAINS)[:3], orient="row")
+    types = {name: schemas.CHAINS[name] for name in COLUMNS}
+    texts = pl.DataFrame(
+        [[getattr(sample, name) for name in COLUMNS] for sample in states.samples], types, orient="row"
+    )
+    more = {
+        "rewards": states.rewards.tolist(),
+        "log_weight": states.log_weight,
+        "accepted": states.accepted,
+        "trace": np.stack(states.trace, axis=-1).tolist(),
+    }
+    return pl.concat([names, texts, pl.DataFrame(more)], how="horizontal").cast(schemas.CHAINS)
+
+
+def move(kernel: Kernel, states: States, number: int) -> None:
+    """Move all states once; it is their move `number`."""
+    seeds = np.array([_seed(kernel, name, number) for name in states.names])
+    lengths = _lengths(states.samples)
+    kept = moves.cuts(uniform(seeds, CUT, 0), lengths)
+    begun = [_tokens(sample)[:count] for sample, count in zip(states.samples, kept.tolist(), strict=True)]
+    proposals, rewards = _proposed(kernel, states, begun, seeds)
+    log_weight = rewards @ kernel.recipe.lam_vector
+    chance = moves.log_acceptance(states.log_weight, log_weight, lengths, _lengths(proposals))
+    taken = moves.accepted(uniform(seeds, ACCEPT, 0), chance)
+    for place in np.flatnonzero(taken).tolist():
+        states.samples[place] = proposals[place]
+    states.rewards = np.where(taken[:, None], rewards, states.rewards)
+    states.log_weight = np.where(taken, log_weight, states.log_weight)
+    states.accepted = states.accepted + taken
+    states.trace.append(states.log_weight)
+    states.tokens += int((_lengths(proposals) - kept).sum())
+
+
+def drawn_again(kernel: Kernel, samples: Sequence[Sample], prompt_ids: list[str], seeds: moves.Ints) -> Any:
+    """Samples whose tokens the pool does not hold, drawn again from their seeds: their texts tokenized would
+    be other tokens. ConfigError where they come out as other texts."""
+    rows = [kernel.prompts[name] for name in prompt_ids]
+    found = _extend(kernel, rows, [[] for _ in rows], seeds)
+    for row, before, after in zip(rows, samples, found, strict=True):
+        if before.completion != after.completion:
+            raise ConfigError(
+                f"--refine: the pool holds no tokens of the samples of prompt {row['prompt_index']} "
+                f"({row['prompt'][:60]!r}), and here they are drawn differently: use another --save-directory"
+            )
+    return [a._replace(tokens=b.tokens) for a, b in zip(samples, found, strict=True)]
+
+
+def _seed(kernel: Kernel, name: tuple[str, int, int], number: int) -> int:
+    prompt_id, draw_index, _ = name
+    return keys.seed_for(kernel.recipe.config.seed, prompt_id, f"{kernel.name}/{draw_index}/{number}")
+
+
+def _tokens(sample: Sample) -> list[int]:
+    """All that was drawn of a completion; every state has it (see drawn_again)."""
+    assert sample.tokens is not None
+    return sample.tokens
+
+
+def _lengths(samples: Sequence[Sample]) -> moves.Ints:
+    """|y| [S]: the tokens drawn, an end token and those of a stop text among them."""
+    return np.array([len(_tokens(sample)) for sample in samples], dtype=np.int64)
+
+
+def _proposed(
+    kernel: Kernel, states: States, begun: Sequence[list[int]], seeds: moves.Ints
+) -> tuple[list[Sample], Floats]:
+    """Where each state would go, and the rewards [S, V] there. PromptsFailed names the prompts at which the
+    engine or a value fails."""
+    rows = [kernel.prompts[prompt_id] for prompt_id, _, _ in states.names]
+
+    def work(places: Sequence[int]) -> list[Proposal]:
+        mine = [rows[place] for place in places]
+        drawn = _extend(kernel, mine, [begun[place] for place in places], seeds[list(places)])
+        return list(zip(drawn, rewards_of(kernel.recipe, mine, drawn), strict=True))
+
+    return _each(work, rows)
+
+
+def _each(
+    work: Callable[[Sequence[int]], list[Proposal]], rows: Sequence[dict[str, Any]]
+) -> tuple[list[Sample], Floats]:
+    made, failed = failures.narrowed(range(len(rows)), work)
+    if failed:
+        named = {rows[place]["prompt_id"]: (rows[place], error) for place, error in failed}
+        missing = [failures.missing_prompt(row, "a move", error) for row, error in named.values()]
+        raise PromptsFailed(missing) from failed[0][1]
+    proposals = [proposal for part in made for proposal in part]
+    return [sample for sample, _ in proposals], np.array([numbers for _, numbers in proposals])
+
+
+def _extend(
+    kernel: Kernel, rows: Sequence[dict[str, Any]], begun: Sequence[list[int]], seeds: moves.Ints
+) -> list[Sample]:
+    recipe, prompts = kernel.recipe, [prompt_of(row) for row in rows]
+    p0 = recipe.p0
+    assert p0
+
+    def work(device: str) -> list[Sample]:
+        return registry.load_continuing(p0, device).extend(prompts, begun, seeds, recipe.batch_size)
+
+    return on_one_of(recipe.devices, "draw", 1, work)

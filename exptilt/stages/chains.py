@@ -1,0 +1,124 @@
+"""Chains of moves in the pool: an entry for each block of prompts and range of moves.
+
+An entry is named by the entry before it and by all that the moves depend on, so that more moves extend fewer,
+and a run that was ended takes up behind the last whole range.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import polars as pl
+
+from exptilt.run import current
+from exptilt.stages.chain_states import Kernel, move, states_of, table_of
+from exptilt.stages.tables import Made, digests
+from exptilt.storage import keys, pool
+
+RANGE: Final = 8  # moves of an entry; what a crash can lose of them
+KERNEL: Final = "suffix-1"  # its rules: others are another chain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """Where the chains of a block stand: what is called so in keys, the table of their states, and what an
+    entry of them notes of where they came from."""
+
+    name: Any
+    states: Callable[[], pl.DataFrame]
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced:
+    """Ranges of moves: the entries of each range [ranges][blocks], and what was computed of them now."""
+
+    entries: list[list[pool.Entry]]
+    cached: bool
+    tokens: int
+    seconds: float
+
+    @property
+    def stands(self) -> list[Stand]:
+        """Where the chains stand then."""
+        return [_stand(entry) for entry in self.entries[-1]]
+
+
+def advance(kernel: Kernel, stands: Sequence[Stand], moves: int) -> Advanced:
+    """So many moves of the chains of some blocks, together where the pool lacks them.
+
+    Args:
+        kernel: how the states move.
+        stands: where each block's chains begin.
+        moves: how many.
+    """
+    entries, new = list[list[pool.Entry]](), list[pool.Entry]()
+    for begin, end in ranges(moves):
+        paths = [_path(kernel, stand, begin, end) for stand in stands]
+        made = pool.compute_together(paths, partial(_moved, kernel, stands, range(begin, end)))
+        entries.append([entry for entry, _ in made])
+        new += [entry for entry, cached in made if not cached]
+        stands = [_stand(entry) for entry in entries[-1]]
+    return Advanced(
+        entries=entries,
+        cached=not new,
+        tokens=sum(entry.meta["tokens"] for entry in new),
+        seconds=sum(entry.meta["seconds"] for entry in new),
+    )
+
+
+def ranges(moves: int) -> Iterator[tuple[int, int]]:
+    """So many moves in ranges of RANGE, the last one with what is left: first moves, and behind the last."""
+    return ((first, min(first + RANGE, moves)) for first in range(0, moves, RANGE))
+
+
+def _stand(entry: pool.Entry) -> Stand:
+    origin = {name: said for name, said in entry.meta.items() if name not in ("moves", "tokens", "seconds")}
+    return Stand(name=digests([entry.path]), states=partial(entry.table, "chains"), origin=origin)
+
+
+def _path(kernel: Kernel, stand: Stand, begin: int, end: int) -> str:
+    recipe = kernel.recipe
+    assert recipe.p0
+    said = {
+        "kernel": KERNEL,
+        "chains": kernel.name,
+        "of": stand.name,
+        "moves": [begin, end],
+        "p0": recipe.p0.identity,
+        "seed": recipe.config.seed,
+        "lam": list(recipe.lam.values()),
+        "rewards": [[spec.value, spec.identity] for spec in recipe.rewards],
+    }
+    return recipe.workspace.path("chains", keys.content_key(said))
+
+
+def _moved(
+    kernel: Kernel, stands: Sequence[Stand], numbers: range, places: list[int]
+) -> Iterator[tuple[int, Made]]:
+    """The blocks at some places after the moves `numbers`, by their places; suffixes of all share batches."""
+    began, before = time.perf_counter(), [stands[place].states() for place in places]
+    states = states_of(pl.concat(before), kernel.recipe.lam_vector)
+    for number in numbers:
+        current().check()
+        move(kernel, states, number)
+    table, seconds = table_of(states), time.perf_counter() - began
+    for place, mine in zip(places, _parts(table, before), strict=True):
+        share = mine.height / table.height
+        meta = {
+            **stands[place].origin,
+            "moves": [numbers.start, numbers.stop],
+            "tokens": round(states.tokens * share),
+            "seconds": seconds * share,
+        }
+        yield place, ({"chains": mine}, meta)
+
+
+def _parts(table: pl.DataFrame, before: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The rows of `table` that belong to each of the tables that it continues."""
+    first = 0
+    for each in before:
+        yield table.slice(first, each.height)
+        first += each.height

@@ -1,0 +1,63 @@
+"""The rewards of texts that are in no entry of samples: all values at once, an ensemble from its members."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from exptilt import rewards
+from exptilt.conversation import prompt_of
+from exptilt.engines.base import Sample
+from exptilt.errors import RewardError
+from exptilt.models.devices import on_one_of
+from exptilt.rewards import RewardSpec
+from exptilt.stages.recipe import Recipe
+from exptilt.stages.score import AT_ONCE
+from exptilt.tilting.ensemble import RULES, standardised
+from exptilt.tilting.weights import Floats
+
+
+def rewards_of(recipe: Recipe, prompts: Sequence[dict[str, Any]], samples: Sequence[Sample]) -> Floats:
+    """The rewards of samples, as a score step gives them.
+
+    Args:
+        recipe: its values.
+        prompts: rows of the table of prompts, one for each sample [S].
+        samples: [S].
+
+    Returns:
+        Rewards [S, V].
+
+    Raises:
+        RewardError: one is not finite.
+    """
+    columns = [_of_value(recipe, spec, prompts, samples) for spec in recipe.rewards]
+    return np.stack(columns, axis=-1)
+
+
+def _of_value(
+    recipe: Recipe, spec: RewardSpec, prompts: Sequence[dict[str, Any]], samples: Sequence[Sample]
+) -> Floats:
+    found = [_scored(recipe, source, prompts, samples) for source in spec.sources]
+    numbers = _combined(spec, np.stack(found, axis=-1)) if spec.members else found[0]
+    if not np.isfinite(numbers).all():
+        raise RewardError(f"value {spec.value!r} ({spec.model.name}) gave a reward that is not finite")
+    return numbers
+
+
+def _combined(spec: RewardSpec, members: Floats) -> Floats:
+    """An ensemble's rewards [S] from those of its members [S, M]."""
+    means, sds = (np.array(column) for column in zip(*((m.mean, m.sd) for m in spec.members), strict=True))
+    return RULES[spec.rule](standardised(members, means, sds), spec.k)
+
+
+def _scored(
+    recipe: Recipe, source: RewardSpec, prompts: Sequence[dict[str, Any]], samples: Sequence[Sample]
+) -> Floats:
+    asked, completions = [prompt_of(row) for row in prompts], [sample.completion for sample in samples]
+    nlls = [sample.nll for sample in samples]
+
+    def work(device: str) -> Floats:
+        return rewards.load(source, device).score(asked, completions, nlls).rewards
+
+    return on_one_of(recipe.devices, "score", AT_ONCE, work)
