@@ -15,7 +15,7 @@ from exptilt.outputs.names import stem
 from exptilt.outputs.run_summary import summary_of
 from exptilt.outputs.shard_writer import ShardWriter
 from exptilt.planning.plan import Plan
-from exptilt.reports import dataset_card, figures, samples_html, tilt_pictures, web_page
+from exptilt.reports import chain_picture, dataset_card, figures, samples_html, tilt_pictures, web_page
 from exptilt.reports.summary import Summary
 from exptilt.run import in_its_run
 from exptilt.stages.failures import AllMissing, MissingPrompt
@@ -75,7 +75,8 @@ def _entries(shard: Drawn) -> list[str]:
     mine = [shard.samples.shard.prompts, *flat(shard.samples.parts)]
     if isinstance(shard, SamplesRef):
         return mine
-    return [*mine, *(part for scored in shard.rewards for part in flat(scored.parts)), *shard.paths]
+    refined = shard.refined.entries if shard.refined else []
+    return [*mine, *(part for scored in shard.rewards for part in flat(scored.parts)), *shard.paths, *refined]
 
 
 def _finish(writer: ShardWriter, summary: Summary, made_of: str) -> None:
@@ -94,7 +95,9 @@ def _page(writer: ShardWriter, summary: Summary) -> bytes:
     chosen, lam, pictures = writer.page, writer.plan.recipe.lam, []
     if summary.quality:
         rows = pl.concat(chosen.pictured)
+        moved = [chain_picture.course(summary.refinement)] if summary.refinement else []
         drawn = (
+            *moved,
             tilt_pictures.tilt(rows, lam),
             figures.certificate(summary, *writer.totals.bars()),
         )

@@ -52,6 +52,7 @@ def _paths(made: Made) -> Iterator[str]:
         yield from chain.from_iterable(map(of_rewards, made.rewards))
     if isinstance(made, DrawsRef):
         yield from made.paths
+        yield from made.refined.entries if made.refined else ()
 
 
 def _of_samples(samples: SamplesRef) -> Iterator[str]:

@@ -40,7 +40,8 @@ def made_of(plan: Plan, shards: Sequence[Drawn], missing: Sequence[MissingPrompt
 def _entries(shard: Drawn) -> list[str]:
     """Names that change with a shard's rows: draws are called after all that they come from."""
     if isinstance(shard, DrawsRef):
-        return [_key(path) for path in (shard.samples.shard.prompts, *shard.paths)]
+        refined = shard.refined.entries if shard.refined else []
+        return [_key(path) for path in (shard.samples.shard.prompts, *shard.paths, *refined)]
     return [_key(shard.shard.prompts), *digests(flat(shard.parts))]
 
 

@@ -49,6 +49,9 @@ def _add_tilt(summary: Summary, writer: ShardWriter) -> None:
     tilted = [shard for shard in writer.shards if isinstance(shard, DrawsRef)]
     summary.values, summary.quality = writer.totals.changes(), writer.totals.quality()
     summary.spreads = writer.totals.spreads()
+    if writer.chains.chains:
+        summary.refinement = writer.chains.refinement()
+        summary.reused["moves"] = writer.chains.reused
     summary.score_seconds = sum(r.seconds for shard in tilted for r in shard.rewards)
     for i, spec in enumerate(writer.plan.recipe.rewards):
         mine = [shard.rewards[i] for shard in tilted]

@@ -58,6 +58,7 @@ def _tables(
         draws=mine.get(f"draws/{part}"),
         diagnostics=mine.get(f"diagnostics/{part}"),
         has_pairs=any(name.startswith("pairs") for name in mine),
+        refined=mine.get(f"refined/{part}"),
     )
 
 

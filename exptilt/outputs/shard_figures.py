@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from exptilt.outputs.refined_rows import rows_of, with_levels
 from exptilt.planning.plan import Plan
 from exptilt.planning.score_file import ScorePlan
 from exptilt.reports.shard_figures import Level, Moments, ShardFigures
@@ -54,10 +55,11 @@ def _(ref: SamplesRef, n: int) -> dict[str, Any]:
 
 @_of_shard.register
 def _(ref: DrawsRef, n: int) -> dict[str, Any]:
-    levels, said = draws_of(ref, "levels"), draws_of(ref, "diagnostics")
+    levels, said = _levels_of(ref), draws_of(ref, "diagnostics")
     found = {scored.value: _tilted(levels.filter(pl.col("value") == scored.value)) for scored in ref.rewards}
     return {
         **_of_samples(ref.samples, n),
+        "drawn_tokens": ref.samples.tokens + (ref.refined.tokens if ref.refined else 0),
         "samples": int(said["n"].sum()),
         "rewards": _computed(ref.rewards, int(said["n"].sum())),
         "levels": found,
@@ -76,6 +78,14 @@ def _(ref: ScoredRef, n: int) -> dict[str, Any]:
 @_of_shard.register
 def _(ref: ExploredRef, n: int) -> dict[str, Any]:
     return _of_shard(ref.scored, n)
+
+
+def _levels_of(ref: DrawsRef) -> pl.DataFrame:
+    """A shard's levels, those of its refined completions in the place of the draws where there are any."""
+    levels = draws_of(ref, "levels")
+    if ref.refined is None:
+        return levels
+    return with_levels(levels, rows_of(ref, moves=0)).with_columns(drawn=pl.col("refined"))
 
 
 def _tilted(levels: pl.DataFrame) -> Level:

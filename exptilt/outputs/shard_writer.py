@@ -1,13 +1,15 @@
 """The tables of a data set, written shard after shard, and what they add up to."""
 
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
 from exptilt.config.settings import MCAligned
 from exptilt.data.texts import TEXT
-from exptilt.outputs import training_tables
+from exptilt.outputs import refined_rows, training_tables
+from exptilt.outputs.chain_totals import ChainTotals
 from exptilt.outputs.page_prompts import PICTURED, PagePrompts
+from exptilt.outputs.refined_rows import CHAIN
 from exptilt.outputs.shown_prompts import ShardTables
 from exptilt.planning.plan import Plan
 from exptilt.reports.totals import Totals
@@ -16,8 +18,7 @@ from exptilt.stages.failures import MissingPrompt
 from exptilt.stages.references import Drawn, DrawsRef, SamplesRef
 from exptilt.stages.tables import draws_of, order_of, prompts_of, rewards_of, samples_of
 from exptilt.storage import filesystem
-
-SAMPLE: Final = ["prompt_id", "sample_index"]
+from exptilt.storage.schemas import SAMPLE
 
 
 class ShardWriter:
@@ -27,6 +28,7 @@ class ShardWriter:
         self.plan, self.folder, self.missing, self.writes = plan, folder, missing, writes
         self.files: dict[str, dict[str, Any]] = {}
         self.totals, self.page = Totals(plan.recipe), _page_prompts(plan)
+        self.chains = ChainTotals(getattr(plan.recipe.config, "refine", 0))
         self.samples = self.kept = self.pairs = 0
         self.shards: list[Drawn] = []
 
@@ -43,7 +45,8 @@ class ShardWriter:
             self.page.enter(ShardTables(prompts=prompts, samples=rows, lam={}))
         else:
             rows = self._tilted(shard, rows, prompts, order)
-            columns += [*(scored.value for scored in shard.rewards), "weight", "ess"]
+            moved = ["moves", "accepted"] if shard.refined else []
+            columns += [*(scored.value for scored in shard.rewards), "weight", "ess", *moved]
         rows = _with_prompts(rows, prompts)
         rows = rows.with_columns(generated=TEXT, messages=training_tables.answered("completion"))
         kept = self._write("records", samples, rows.select("prompt_id", *dict.fromkeys(columns)))
@@ -55,12 +58,13 @@ class ShardWriter:
     def _tilted(
         self, shard: DrawsRef, rows: pl.DataFrame, prompts: pl.DataFrame, order: pl.DataFrame
     ) -> pl.DataFrame:
-        """The drawn rows with their rewards, weight and ess."""
+        """The drawn rows with their rewards, weight and ess; the refined ones where the run refines."""
         config, samples = self.plan.recipe.config, shard.samples
         assert isinstance(config, MCAligned)
-        draws, levels = (self._write(name, samples, draws_of(shard, name)) for name in ("draws", "levels"))
+        draws = self._write("draws", samples, draws_of(shard, "draws"))
+        refined = self._refined(shard)
         diagnostics = self._write("diagnostics", samples, self._diagnostics(shard))
-        self.totals.enter(diagnostics, levels)
+        self.totals.enter(diagnostics, self._levels(shard, refined))
         for scored in shard.rewards:
             table = self._write(f"rewards/{scored.value}", samples, rewards_of(scored, order))
             numbers = table.select(*SAMPLE, pl.col("reward").alias(scored.value))
@@ -74,15 +78,36 @@ class ShardWriter:
                 draws=draws,
                 diagnostics=diagnostics,
                 has_pairs=has_pairs,
+                refined=refined,
             )
         )
         if not config.export:
             rows = rows.join(draws, on=SAMPLE, how="semi")
-        drawn = draws.join(rows, on=SAMPLE, maintain_order="left")
+        if refined is None:
+            drawn = draws.join(rows, on=SAMPLE, maintain_order="left")
+        else:
+            drawn = refined.join(draws.select(*CHAIN, "weight"), on=CHAIN, maintain_order="left")
         drawn = drawn.join(diagnostics, on="prompt_id", maintain_order="left")
         for name, table in self._exports(rows, drawn, prompts).items():
             self._write(name, samples, table)
         return drawn
+
+    def _refined(self, shard: DrawsRef) -> pl.DataFrame | None:
+        """The shard's refined completions, written; None where the run does not refine."""
+        config = self.plan.recipe.config
+        if shard.refined is None:
+            return None
+        assert isinstance(config, MCAligned)
+        rows = self._write("refined", shard.samples, refined_rows.rows_of(shard, config.refine))
+        return rows if "perplexity" in rows.columns else rows.with_columns(perplexity=-pl.col("nll"))
+
+    def _levels(self, shard: DrawsRef, refined: pl.DataFrame | None) -> pl.DataFrame:
+        """The shard's levels, written; with those of its refined completions where there are any."""
+        levels = self._write("levels", shard.samples, draws_of(shard, "levels"))
+        if refined is None:
+            return levels
+        self.chains.enter(shard, levels, self.plan.recipe.lam)
+        return refined_rows.with_levels(levels, refined)
 
     def _diagnostics(self, shard: DrawsRef) -> pl.DataFrame:
         """The shard's diagnostics with two columns for each ensemble."""

@@ -1,7 +1,7 @@
 """Prompts of a shard with their samples, as a person looks at them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -23,6 +23,7 @@ class ShardTables:
         draws: the samples kept; None where all are.
         diagnostics: how good the tilt is at each prompt; None without one.
         has_pairs: whether the data set has preference pairs.
+        refined: the completions that the draws were moved to, with a column for each value; None without.
     """
 
     prompts: pl.DataFrame
@@ -31,6 +32,7 @@ class ShardTables:
     draws: pl.DataFrame | None = None
     diagnostics: pl.DataFrame | None = None
     has_pairs: bool = False
+    refined: pl.DataFrame | None = None
 
     @property
     def weighted(self) -> pl.DataFrame:
@@ -73,18 +75,24 @@ def _prompt(
     ordered = rows.sort("weight", descending=True, maintain_order=True)
     roles = _roles(ordered) if tables.has_pairs else {}
     named = pl.col("sample_index").is_in([*(kept or {}), *roles])
+    refined = (
+        () if tables.refined is None else tuple(_refined(tables.refined, prompt["prompt_id"], tables.lam))
+    )
     looked_at = ordered.filter((pl.int_range(pl.len()) < LOOKED_AT) | named)
     samples = [_sample(row, kept, roles, tables.lam) for row in looked_at.to_dicts()]
+    if refined:
+        samples = [replace(each, kept=0, role=each.role or "drawn" * bool(each.kept)) for each in samples]
     return ShownPrompt(
         prompt_id=prompt["prompt_id"],
         index=prompt["prompt_index"],
         turns=_turns(prompt),
         samples=tuple(samples),
+        refined=refined,
         count=rows.height,
         reference=prompt["reference"],
         ess=said.get("ess"),
         needed=said.get("n_needed"),
-        levels=_levels(samples, tables.lam),
+        levels=_levels([*refined, *samples], tables.lam),
     )
 
 
@@ -110,6 +118,13 @@ def _sample(
         numbers={**{value: row[value] for value in values}, "log p0": row["logprob"]},
         role=roles.get(index, ""),
     )
+
+
+def _refined(rows: pl.DataFrame, prompt_id: str, values: Collection[str]) -> Iterator[ShownSample]:
+    """The completions that a prompt's draws were moved to; they have no weight among its samples."""
+    for row in _of(rows, prompt_id).to_dicts():
+        numbers = {**{value: row[value] for value in values}, "log p0": None}
+        yield ShownSample(completion=row["completion"], kept=1, weight=None, numbers=numbers, role="refined")
 
 
 def _roles(ordered: pl.DataFrame) -> dict[int, str]:

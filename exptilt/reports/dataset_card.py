@@ -11,7 +11,7 @@ from exptilt.storage.paths import is_local
 from exptilt.wording import counted
 
 ORDER: tuple[str, ...] = ("records", "weighted", "pairs", "pairs-chat", "sft", "sft-chat")
-ORDER += ("prompts", "samples", "rewards", "draws", "levels", "diagnostics")
+ORDER += ("prompts", "samples", "rewards", "draws", "refined", "levels", "diagnostics")
 OF_ONE_MACHINE = ("save_directory", "endpoint_url")  # settings that say nothing elsewhere
 SERVED = "as the server had it, its weights not known"
 WHAT = {
@@ -25,6 +25,7 @@ WHAT = {
     "samples": "all completions y ~ p0(.|x)",
     "rewards": "one reward per sample and value",
     "draws": "which samples were kept, with their weights",
+    "refined": "what each draw was moved to, no sample of p0: its rewards, and how many moves were accepted",
     "levels": "per prompt and value: mean over all samples, of those kept, weighted, and as n grows",
     "diagnostics": "per prompt: ESS, largest weight, Pareto k-hat, log Z and KL with errors, samples needed",
 }
@@ -119,8 +120,14 @@ def _sentence(manifest: dict[str, Any]) -> str:
         return f"Completions y ~ p0(y|x) of {config['data']} prompts by {base}."
     return (
         f"Completions of {config['data']} prompts from p0(y|x) · exp(Σ λ r(x, y)), p0 being {base}, "
-        f"resampled from {counted(config['nsamples'], 'sample')} per prompt."
+        f"resampled from {counted(config['nsamples'], 'sample')} per prompt{_moves(config)}."
     )
+
+
+def _moves(config: dict[str, Any]) -> str:
+    """What became of the draws after they were resampled."""
+    moves = config.get("refine", 0)
+    return f" and moved on by {counted(moves, 'move')} of suffix Metropolis–Hastings" if moves else ""
 
 
 def _base(p0: dict[str, Any]) -> str:

@@ -92,6 +92,7 @@ def _samples(prompt: ShownPrompt, room: int) -> str:
     )
     rows = list(_rows(prompt.samples, room))
     left = prompt.count - len(rows)
+    rows = [*map(_row, prompt.refined), *rows]
     more = f"<p>and {counted(left, 'completion')} of smaller weight</p>" if left else ""
     body = "\n".join(rows)
     return f'<div class="wide" tabindex="0"><table>\n<tr>{head}</tr>\n{body}\n</table></div>{more}'
@@ -108,7 +109,8 @@ def _rows(samples: Sequence[ShownSample], room: int) -> Iterator[str]:
 def _row(sample: ShownSample) -> str:
     kept = {0: "", 1: "✓"}.get(sample.kept, f"✓ × {sample.kept}")
     role = f' <span class="badge {sample.role}">{sample.role}</span>' if sample.role else ""
-    numbers = [f"{sample.weight:.3f}", *(_number(n) for n in sample.numbers.values())]
+    weight = "" if sample.weight is None else f"{sample.weight:.3f}"
+    numbers = [weight, *(_number(n) for n in sample.numbers.values())]
     cells = "".join(f"<td>{number}</td>" for number in [kept + role, *numbers])
     mark = ' class="kept"' if sample.kept else ""
     return f'<tr{mark}>{cells}<td class="text" dir="auto">{_text(sample.completion)}</td></tr>'

@@ -7,12 +7,13 @@ from exptilt.tilting import verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownSample:
-    """One completion: how often it was kept, its weight among the prompt's, its numbers by name; `role` is
-    chosen or rejected where it is of a preference pair."""
+    """One completion: how often it was kept, its weight among the prompt's samples, None where it is none of
+    them, its numbers by name; `role` is chosen or rejected where it is of a preference pair, drawn where it
+    is what a refined completion began at."""
 
     completion: str
     kept: int
-    weight: float
+    weight: float | None
     numbers: dict[str, float | None]
     role: str = ""
 
@@ -21,7 +22,8 @@ class ShownSample:
 class ShownPrompt:
     """One prompt, its turns as (role, text), role "" for a text; `samples` are by weight, `count` is of all.
 
-    `levels` are the values' means over the completions kept; `ess` and `needed` are None without a tilt.
+    `refined` are completions that are none of the samples. `levels` are the values' means over the
+    completions kept; `ess` and `needed` are None without a tilt.
     """
 
     prompt_id: str
@@ -29,6 +31,7 @@ class ShownPrompt:
     turns: tuple[tuple[str, str], ...]
     samples: tuple[ShownSample, ...]
     count: int
+    refined: tuple[ShownSample, ...] = ()
     reference: str | None = None
     ess: float | None = None
     needed: float | None = None

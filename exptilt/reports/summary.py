@@ -3,19 +3,22 @@
 from dataclasses import dataclass, field
 
 from exptilt.reports.estimate import Estimate
+from exptilt.reports.refinement import Refinement
 from exptilt.stages.failures import MissingPrompt
 from exptilt.tilting import verdict
 
 
 @dataclass(slots=True, kw_only=True)
 class ValueChange:
-    """One value: over all samples, over the completions kept, and what more samples would bring."""
+    """One value: over all samples, over the completions kept, what more samples would bring, and what the
+    draws that were kept were moved to."""
 
     value: str
     lam: float
     before: Estimate
     after: Estimate
     limit: Estimate
+    refined: Estimate | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class Summary:
     values: list[ValueChange] = field(default_factory=list)
     quality: Quality | None = None
     spreads: list[SpreadChange] = field(default_factory=list)
+    refinement: Refinement | None = None
     tokens: int = 0
     generate_seconds: float = 0.0
     score_seconds: float = 0.0
@@ -86,13 +90,23 @@ class Summary:
 
     @property
     def verdict(self) -> str:
-        """The certificate's word on the tilt."""
+        """The certificate's word on the tilt, before any moves."""
         q = self.quality
         return verdict.verdict(q.n, q.low_share, q.short_share) if q else verdict.SOUND
 
     @property
     def sentence(self) -> str:
-        """The verdict in one line; empty for a run that does not tilt."""
+        """The verdict in one line, on the moves where there are any; empty for a run that does not tilt."""
+        return self.refinement.sentence if self.refinement else self.tilt_sentence
+
+    @property
+    def word(self) -> str:
+        """The first words of the sentence: the verdict."""
+        return self.refinement.convergence.verdict if self.refinement else self.verdict
+
+    @property
+    def tilt_sentence(self) -> str:
+        """The verdict on the tilt, before any moves."""
         q = self.quality
         if q is None:
             return ""
@@ -101,6 +115,8 @@ class Summary:
     @property
     def warning(self) -> str | None:
         """The verdict and what to do about it, in one line, where it is not good."""
+        if self.refinement:
+            return self.refinement.warning
         q = self.quality
         advice = verdict.advice(self.verdict, max(q.n, self.n), q.n_needed) if q else None
         return f"{self.sentence}; {advice}" if advice else None

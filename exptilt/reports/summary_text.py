@@ -15,7 +15,9 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.pairs is not None:
         rows.append(("pairs", _pairs(summary.pairs, summary.prompts)))
     if summary.quality:
-        rows += _quality(summary.quality, summary.n)
+        rows += _quality(summary.quality, summary.n, is_refined=summary.refinement is not None)
+    if summary.refinement:
+        rows += [("the draws", summary.tilt_sentence), *summary.refinement.facts]
     rows += [("spread", _spread(spread)) for spread in summary.spreads]
     rows += [("generated", _generated(summary)), ("reused", _reused(summary))]
     rows += [("left out", str(prompt)) for prompt in summary.missing]
@@ -56,10 +58,11 @@ def _sizes(summary: Summary) -> str:
     return f"{drawn}, {topped:,} of them to raise the ESS" if topped > 0 else drawn
 
 
-def _quality(q: Quality, n: int) -> list[tuple[str, str]]:
+def _quality(q: Quality, n: int, is_refined: bool) -> list[tuple[str, str]]:
+    of_draws = "; both of the draws before the moves" if is_refined else ""
     rows = [
         ("ESS", f"median {q.ess:.1f} of {n}; under 2 at {q.low_share:.1%} of the prompts"),
-        ("KL", f"{q.kl} nats per prompt; log Z {q.log_z}"),
+        ("KL", f"{q.kl} nats per prompt; log Z {q.log_z}{of_draws}"),
         ("weights", f"largest {q.max_weight:.3f} (median); rejection would accept {q.acceptance:.1%}"),
     ]
     return rows if q.khat_share is None else [*rows, ("tails", _tails(q))]
@@ -88,17 +91,18 @@ def _reused(summary: Summary) -> str:
     return "shards of " + ", ".join(parts)
 
 
-def change_row(change: ValueChange) -> list[str]:
-    """One value's row: name, λ, before, after, difference, limit."""
-    difference = f"{change.after.mean - change.before.mean:+.4f}"
-    return [
-        change.value,
-        f"{change.lam:g}",
-        str(change.before),
-        str(change.after),
-        difference,
-        str(change.limit),
-    ]
+def levels(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """The values' table: its headings, and a row for each; of completions that were moved a column more."""
+    added = ["after the moves"] if summary.refinement else []
+    return [*HEADINGS[:4], *added, *HEADINGS[4:]], [_change_row(change) for change in summary.values]
+
+
+def _change_row(change: ValueChange) -> list[str]:
+    """One value's row: name, λ, before, after, after the moves, difference, limit."""
+    kept = [change.after] if change.refined is None else [change.after, change.refined]
+    difference = f"{kept[-1].mean - change.before.mean:+.4f}"
+    shown = map(str, (change.before, *kept))
+    return [change.value, f"{change.lam:g}", *shown, difference, str(change.limit)]
 
 
 HEADINGS: Final = ["value", "λ", "before the tilt", "after the tilt", "difference", "as n grows"]
@@ -120,7 +124,7 @@ def markdown_facts(summary: Summary) -> list[str]:
     """The values' table and the summary's lines in Markdown."""
     lines = []
     if summary.values:
-        lines += [markdown_table(HEADINGS, [change_row(change) for change in summary.values])]
+        lines += [markdown_table(*levels(summary))]
         lines += ["", "Means over prompts ± standard error; the last column by the jackknife.", ""]
     return [*lines, *(f"- {name}: {said}" for name, said in facts(summary))]
 

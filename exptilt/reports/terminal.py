@@ -14,8 +14,8 @@ from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import Summary
-from exptilt.reports.summary_text import HEADINGS, change_row, places
 from exptilt.reports.summary_text import facts as summary_facts
+from exptilt.reports.summary_text import levels, places
 from exptilt.wording import counted
 
 Outcome = Summary | Scores | Frontier | Found
@@ -104,5 +104,5 @@ def _show_summary(summary: Summary, console: Console) -> None:
     elif summary.sentence:
         console.print(summary.sentence, style="green", highlight=False, soft_wrap=True)
     if summary.values:
-        print_table(HEADINGS, [change_row(change) for change in summary.values], console)
+        print_table(*levels(summary), console)
     print_facts([*summary_facts(summary), *places(summary)], console)

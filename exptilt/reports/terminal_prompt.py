@@ -32,9 +32,10 @@ def _table(prompt: ShownPrompt) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_column("completion", overflow="fold")
-    for sample in prompt.samples:
+    for sample in (*prompt.refined, *prompt.samples):
         numbers = ["" if number is None else f"{number:.4g}" for number in sample.numbers.values()]
-        table.add_row(_mark(sample), f"{sample.weight:.3f}", *numbers, Text(sample.completion))
+        weight = "" if sample.weight is None else f"{sample.weight:.3f}"
+        table.add_row(_mark(sample), weight, *numbers, Text(sample.completion))
     return table
 
 

@@ -27,13 +27,14 @@ class Totals:
         self.recipe = recipe
         self.values = [spec.value for spec in recipe.rewards]
         self.ensembles = [spec for spec in recipe.rewards if spec.members]
+        self.kinds = (*KINDS, "refined") if recipe.refines else KINDS
         self._diagnostics, self._levels = Spool(), Spool()
 
     def enter(self, diagnostics: pl.DataFrame, levels: pl.DataFrame) -> None:
         """Add a shard."""
         spreads = [column for spec in self.ensembles for column in spread_columns(spec.value)]
         self._diagnostics.append(diagnostics.select(*COLUMNS, *spreads))
-        self._levels.append(levels.select("value", *KINDS))
+        self._levels.append(levels.select("value", *self.kinds))
 
     def of(self, number: pl.Expr) -> np.ndarray:
         """A number of every prompt entered, from the diagnostics' columns, [P]."""
@@ -98,6 +99,7 @@ class Totals:
                 before=self.level(value, "base"),
                 after=self.level(value, "drawn"),
                 limit=self.level(value, "limit"),
+                refined=self.level(value, "refined") if self.recipe.refines else None,
             )
             for value in self.values
         ]

@@ -11,8 +11,8 @@ from exptilt.reports import palette_answer
 from exptilt.reports.frontier import Frontier, headings, rows
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.summary import Summary
-from exptilt.reports.summary_text import HEADINGS, change_row, facts, places
-from exptilt.tilting import verdict
+from exptilt.reports.summary_text import facts, levels, places
+from exptilt.tilting import convergence, verdict
 from exptilt.wording import counted
 
 STRICT: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -80,9 +80,10 @@ def data_set(summary: Summary, prompts: str, pictures: Sequence[str], tables: Se
         tables: the names of its tables.
     """
     certified = [
-        certificate(summary.verdict, summary.sentence),
-        table(HEADINGS, [change_row(change) for change in summary.values]),
+        certificate(summary.word, summary.sentence),
+        table(*levels(summary)),
         f"<p>{escape(EXPLAINED)}</p>",
+        f"<p>{escape(convergence.EXPLAINED)}</p>" if summary.refinement else "",
     ]
     return page(
         summary.title.rpartition("/")[2],

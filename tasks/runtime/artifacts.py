@@ -11,7 +11,7 @@ from exptilt.reports.frontier import Frontier
 from exptilt.reports.palette_answer import Found
 from exptilt.reports.scores import Scores
 from exptilt.reports.summary import Summary
-from exptilt.reports.summary_text import HEADINGS, change_row, markdown, markdown_table
+from exptilt.reports.summary_text import levels, markdown, markdown_table
 from exptilt.stages.failures import MissingPrompt
 from exptilt.wording import counted
 
@@ -22,8 +22,7 @@ def show_summary(summary: Summary) -> None:
     said = summary.sentence or size
     create_markdown_artifact(f"# {summary.title}\n\n{markdown(summary)}", "exptilt-summary", said)
     if summary.values:
-        rows = [change_row(change) for change in summary.values]
-        _table("exptilt-levels", f"Levels before and after the tilt: {said}", HEADINGS, rows)
+        _table("exptilt-levels", f"Levels before and after the tilt: {said}", *levels(summary))
     _left_out(summary.missing, summary.skipped)
     _page(f"{summary.folder}/index.html", "Page of the data set: samples, pictures, certificate")
 

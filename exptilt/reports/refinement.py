@@ -1,0 +1,89 @@
+"""What moves brought to a run's draws, how far they came, and the verdict on it."""
+
+from dataclasses import dataclass, field
+
+from exptilt.reports.estimate import Estimate
+from exptilt.tilting import convergence
+from exptilt.tilting.convergence import Convergence
+from exptilt.wording import counted
+
+ROUND = frozenset(2**k for k in range(3, 63))  # moves after which the level is said
+
+
+@dataclass(slots=True, kw_only=True)
+class Point:
+    """Σ λ r in nats, averaged over prompts, after some moves."""
+
+    moves: int
+    level: Estimate
+
+
+@dataclass(slots=True, kw_only=True)
+class Refinement:
+    """Moves of the draws of a run.
+
+    Attributes:
+        moves: of each draw.
+        chains: the draws.
+        certified: the prompts that have second chains.
+        acceptance: the share of moves that were taken.
+        tokens: that this run drew for moves, those of second chains among them; and the `seconds` they took.
+        course: of the first chains, from the draws on.
+        above: of the second ones, from where they turn from 2 λ to λ.
+        convergence: the verdict, and what it follows from.
+    """
+
+    moves: int
+    chains: int
+    certified: int
+    acceptance: float
+    tokens: int
+    seconds: float
+    convergence: Convergence
+    course: list[Point] = field(default_factory=list)
+    above: list[Point] = field(default_factory=list)
+
+    @property
+    def is_bracketed(self) -> bool:
+        """Whether the second chains came down to what the first ones came up to."""
+        return self.convergence.verdict == convergence.BRACKETED
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        return convergence.sentence(self.convergence, self.moves)
+
+    @property
+    def warning(self) -> str | None:
+        """The verdict and what to do about it, where it is not good."""
+        return None if self.is_bracketed else f"{self.sentence}; use {self._advice}"
+
+    @property
+    def _advice(self) -> str:
+        more = f"--refine {2 * self.moves} (moves made are reused)"
+        return f"{more}, more prompts or --ndraws where the errors are too large, or a smaller --lam"
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """The lines of a summary: what, and how much."""
+        made = f"{counted(self.moves, 'move')} of {counted(self.chains, 'completion')}"
+        rows = [("moves", f"{made}, {self.acceptance:.1%} accepted; {self._cost}")]
+        rows.append(("Σ λ r", _course(self.course)))
+        if self.above:
+            beside = f"; the second chains of {counted(self.certified, 'prompt')}, begun at 2 λ"
+            rows.append(("from above", _course(self.above) + beside))
+        return rows
+
+    @property
+    def _cost(self) -> str:
+        if not self.tokens:
+            return "all in the pool"
+        speed = f" at {self.tokens / self.seconds:,.0f} tokens/s" if self.seconds else ""
+        return f"{counted(self.tokens, 'token')}{speed}"
+
+
+def _course(points: list[Point]) -> str:
+    """The level at the begin, after 8, 16, 32, … moves, and at the end."""
+    shown = [point for point in points[:-1] if point.moves in ROUND]
+    said = [f"{point.level} after {point.moves:,}" for point in (*shown, points[-1])]
+    return ", ".join([f"{points[0].level} before", *said])
