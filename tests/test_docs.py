@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
         lam=(1.0,),
         nsamples=4,
         export="all",
+        refine=1,
         save_directory=str(root / "results"),
     )
     return Path(run(prepare(config)).folder)
