@@ -14,7 +14,7 @@ from families import FAMILIES, causal_model
 from test_families import engine_of, error_of, way_of_classifier
 from transformers import AutoModelForCausalLM
 
-from exptilt.engines.forward import logits_of
+from exptilt.models.forward import logits_of
 from exptilt.errors import ModelError
 
 BOUND = 1e-4
