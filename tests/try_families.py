@@ -14,8 +14,8 @@ from families import FAMILIES, causal_model
 from test_families import engine_of, error_of, way_of_classifier
 from transformers import AutoModelForCausalLM
 
-from exptilt.models.forward import logits_of
 from exptilt.errors import ModelError
+from exptilt.models.forward import logits_of
 
 BOUND = 1e-4
 HEAD = f"""# Families

@@ -19,7 +19,8 @@ Tensor = torch.Tensor
 NAME: Final = "exptilt_fork"
 BEYOND: Final = ("sinks", "position_bias", "alibi", "head_mask")
 SHARED: Final = (DynamicLayer, DynamicSlidingWindowLayer)
-SLOTS: Final = {"cpu": 16, "cuda": 64}  # how many a row's cache grows by
+SLOTS: Final = {"cpu": 16, "cuda": 64}  # how many a row's cache has at first, and grows by at least
+GROWTH: Final = 8  # it grows by a part of what it has, so that long rows are seldom copied
 _cache: ContextVar["ForkedCache"] = ContextVar("cache")
 
 
@@ -31,7 +32,8 @@ class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.prompt_keys: Tensor = prefill.keys
         self.prompt_values: Tensor = prefill.values
-        self.own_keys, self.own_values = (_slots(x, rows) for x in (prefill.keys, prefill.values))
+        slots = SLOTS[prefill.keys.device.type]
+        self.own_keys, self.own_values = (_slots(x, rows, slots) for x in (prefill.keys, prefill.values))
         self.at, self.seen = at, int(prefill.get_seq_length())
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -43,10 +45,10 @@ class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.own_values.index_copy_(2, self.at, value_states)
         return self.own_keys, self.own_values
 
-    def grow(self) -> None:
+    def grow(self, slots: int) -> None:
         """Add slots."""
         self.own_keys, self.own_values = (
-            torch.cat([x, _slots(x, len(x))], 2) for x in (self.own_keys, self.own_values)
+            torch.cat([x, _slots(x, len(x), slots)], 2) for x in (self.own_keys, self.own_values)
         )
 
     def get_seq_length(self) -> int:
@@ -78,15 +80,16 @@ class ForkedCache(Cache):
         self.at = torch.full((1,), -1, device=mask.device)
         self.forked = [ForkedLayer(layer, len(mask) * n, self.at) for layer in prefill.layers]
         super().__init__(layers=list(self.forked))
-        self.hidden = _with_slots((mask == 0)[:, None, None, None])
+        self.hidden = _with_slots((mask == 0)[:, None, None, None], SLOTS[mask.device.type])
         self.width, self.used = mask.shape[1], 0
 
     def advance(self) -> None:
         """Go on to the next token's slot."""
         if self.width + self.used == self.hidden.shape[-1]:
-            self.hidden = _with_slots(self.hidden)
+            slots = max(SLOTS[self.hidden.device.type], self.used // GROWTH)
+            self.hidden = _with_slots(self.hidden, slots)
             for layer in self.forked:
-                layer.grow()
+                layer.grow(slots)
         self.used += 1
         self.at += 1
         self.hidden.index_fill_(-1, self.width + self.at, 0)
@@ -98,12 +101,12 @@ class ForkedCache(Cache):
             layer.select(prompts, rows)
 
 
-def _slots(like: Tensor, rows: int) -> Tensor:
-    return like.new_zeros(rows, like.shape[1], SLOTS[like.device.type], like.shape[3])
+def _slots(like: Tensor, rows: int, slots: int) -> Tensor:
+    return like.new_zeros(rows, like.shape[1], slots, like.shape[3])
 
 
-def _with_slots(hidden: Tensor) -> Tensor:
-    return torch.cat([hidden, hidden.new_ones(*hidden.shape[:-1], SLOTS[hidden.device.type])], -1)
+def _with_slots(hidden: Tensor, slots: int) -> Tensor:
+    return torch.cat([hidden, hidden.new_ones(*hidden.shape[:-1], slots)], -1)
 
 
 def can_fork(model: Any, prefill: Cache) -> bool:
