@@ -6,7 +6,8 @@ docs/reference/families.md.
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def in_float64(model: Any) -> Any:
     return exact
 
 
+@contextmanager
+def in_double() -> Iterator[None]:
+    """Let what a model makes without a type be float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 @torch.inference_mode()
 def forced(engine: TransformersEngine, model: Any, prompt: str, sample: Sample) -> tuple[float, float]:
     """log p0 and NLL of a sample, by one pass of `model` without a cache over its text alone."""
@@ -61,7 +73,8 @@ def forced(engine: TransformersEngine, model: Any, prompt: str, sample: Sample) 
     ended = [0] * (sample.finish_reason == "stop")
     tokens = [*start, *new, *ended]
     one = torch.tensor([tokens])
-    logp = logits_of(model, one, torch.ones_like(one))[0].double().log_softmax(-1)
+    with in_double():
+        logp = logits_of(model, one, torch.ones_like(one))[0].log_softmax(-1)
     steps = [float(logp[i - 1, token]) for i, token in enumerate(tokens) if i]
     text = steps[: len(steps) - len(ended)]
     return sum(steps[len(start) - 1 :]), -float(np.mean(text)) if text else float("nan")

@@ -27,6 +27,7 @@ the same way, with its own weights and type, before anything is drawn; the manif
 (`drawn`).
 
 - **shared**: a prompt is computed once, and its cache serves all of its samples.
+- **captured**: that, a step's operations begun at once, on a GPU alone; this table is a CPU's.
 - **copied**: a prompt is computed once, and each sample gets a copy of its cache.
 - **plain**: by the library's `generate`, prompts of one length together: hybrid and state-space models.
 - **uncached**: a pass over the whole text for every token: exact, and slow.

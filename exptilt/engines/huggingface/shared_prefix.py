@@ -35,6 +35,7 @@ class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         slots = SLOTS[prefill.keys.device.type]
         self.own_keys, self.own_values = (_slots(x, rows, slots) for x in (prefill.keys, prefill.values))
         self.at, self.seen = at, int(prefill.get_seq_length())
+        self.window: int | None = getattr(prefill, "sliding_window", None)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: the prompts came first."""
@@ -158,10 +159,10 @@ def attend(
     Raises:
         ValueError: where the model asks for more than that.
     """
-    if any(others.get(name) is not None for name in BEYOND):
-        raise ValueError("this model's attention is not the plain one")
     cache = _cache.get()
     layer = cache.forked[module.layer_idx]
+    if any(others.get(name) is not None for name in BEYOND) or layer.window not in (None, sliding_window):
+        raise ValueError("this model's attention is not the plain one")
     rows, width = len(query), query.shape[-1]
     prompts, _, t, _ = layer.prompt_keys.shape
     grouped = query.reshape(rows, key.shape[1], -1, width)
