@@ -34,8 +34,10 @@ def normalise(log_weight: Floats) -> Floats:
     Returns:
         Weights of the same shape, which sum to 1 over the last axis.
     """
-    shifted = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float64)
+    weight = log_weight - log_weight.max(axis=-1, keepdims=True)
+    np.exp(weight, out=weight)
+    weight /= weight.sum(axis=-1, keepdims=True)
+    return np.asarray(weight, dtype=np.float64)
 
 
 def levels(log_weight: Floats, rewards: Floats) -> Floats:
