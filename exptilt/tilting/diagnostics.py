@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exptilt.tilting.weights import Floats, normalise
+from exptilt.tilting.weights import Floats
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
