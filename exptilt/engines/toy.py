@@ -39,17 +39,19 @@ class ToyEngine:
         """Log probabilities [previous, next] of `prompt`: as sampled, and of the raw model."""
         rng = np.random.default_rng(seed_for(0, prompt, "table"))
         logits = rng.normal(size=(len(LETTERS), len(LETTERS)))
-        return np.array([truncate(row, self.p0) for row in logits]), np.log(normalise(logits))
+        return truncate(logits, self.p0), np.log(normalise(logits))
 
     def draw(
         self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
     ) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
-        return [self._draw(text_of(prompt), row) for prompt, row in zip(prompts, seeds, strict=True)]
+        tables = [self.tables(text_of(prompt)) for prompt in prompts]
+        walked = self._walk(np.array([sampled for sampled, _ in tables]), seeds).tolist()
+        return [self._samples(rows, *both) for rows, both in zip(walked, tables, strict=True)]
 
-    def _draw(self, prompt: str, seeds: NDArray[np.int64]) -> list[Sample]:
-        sampled, raw = self.tables(prompt)
-        return [self._sample(self._path(row), sampled, raw) for row in self._walk(sampled, seeds).tolist()]
+    def _samples(self, rows: list[list[int]], sampled: Floats, raw: Floats) -> list[Sample]:
+        scores = sampled.tolist(), raw.tolist()
+        return [self._sample(self._path(row), *scores) for row in rows]
 
     def extend(
         self,
@@ -64,10 +66,10 @@ class ToyEngine:
 
     def _extend(self, prompt: str, start: list[int], seed: np.int64) -> Sample:
         sampled, raw = self.tables(prompt)
-        (walked,) = self._walk(sampled, np.array([seed]), start).tolist()
-        return self._sample(self._path(walked), sampled, raw)._replace(logprob=None)
+        walked = self._walk(sampled[None], np.array([[seed]]), start)[0].tolist()
+        return self._samples(walked, sampled, raw)[0]._replace(logprob=None)
 
-    def _sample(self, path: list[int], sampled: Floats, raw: Floats) -> Sample:
+    def _sample(self, path: list[int], sampled: list[list[float]], raw: list[list[float]]) -> Sample:
         return Sample(
             completion=before_stop(_text(path), self.p0.stop),
             n_tokens=sum(t != END for t in path),
@@ -77,26 +79,29 @@ class ToyEngine:
             tokens=path,
         )
 
-    def _walk(self, table: Floats, seeds: NDArray[np.int64], start: Sequence[int] = ()) -> NDArray[np.int64]:
-        """Tokens [N, length], by Gumbel-max: argmax of log probability plus Gumbel noise, behind `start`."""
-        last = np.full(len(seeds), [END, *start][-1])
-        tokens = np.empty((len(seeds), self.length), dtype=np.int64)
-        tokens[:, : len(start)] = list(start)
+    def _walk(self, tables: Floats, seeds: NDArray[np.int64], start: Sequence[int] = ()) -> NDArray[np.int64]:
+        """Tokens [P, N, length] by Gumbel-max, behind `start`: argmax of log probability (`tables` are
+        [P, previous, next]) plus Gumbel noise."""
+        last, prompts = np.full(seeds.shape, [END, *start][-1]), np.arange(len(tables))[:, None]
+        tokens = np.empty((*seeds.shape, self.length), dtype=np.int64)
+        tokens[..., : len(start)] = list(start)
         for step in range(len(start), self.length):
-            noise = -np.log(-np.log(uniform(seeds[:, None], step, np.arange(len(LETTERS)))))
-            last = (table[last] + noise).argmax(axis=1)
-            tokens[:, step] = last
+            noise = -np.log(-np.log(uniform(seeds[..., None], step, np.arange(len(LETTERS)))))
+            last = (tables[prompts, last] + noise).argmax(axis=-1)
+            tokens[..., step] = last
         return tokens
 
     def _path(self, tokens: list[int]) -> list[int]:
         """The tokens up to the end token, or up to the one that completes a stop text."""
+        if not self.p0.stop:
+            return tokens[: tokens.index(END) + 1] if END in tokens else tokens
         for count in range(1, len(tokens) + 1):
             if tokens[count - 1] == END or self._stops(_text(tokens[:count])):
                 return tokens[:count]
         return tokens
 
     def _stops(self, text: str) -> bool:
-        return before_stop(text, self.p0.stop) != text
+        return bool(self.p0.stop) and before_stop(text, self.p0.stop) != text
 
     def enumerate(self, prompt: str) -> Iterator[tuple[str, float]]:
         """Every completion of `prompt` with its probability under p0; they sum to 1. One that a stop text
@@ -116,15 +121,16 @@ class ToyEngine:
 
 
 def truncate(logits: Floats, p0: P0) -> Floats:
-    """Log probabilities [V] after temperature, top_k and top_p, in that order."""
+    """Log probabilities [..., V] after temperature, top_k and top_p, in that order."""
     scaled = logits / max(p0.temperature, SMALLEST)
-    order = np.argsort(-scaled, kind="stable")
+    order = np.argsort(-scaled, axis=-1, kind="stable")
+    ranked = np.take_along_axis(scaled, order, axis=-1)
     if p0.top_k:
-        order = order[: p0.top_k]
-    kept = normalise(scaled[order])
-    order = order[np.cumsum(kept) - kept < p0.top_p]
-    out = np.full(len(logits), -np.inf)
-    out[order] = np.log(normalise(scaled[order]))
+        ranked[..., p0.top_k :] = -np.inf
+    kept = normalise(ranked)
+    ranked[np.cumsum(kept, axis=-1) - kept >= p0.top_p] = -np.inf
+    kept, out = normalise(ranked), np.full_like(scaled, -np.inf)
+    np.put_along_axis(out, order, np.log(kept, out=np.full_like(kept, -np.inf), where=kept > 0), axis=-1)
     return out
 
 
@@ -132,8 +138,8 @@ def _text(path: list[int]) -> str:
     return "".join(LETTERS[token] for token in path if token != END)
 
 
-def _score(table: Floats, path: list[int]) -> float:
-    return float(sum(table[a, b] for a, b in zip([END, *path], path, strict=False)))
+def _score(table: list[list[float]], path: list[int]) -> float:
+    return sum(table[a][b] for a, b in zip([END, *path], path, strict=False))
 
 
 def _base_model(name: str) -> ModelRef | None:

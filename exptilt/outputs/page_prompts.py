@@ -1,5 +1,6 @@
 """The prompts of a data set's page, by lot and furthest from sound, and what its pictures are of."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,11 +44,20 @@ class PagePrompts:
             rows = tables.weighted.filter(pl.col("prompt_id").is_in(mine))
             self.pictured.append(rows.select("prompt_id", "weight", *tables.lam))
         places = _from_worst(tables.diagnostics)
-        for prompt in shown(tables, {*_first(lots, self.count), *_first(places, self.count)}):
+        chosen = {*self._first(lots, self.by_lot), *self._first(places, self.worst)}
+        for prompt in shown(tables, chosen):
             self.by_lot.append((lots[prompt.prompt_id], prompt))
             if prompt.prompt_id in places:
                 self.worst.append((places[prompt.prompt_id], prompt))
         self.by_lot, self.worst = (_best(each, self.count) for each in (self.by_lot, self.worst))
+
+    def _first(self, places: Mapping[str, float], chosen: Sequence[Placed]) -> list[str]:
+        """The prompts of smallest place, of those that may be among the first so far."""
+        full = self.count and len(chosen) == self.count
+        most = chosen[-1][0] if full else math.inf
+        return sorted((n for n, place in places.items() if place <= most), key=places.__getitem__)[
+            : self.count
+        ]
 
 
 def _from_worst(diagnostics: pl.DataFrame | None) -> dict[str, float]:
@@ -56,10 +66,6 @@ def _from_worst(diagnostics: pl.DataFrame | None) -> dict[str, float]:
         return {}
     ratio = diagnostics.select("prompt_id", -pl.col("n_needed") / pl.col("n"))
     return {str(name): float(place) for name, place in ratio.iter_rows()}
-
-
-def _first(places: Mapping[str, float], count: int) -> Sequence[str]:
-    return sorted(places, key=places.__getitem__)[:count]
 
 
 def _best(found: list[Placed], count: int) -> list[Placed]:

@@ -1,5 +1,6 @@
 """Draw: the samples of some blocks in one go, each block's kept in the pool."""
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from exptilt.conversation import prompt_of
 from exptilt.engines import base, registry
@@ -154,15 +156,28 @@ def _draw(recipe: Recipe, prompts: Sequence[dict[str, Any]], first: int, last: i
     drawn, seconds, notes = on_one_of(recipe.devices, "draw", 1, draw)
     rows = [sample for row in drawn for sample in row]
     key_columns = {
-        "prompt_id": np.repeat(prompt_ids, last - first),
-        "sample_index": np.tile(np.arange(first, last), len(prompt_ids)),
-        "seed": seeds.ravel(),
+        "prompt_id": pl.Series(np.repeat(prompt_ids, last - first)),
+        "sample_index": pl.Series(np.tile(np.arange(first, last), len(prompt_ids))),
+        "seed": pl.Series(seeds.ravel()),
     }
-    nullable = ("logprob", "nll", "tokens", "reasoning")  # null in some rows
-    types = {name: schemas.SAMPLES[name] for name in nullable}
-    table = pl.DataFrame(rows, schema=base.Sample._fields, schema_overrides=types, orient="row")
-    table = table.with_columns(**{k: pl.Series(v) for k, v in key_columns.items()})
-    return _Drawn(rows=table, seconds=seconds, notes=notes)
+    return _Drawn(rows=_table(rows).with_columns(**key_columns), seconds=seconds, notes=notes)
+
+
+def _table(samples: Sequence[base.Sample]) -> pl.DataFrame:
+    """Samples [S] as a table."""
+    columns = dict(zip(base.Sample._fields, zip(*samples, strict=True), strict=True))
+    types = {name: schemas.SAMPLES[name] for name in ("logprob", "nll", "reasoning")}  # null in some rows
+    return pl.DataFrame({**columns, "tokens": _lists(columns["tokens"])}, schema_overrides=types)
+
+
+def _lists(rows: Sequence[Sequence[int] | None]) -> pl.Series:
+    """Tokens [S][*] as a column, which polars would make a column of each row for."""
+    known = [row or () for row in rows]
+    ends = pa.array(np.cumsum([0, *map(len, known)]))
+    flat = pa.array(np.fromiter(itertools.chain.from_iterable(known), dtype=np.uint32))
+    unknown = pa.array([row is None for row in rows])
+    lists = pa.LargeListArray.from_arrays(ends, flat, mask=unknown)
+    return pl.Series(lists, dtype=schemas.SAMPLES["tokens"])
 
 
 def _tokens(samples: Sequence[base.Sample]) -> int:

@@ -1,6 +1,6 @@
 """Resample: a shard's draws from the tilted model, and how good the tilt is for each prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,9 +58,7 @@ def _resample(recipe: Recipe, matrix: Matrix, entries: Sequence[Sequence[str]]) 
         _equally_many(recipe, [prompt_ids[i] for i in places], some)
         for places, some in by_count(counts, rewards)
     ]
-    order = pl.DataFrame({"prompt_id": prompt_ids}).with_row_index("place")
-    tables = [pl.concat(parts).join(order, on="prompt_id") for parts in zip(*made, strict=True)]
-    draws, said, levels = (t.sort("place", maintain_order=True).drop("place") for t in tables)
+    draws, said, levels = made[0] if len(made) == 1 else _in_order(prompt_ids, made)
     draws = draws.cast(schemas.DRAWS)
     return {
         "draws": draws,
@@ -68,6 +66,14 @@ def _resample(recipe: Recipe, matrix: Matrix, entries: Sequence[Sequence[str]]) 
         "levels": levels.cast(schemas.LEVELS),
         **_spreads(recipe, matrix, entries, draws),
     }, {}
+
+
+def _in_order(prompt_ids: list[str], made: Sequence[tuple[pl.DataFrame, ...]]) -> Iterator[pl.DataFrame]:
+    """Each table of several sets of prompts, in the order of all prompts."""
+    order = pl.LazyFrame({"prompt_id": prompt_ids}).with_row_index("place")
+    for parts in zip(*made, strict=True):
+        rows = pl.concat(parts).lazy().join(order, on="prompt_id")
+        yield rows.sort("place", maintain_order=True).drop("place").collect()
 
 
 def _spreads(

@@ -76,9 +76,9 @@ def even_order(prompts: pl.DataFrame, n: int) -> pl.DataFrame:
 
 def in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
     """The rows of the prompts that `order` has, the first of several for one sample."""
-    table = pl.concat(parts).unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
-    kept = table.join(order, on="prompt_id").filter(pl.col("sample_index") < pl.col("n"))
-    return kept.sort("place", "sample_index").drop("place", "n")
+    table = pl.concat(parts).lazy().unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
+    kept = table.join(order.lazy(), on="prompt_id").filter(pl.col("sample_index") < pl.col("n"))
+    return kept.sort("place", "sample_index").drop("place", "n").collect()
 
 
 def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:

@@ -12,16 +12,21 @@ from exptilt.storage.paths import is_local
 LINKLESS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 
 
-def create(path: str, data: bytes) -> bool:
+def create(path: str, data: bytes, lasts: bool = True) -> bool:
     """Write the small file `path`, whole, unless there is one; False if there was.
 
     A store that cannot create exclusively writes it anyway.
+
+    Args:
+        path: where.
+        data: what.
+        lasts: whether it is to outlast the machine's power, for which the disk is waited for.
     """
     with clear_errors(path, "write"):
-        return (_create_local if is_local(path) else _create_remote)(path, data)
+        return _create_local(path, data, lasts) if is_local(path) else _create_remote(path, data)
 
 
-def _create_local(path: str, data: bytes) -> bool:
+def _create_local(path: str, data: bytes, lasts: bool) -> bool:
     """A file of another name is given this one as well, which fails where there is one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +35,8 @@ def _create_local(path: str, data: bytes) -> bool:
         with partial.open("xb") as f:
             f.write(data)
             f.flush()
-            os.fsync(f.fileno())
+            if lasts:
+                os.fsync(f.fileno())
         _link(partial, target, data)
     except FileExistsError:
         return False

@@ -57,7 +57,7 @@ class Leases:
         try:
             text = filesystem.read_bytes(path)
         except MissingError:
-            taken = exclusive.create(path, self._text())
+            taken = exclusive.create(path, self._text(), lasts=False)
         else:
             taken = self._is_ours(text) or self._is_over(path, text, at)
             if taken:

@@ -138,16 +138,16 @@ def completed(name: str, table: pl.DataFrame) -> pl.DataFrame:
     lacking = [column for column in TABLES[name] if column not in table.columns and column in NULLABLE]
     if not lacking:
         return table
-    nulls = [pl.lit(None, dtype=TABLES[name][column]).alias(column) for column in lacking]
-    whole = table.with_columns(nulls)
-    return whole.select(sorted(whole.columns, key=[*TABLES[name], *table.columns].index))
+    nulls = {column: pl.lit(None, dtype=TABLES[name][column]).alias(column) for column in lacking}
+    order = sorted([*table.columns, *nulls], key=[*TABLES[name], *table.columns].index)
+    return table.select(nulls.get(column, pl.col(column)) for column in order)
 
 
 def stored(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """Table `name` as it is written: without the columns of LATER that are null throughout, which `completed`
     puts back."""
-    empty = [column for column in table.columns if column in LATER and table[column].is_null().all()]
-    return table.drop(empty)
+    empty = [c for c in table.columns if c in LATER and table[c].null_count() == table.height]
+    return table.drop(empty) if empty else table
 
 
 def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
@@ -162,13 +162,15 @@ def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
     bad = [c for c, count in nulls.items() if count and c not in NULLABLE]
     if bad:
         raise StorageError(f"table {name!r} has nulls in column {bad[0]!r}")
-    nans = [c for c, kind in table.schema.items() if _holds_nan(table[c], kind)]
+    nans = _with_nan(table)
     if nans:
         raise StorageError(f"table {name!r} has NaN in column {nans[0]!r}")
     return table
 
 
-def _holds_nan(column: pl.Series, kind: pl.DataType) -> bool:
-    if isinstance(kind, pl.List):
-        column = column.explode()
-    return column.dtype.is_float() and bool(column.is_nan().any())
+def _with_nan(table: pl.DataFrame) -> list[str]:
+    """The columns that hold NaN, found in one query."""
+    lists = [c for c, kind in table.schema.items() if isinstance(kind, pl.List) and kind.inner.is_float()]
+    numbers = [pl.col(c) for c, kind in table.schema.items() if kind.is_float()]
+    asked = [number.is_nan().any() for number in (*numbers, *(pl.col(c).explode() for c in lists))]
+    return [c for c, found in table.select(asked).to_dict(as_series=False).items() if any(found)]
