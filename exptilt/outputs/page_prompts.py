@@ -53,11 +53,9 @@ class PagePrompts:
 
     def _first(self, places: Mapping[str, float], chosen: Sequence[Placed]) -> list[str]:
         """The prompts of smallest place, of those that may be among the first so far."""
-        full = self.count and len(chosen) == self.count
-        most = chosen[-1][0] if full else math.inf
-        return sorted((n for n, place in places.items() if place <= most), key=places.__getitem__)[
-            : self.count
-        ]
+        most = chosen[-1][0] if chosen and len(chosen) == self.count else math.inf
+        near = [name for name, place in places.items() if place <= most]
+        return sorted(near, key=places.__getitem__)[: self.count]
 
 
 def _from_worst(diagnostics: pl.DataFrame | None) -> dict[str, float]:
