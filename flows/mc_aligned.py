@@ -5,9 +5,11 @@ python flows/mc_aligned.py --lam -0.5 --value humor --nsamples 50
 
 from exptilt.config.command_line import command_line
 from exptilt.config.settings import MCAligned
+from tasks.runtime.server_process import begun
 
 if __name__ == "__main__":
     CONFIG = command_line(MCAligned)  # before Prefect loads, so that --help answers at once
+    SERVER = begun()  # which boots meanwhile
 
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
@@ -43,4 +45,4 @@ def mc_aligned(config: MCAligned, prepared: Plan | None) -> Summary:
 
 
 if __name__ == "__main__":
-    launch(mc_aligned, CONFIG)
+    launch(mc_aligned, CONFIG, SERVER)

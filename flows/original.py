@@ -5,9 +5,11 @@ python flows/original.py --basemodel demo --data demo
 
 from exptilt.config.command_line import command_line
 from exptilt.config.settings import Original
+from tasks.runtime.server_process import begun
 
 if __name__ == "__main__":
     CONFIG = command_line(Original)  # before Prefect loads, so that --help answers at once
+    SERVER = begun()  # which boots meanwhile
 
 from exptilt.planning.plan import Plan
 from exptilt.reports.summary import Summary
@@ -30,4 +32,4 @@ def original(config: Original, prepared: Plan | None) -> Summary:
 
 
 if __name__ == "__main__":
-    launch(original, CONFIG)
+    launch(original, CONFIG, SERVER)

@@ -5,9 +5,11 @@ python flows/palette.py --target humor=+0.1,positive=keep
 
 from exptilt.config.command_line import command_line
 from exptilt.config.exploration import Palette
+from tasks.runtime.server_process import begun
 
 if __name__ == "__main__":
     CONFIG = command_line(Palette)  # before Prefect loads, so that --help answers at once
+    SERVER = begun()  # which boots meanwhile
 
 from exptilt.planning import exploration
 from exptilt.planning.plan import Plan
@@ -29,4 +31,4 @@ def palette(config: Palette, prepared: Plan | None) -> Found:
 
 
 if __name__ == "__main__":
-    launch(palette, CONFIG, exploration.prepare)
+    launch(palette, CONFIG, SERVER, exploration.prepare)

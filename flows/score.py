@@ -5,9 +5,11 @@ python flows/score.py --file results/opt1.3b-Anthropic-harmless.json --value hum
 
 from exptilt.config.command_line import command_line
 from exptilt.config.scoring import Scoring
+from tasks.runtime.server_process import begun
 
 if __name__ == "__main__":
     CONFIG = command_line(Scoring)  # before Prefect loads, so that --help answers at once
+    SERVER = begun()  # which boots meanwhile
 
 from exptilt.planning.score_file import ScorePlan, prepare
 from exptilt.reports.scores import Scores
@@ -28,4 +30,4 @@ def score_file(config: Scoring, prepared: ScorePlan | None) -> Scores:
 
 
 if __name__ == "__main__":
-    launch(score_file, CONFIG, prepare)
+    launch(score_file, CONFIG, SERVER, prepare)

@@ -5,9 +5,11 @@ python flows/sweep.py --value humor --lam humor=-1:1:0.25
 
 from exptilt.config.command_line import command_line
 from exptilt.config.exploration import Sweep
+from tasks.runtime.server_process import begun
 
 if __name__ == "__main__":
     CONFIG = command_line(Sweep)  # before Prefect loads, so that --help answers at once
+    SERVER = begun()  # which boots meanwhile
 
 from exptilt.planning import exploration
 from exptilt.planning.plan import Plan
@@ -33,4 +35,4 @@ def sweep(config: Sweep, prepared: Plan | None) -> Frontier:
 
 
 if __name__ == "__main__":
-    launch(sweep, CONFIG, exploration.prepare)
+    launch(sweep, CONFIG, SERVER, exploration.prepare)

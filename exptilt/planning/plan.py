@@ -186,7 +186,7 @@ def _try_out(
     recipe: Recipe, shards: Sequence[ShardRef], found: RunRecord | None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Load the reward models, draw and score at some prompts; where the pool has all samples, score some of
-    these. A server whose rewards the pool has, too, is not asked.
+    these. A value whose rewards the pool has, too, is not loaded.
 
     Returns why columns are null that the engine was found not to give, and the values that give one text
     several numbers, where the run refines.

@@ -107,15 +107,10 @@ def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
 def to_load(
     specs: Sequence[RewardSpec], workspace: Workspace, parts: Sequence[str]
 ) -> tuple[RewardSpec, ...]:
-    """The rewards that must be at hand to score the samples in the entries `parts`: all but those of servers
-    that the pool has."""
+    """The rewards that must be at hand to score the samples in the entries `parts`: those that the pool lacks."""
     from exptilt.stages.score import is_scored
 
-    return tuple(
-        spec
-        for spec in sources(specs)
-        if rewards.needs_of(spec) != "server" or not is_scored(workspace, parts, spec)
-    )
+    return tuple(spec for spec in sources(specs) if not is_scored(workspace, parts, spec))
 
 
 def load_rewards(specs: Sequence[RewardSpec], device: str) -> None:

@@ -22,6 +22,7 @@ from tasks.runtime.flow import TAG, prepared
 from tasks.runtime.recording import wait_until_recorded
 from tasks.runtime.server import server
 from tasks.runtime.server_health import lost, server_is_there, watch_server
+from tasks.runtime.server_process import ServerProcess
 from tasks.runtime.shutdown import ending_soon
 
 PREPARE: Any = prepare_run
@@ -36,15 +37,20 @@ class Ready(Protocol):
         ...
 
 
-def launch(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready] = PREPARE) -> NoReturn:
+def launch(
+    flow: Flow[..., Any],
+    config: C,
+    begun: ServerProcess | None = None,
+    prepare: Callable[..., Ready] = PREPARE,
+) -> NoReturn:
     """Run `flow` with `config` from the command line, and exit.
 
     Exit codes: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM).
 
-    `prepare` checks the configuration before Prefect starts; it raises ExptiltError.
+    `begun` is a server that boots already; `prepare` checks the configuration, and raises ExptiltError.
     """
     with ending_soon():
-        outcome = _checked_and_run(flow, config, prepare)
+        outcome = _checked_and_run(flow, config, begun, prepare)
     if isinstance(outcome, PushFailed):
         show_saved(outcome)
     if isinstance(outcome, BaseException):
@@ -53,10 +59,12 @@ def launch(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready] = PREP
     sys.exit(getattr(outcome, "exit_code", 0))
 
 
-def _checked_and_run(flow: Flow[..., Any], config: C, prepare: Callable[..., Ready]) -> Any:
+def _checked_and_run(
+    flow: Flow[..., Any], config: C, begun: ServerProcess | None, prepare: Callable[..., Ready]
+) -> Any:
     with contextlib.ExitStack() as settings:
         try:
-            server_answers = settings.enter_context(server())
+            server_answers = settings.enter_context(server(begun))
             plan = planned(prepare, config)
             print(plan.opening, file=sys.stderr, flush=True)
             server_answers()

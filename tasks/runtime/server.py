@@ -1,13 +1,11 @@
 """A Prefect server for one run, where none is configured: started early, gone with the run.
 
-It boots while the run's models load, stays outside the run's memory, and ends when the run's process
-does, also after a kill -9: it reads from a pipe that closes then.
+It boots while the run loads its libraries, and stays outside the run's memory (see server_process).
 """
 
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,71 +17,50 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 
 from exptilt.errors import StorageError
 from tasks.runtime.server_health import check_server
+from tasks.runtime.server_process import ServerProcess, start
 
 START_SECONDS: Final = 120.0
-SETTINGS: Final = {  # of the started server, where the environment has no others
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    # in batches SQLite keeps up with hundreds of tasks; else finished tasks stay Running in its database
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-}
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Callable[[], None]]:
+def server(begun: ServerProcess | None = None) -> Iterator[Callable[[], None]]:
     """Let Prefect's settings name a server within the block: the configured one, else one started for it.
 
     Gives a function that waits until it answers. A started one that was waited for ends with this process and
     not with the block, since Prefect sends its last log lines at exit.
 
+    Args:
+        begun: one that boots already, to be used unless another is configured; it is ended then.
+
     Raises:
         ConfigError: where the configured one does not answer.
     """
     if get_current_settings().api.url:
+        if begun:
+            begun.end()
         check_server()
         yield lambda: None
         return
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port, started = bound.getsockname()[1], _started(bound)
+    started = begun or start()
     used = threading.Event()
 
     def wait() -> None:
         used.set()
-        _wait(port, started)
+        _wait(started)
 
     try:
-        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{started.port}/api"}):
             yield wait
     finally:
         if not used.is_set():
-            started.kill()
-            started.wait()
+            started.end()
 
 
-def _started(bound: socket.socket) -> "subprocess.Popen[bytes]":
-    """A server on the port that `bound` holds, which nothing else can take meanwhile; in a session of its
-    own, so that Ctrl-C is for the run alone."""
-    fd = bound.fileno()
-    until_it_closes, _ = os.pipe()  # the end that only this process has is never closed before its death
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tasks.runtime.server", str(fd)],
-            stdin=until_it_closes,
-            env={**SETTINGS, **os.environ},
-            start_new_session=True,
-            pass_fds=[fd],
-        )
-    finally:
-        os.close(until_it_closes)
-
-
-def _wait(port: int, server: "subprocess.Popen[bytes]") -> None:
+def _wait(started: ServerProcess) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
+    while time.monotonic() < deadline and started.process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5).status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{started.port}/api/health", timeout=5).status_code == 200:
                 return
         time.sleep(0.1)
     raise StorageError("Prefect's server did not start; set PREFECT_API_URL to one that runs")
