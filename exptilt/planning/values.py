@@ -107,7 +107,7 @@ def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
 def to_load(
     specs: Sequence[RewardSpec], workspace: Workspace, parts: Sequence[str]
 ) -> tuple[RewardSpec, ...]:
-    """The rewards that must be at hand to score the samples in the entries `parts`: those that the pool lacks."""
+    """The values that must be at hand to score the samples in the entries `parts`: the pool lacks rewards."""
     from exptilt.stages.score import is_scored
 
     return tuple(spec for spec in sources(specs) if not is_scored(workspace, parts, spec))
