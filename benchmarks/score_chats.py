@@ -1,4 +1,4 @@
-"""What a reward model of the Llama family costs on conversations: a text at a time, in padded batches, and ours.
+"""What a chat reward model of the Llama family costs: a text at a time, in padded batches, and ours.
 
 python benchmarks/score_chats.py           12 prompts × 16 completions, SmolLM2-135M's shape with one label
 
