@@ -4,8 +4,8 @@ python benchmarks/end_to_end.py --data prompts.json      (a file with a `prompt`
 
 Every run has a folder and a process of its own; they share a Prefect home whose database exists, as a
 user's does after the first run (making it takes 6 s, once). Prefect's share is 1 - (steps alone) /
-(through Prefect), wall time from start to exit, the run's own server's start and end included. Repeat
-with --rounds to see the spread.
+(through Prefect): of the processor's seconds, those of the run's own server among them, and of wall time
+from start to exit, which swings with what else the machine does. Medians of --rounds.
 """
 
 import argparse
@@ -17,7 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = """
@@ -52,22 +56,32 @@ def start(how: str, data: str, folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
-def finish(running: subprocess.Popen[bytes], began: float) -> tuple[float, float]:
-    """Wall seconds and peak resident GiB of a run, once it has ended well."""
-    _, status, usage = os.wait4(running.pid, 0)
+def finish(running: subprocess.Popen[bytes], began: float) -> dict[str, float]:
+    """Wall and processor seconds and peak resident GiB of a run, once it has ended well, and its server's."""
+    server, run = 0.0, psutil.Process(running.pid)
+    while not (ended := os.wait4(running.pid, os.WNOHANG))[0]:
+        with suppress(psutil.Error):
+            server = max(server, sum(sum(p.cpu_times()[:2]) for p in run.children(recursive=True)))
+        time.sleep(0.1)
+    _, status, usage = ended
     running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode:
         raise SystemExit(f"a run failed with exit code {running.returncode}")
-    return time.perf_counter() - began, usage.ru_maxrss / 2**20
+    return {
+        "seconds": time.perf_counter() - began,
+        "processor": usage.ru_utime + usage.ru_stime,
+        "server": server,
+        "GiB": usage.ru_maxrss / 2**20,
+    }
 
 
 def measure(how: str, data: str, folder: Path) -> dict[str, float]:
     """One run in an empty folder."""
     began = time.perf_counter()
-    seconds, memory = finish(start(how, data, folder), began)
+    found = finish(start(how, data, folder), began)
     summary = read(folder)["summary"]
     rate = summary["tokens"] / summary["generate_seconds"]
-    return {"seconds": seconds, "GiB": memory, "tokens": summary["tokens"], "tokens/s": rate}
+    return {**found, "tokens": summary["tokens"], "tokens/s": rate}
 
 
 def read(folder: Path) -> dict:
@@ -90,7 +104,7 @@ def interrupted(data: str, folder: Path, whole: float) -> dict[str, float]:
     (folder / "log").rename(folder / "log of the first")
     began = time.perf_counter()
     again = start_again(data, folder)
-    seconds, _ = finish(again, began)
+    seconds = finish(again, began)["seconds"]
     reused = read(folder)["summary"]["reused"]["samples"]
     return {"drawn before": drawn, "reused after": reused, "seconds after": seconds}
 
@@ -101,6 +115,14 @@ def start_again(data: str, folder: Path) -> subprocess.Popen[bytes]:
     running = start("prefect", data, folder)
     (moved / "results").rename(folder / "results")
     return running
+
+
+def share(rounds: dict[str, list[dict[str, float]]], of: Sequence[str]) -> str:
+    """What Prefect takes of the sum of some seconds: by the medians, and by each round."""
+    spent = {how: [sum(r[name] for name in of) for r in found] for how, found in rounds.items()}
+    middle = {how: statistics.median(seconds) for how, seconds in spent.items()}
+    each = sorted(1 - a / p for a, p in zip(spent["alone"], spent["prefect"], strict=True))
+    return f"{1 - middle['alone'] / middle['prefect']:.1%} (rounds {each[0]:.1%} to {each[-1]:.1%})"
 
 
 def main() -> None:
@@ -119,9 +141,10 @@ def main() -> None:
             for how, found in rounds.items():
                 found.append(measure(how, data, base / f"{how} {i}"))
                 print(how, json.dumps(found[-1]), flush=True)
-        walls = {how: statistics.median(r["seconds"] for r in found) for how, found in rounds.items()}
-        print(f"Prefect's share of the wall time: {1 - walls['alone'] / walls['prefect']:.1%}")
-        print(json.dumps(interrupted(data, base / "killed", walls["prefect"])))
+        for what, of in (("processor time", ("processor", "server")), ("wall time", ("seconds",))):
+            print(f"Prefect's share of the {what}: {share(rounds, of)}", flush=True)
+        whole = statistics.median(r["seconds"] for r in rounds["prefect"])
+        print(json.dumps(interrupted(data, base / "killed", whole)))
         same = hashes(base / "killed") == hashes(base / "prefect 0") == hashes(base / "alone 0")
         print(f"rows after the kill equal an uninterrupted run's: {same}")
 
