@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from exptilt.config import targets
 from exptilt.config.exploration import Palette
 from exptilt.errors import PaletteError
-from exptilt.outputs import manifest, names, pool_entries
+from exptilt.outputs import manifest, names, palette_moves, pool_entries
 from exptilt.planning.exploration import missing_of
 from exptilt.planning.plan import Plan
 from exptilt.reports import figures, web_page
@@ -47,7 +47,12 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
         found = replace(_answer(plan, prompt_ids, samples, target), missing=missing_of(scored))
     except ValueError as error:
         raise PaletteError(f"no λ found: {error}") from error
-    entries = pool_entries.named(plan.shards, made)
+    draws = None
+    if not found.feasible and palette_moves.can_try(plan.recipe):
+        lam = dict(zip(found.values, found.lam, strict=True))
+        draws = palette_moves.draws_of_some(plan, made, lam)
+        found = replace(found, moved=palette_moves.moved(draws))
+    entries = pool_entries.named(plan.shards, [*made, *([draws] if draws else [])])
     filesystem.write_json(found.json, {**manifest.provenance(plan), "palette": asdict(found), **entries})
     picture = figures.svg(figures.palette(found))
     filesystem.write_bytes(found.page, web_page.palette(found, names.named(plan, ""), picture))

@@ -28,8 +28,19 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What moves of the draws at the answer's λ bring, tried on some prompts: the values' levels there."""
+
+    moves: int
+    prompts: int
+    before: dict[str, Estimate]
+    after: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The answer to a palette. Out of reach, λ goes BACK of the reachable way instead."""
+    """The answer to a palette. Out of reach, λ goes BACK of the reachable way instead, and `moved` says what
+    moves would bring there, where draws can be moved."""
 
     feasible: bool
     share: float
@@ -43,6 +54,7 @@ class Found:
     held_out: int
     json: str
     missing: tuple[MissingPrompt, ...] = ()
+    moved: Moved | None = None
 
     @property
     def lam(self) -> list[float]:
@@ -77,7 +89,16 @@ def sentences(found: Found) -> list[str]:
         f"out of reach: {' and '.join(conflict)} cannot be reached{together}; no weights on these samples go "
         f"more than {found.share:.1%} of the way" + needed,
         f"{BACK:.0%} of the reachable way, at KL {found.kl:.4f} nats per prompt: {command}",
+        *([_moved(found.moved, command)] if found.moved else []),
     ]
+
+
+def _moved(moved: Moved, command: str) -> str:
+    brought = ", ".join(f"{value} {moved.before[value]} → {level}" for value, level in moved.after.items())
+    tried = f"{counted(moved.moves, 'move')} of one draw of {counted(moved.prompts, 'prompt')}"
+    return (
+        f"beyond the samples, {tried} brought: {brought}; {command} --refine {moved.moves} does so everywhere"
+    )
 
 
 def _needed(samples: float | None) -> str:
