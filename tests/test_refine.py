@@ -21,7 +21,7 @@ from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.engines.huggingface.token_choice import choose
 from exptilt.engines.toy import ToyEngine
-from exptilt.errors import ConfigError
+from exptilt.errors import ConfigError, ShardsFailed
 from exptilt.models import reference
 from exptilt.planning.plan import prepare
 from exptilt.planning.values import check_refine
@@ -79,19 +79,18 @@ def test_moves_leave_samples_draws_and_their_levels_as_they_are(make, plain):
     assert make("plain", refine=0).records.to_dicts() == plain.records.to_dicts()
 
 
-def test_seven_shards_and_a_crash_give_the_moves_of_one(make, refined):
+def test_many_shards_and_a_crash_give_the_moves_of_one(make, refined):
     """Eight moves, some entries of which are lost then, and sixteen from what is left."""
-    eight = make("seven", refine=8, ndraws=2, shard_size=1)
+    eight = make("many", refine=8, ndraws=2, shard_size=1)
     whole = {folder.name for folder in entries(eight)}
     for folder in entries(eight)[::3]:
         shutil.rmtree(folder)
     left = {folder.name: (folder / pool.MANIFEST).stat().st_mtime_ns for folder in entries(eight)}
     assert 0 < len(left) < len(whole)
-    again = make("seven", refine=16, export="all", ndraws=2, shard_size=1)
+    again = make("many", refine=16, export="all", ndraws=2, shard_size=1)
     assert rows(again) == rows(refined)
     assert again.records.to_dicts() == refined.records.to_dicts()
     now = {folder.name: (folder / pool.MANIFEST).stat().st_mtime_ns for folder in entries(again)}
-    assert whole <= set(now)
     assert all(now[name] == at for name, at in left.items())
 
 
@@ -219,7 +218,7 @@ def test_a_value_that_gives_one_text_two_numbers_is_named(tmp_path):
 def test_a_server_is_refused_by_name():
     model = reference.served("", "http://localhost:1/v1#lab/model", engine="openai")
     law = P0(model=model, dtype="", temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=5)
-    with pytest.raises(ConfigError, match="name the model itself as --basemodel"):
+    with pytest.raises(ConfigError, match="draw by transformers"):
         check_refine(MCAligned(refine=2), law, ())
 
 
@@ -229,3 +228,29 @@ def test_the_summary_says_how_far_the_moves_came(refined):
         assert name in said
     course = refined.summary.refinement.course
     assert [point.moves for point in course] == [0, 1, 2, 4, 8, 16]
+
+
+def test_a_palette_out_of_reach_says_what_moves_bring(rewards_file, tmp_path):
+    settings = {"basemodel": "toy", "nsamples": 2, "end": 64, "save_directory": str(tmp_path)}
+    found = exptilt.palette(**settings, target=f"{rewards_file}:bees=0.99")
+    moved = found.summary.moved
+    assert not found.summary.feasible
+    assert (moved.moves, moved.prompts) == (16, 16)
+    assert moved.after["bees"].mean > moved.before["bees"].mean
+    assert f"--refine {moved.moves}" in str(found)
+    near = exptilt.palette(**settings, target=f"{rewards_file}:bees=+0.01")
+    assert near.summary.moved is None
+
+
+def test_prompts_at_which_a_move_fails_are_left_out_where_they_may_be(tmp_path):
+    (tmp_path / "picky.py").write_text(
+        "def picky(prompts, completions):\n"
+        '    return [float("nan") if "dd" in c else float(len(c)) for c in completions]\n'
+    )
+    value = f"{tmp_path}/picky.py:picky"
+    settings = {"basemodel": "toy", "value": value, "lam": 1.0, "nsamples": 1, "refine": 4, "end": 20}
+    made = exptilt.mc_aligned(**settings, save_directory=str(tmp_path / "some"), allow_missing=True)
+    assert 0 < made.summary.kept == 20 - len(made.summary.missing) < 20
+    assert not made.records["completion"].str.contains("dd").any()
+    with pytest.raises(ShardsFailed, match="value 'picky'"):
+        exptilt.mc_aligned(**settings, save_directory=str(tmp_path / "all"))

@@ -7,7 +7,7 @@ from typing import Final
 
 from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.scoring import Scoring
-from exptilt.config.settings import Config
+from exptilt.config.settings import Config, MCAligned
 from exptilt.outputs import names
 from exptilt.planning.plan import Plan
 from exptilt.planning.run_record import OWN
@@ -37,10 +37,19 @@ def _of_prompts(plan: Plan) -> Facts:
         draws=plan.recipe.p0 is not None,
         nsamples=config.nsamples,
         max_new_tokens=config.max_new_tokens,
+        moved=_moved(plan),
         lam=plan.recipe.lam,
         rewards=_sources(plan.recipe.rewards),
         skipped=dict(Counter(plan.skipped.values())),
     )
+
+
+def _moved(plan: Plan) -> float:
+    """What moves draw of a prompt, in samples: a move draws half of one, and second chains move twice."""
+    config = plan.recipe.config
+    if not isinstance(config, MCAligned):
+        return 0.0
+    return config.refine * config.ndraws * (1 + 2 * min(plan.recipe.certified, 1.0)) / 2
 
 
 def _of_file(plan: ScorePlan) -> Facts:

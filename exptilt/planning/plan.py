@@ -34,7 +34,7 @@ from exptilt.storage import pool, write_checks
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
 
-CERTIFIED, CERTIFIED_SHARE = 64, 0.1  # of the prompts, by lot: those with second chains, where a run refines
+CERTIFIED, CERTIFIED_SHARE = 256, 0.1  # of the prompts, by lot: those with second chains, where a run refines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

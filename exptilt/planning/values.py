@@ -94,7 +94,8 @@ def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
     if not registry.capabilities(p0.model).continues:
         raise ConfigError(
             f"--refine draws the rest of completions from the ids of their first tokens, which "
-            f"{p0.model.name} does not take: name the model itself as --basemodel, or leave --refine out"
+            f"{p0.model.name} does not take from here: draw by transformers (a Hub id or a folder as "
+            "--basemodel, no --engine vllm), or leave --refine out"
         )
     grouped = next((spec for spec in specs if spec.group is not None), None)
     if grouped:

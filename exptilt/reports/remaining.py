@@ -39,9 +39,10 @@ def _tokens_each(standing: Standing) -> tuple[float, bool]:
         return found, False
     if not facts.draws or not _sum(standing.living(), "tokens"):
         return 0.0, False
+    each = facts.nsamples + facts.moved
     if samples := _sum(processes, "samples"):
-        return facts.nsamples * _sum(processes, "drawn_tokens") / samples, False
-    return float(facts.nsamples * facts.max_new_tokens), True
+        return each * _sum(processes, "drawn_tokens") / samples, False
+    return float(each * facts.max_new_tokens), True
 
 
 def _rewards_each(standing: Standing) -> float:

@@ -23,6 +23,7 @@ class Facts(BaseModel):
         draws: whether it draws; its samples may come from a file.
         nsamples: per prompt.
         max_new_tokens: of a sample.
+        moved: what moves draw beside them, in samples per prompt.
         lam: by value; empty where it does not tilt.
         rewards: that are computed of each sample.
         skipped: prompts that were left out while planning, by why.
@@ -39,6 +40,7 @@ class Facts(BaseModel):
     draws: bool
     nsamples: int = 1
     max_new_tokens: int = 0
+    moved: float = 0.0
     lam: dict[str, float] = {}
     rewards: float = 0.0
     skipped: dict[str, int] = {}

@@ -38,7 +38,7 @@ def places(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _kept(summary: Summary) -> str:
-    if summary.quality is None or summary.kept <= summary.prompts:
+    if summary.quality is None or summary.refinement or summary.kept <= summary.prompts:
         return f"{summary.kept:,}"
     return f"{summary.kept:,}; {summary.quality.unique:.1f} different ones per prompt"
 

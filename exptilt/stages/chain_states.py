@@ -32,7 +32,7 @@ Rows = dict[str, dict[str, Any]]  # of the table of prompts, by prompt_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """What moves the states of some prompts: the recipe, whose λ it is, the prompts, and the chains' name."""
+    """What moves the states of some prompts: the recipe, whose λ it is, the prompts, and the moves' name."""
 
     recipe: Recipe
     prompts: Rows
@@ -41,9 +41,11 @@ class Kernel:
 
 @dataclass(slots=True, kw_only=True)
 class States:
-    """States of S chains.
+    """States of S chains, which may be at several λ.
 
     Attributes:
+        called: what the moves of each are called.
+        lam: λ of each, [S, V].
         names: prompt_id, draw_index and sample_index of each, the last of the sample that it began at.
         samples: the completions that they are.
         rewards: theirs, [S, V].
@@ -53,6 +55,8 @@ class States:
         tokens: that were drawn in this range.
     """
 
+    called: list[str]
+    lam: Floats
     names: list[tuple[str, int, int]]
     samples: list[Sample]
     rewards: Floats
@@ -62,15 +66,19 @@ class States:
     tokens: int = 0
 
 
-def states_of(table: pl.DataFrame, lam: Floats) -> States:
-    """The states of a table, as a range of moves begins at them."""
-    rewards = np.array(table["rewards"].to_list(), dtype=np.float64).reshape(table.height, len(lam))
+def states_of(kernels: Sequence[Kernel], tables: Sequence[pl.DataFrame]) -> States:
+    """The states of tables, each with its kernel, as a range of moves begins at them."""
+    table, heights = pl.concat(tables), [each.height for each in tables]
+    lam = np.repeat([kernel.recipe.lam_vector for kernel in kernels], heights, axis=0)
+    rewards = np.array(table["rewards"].to_list(), dtype=np.float64).reshape(lam.shape)
     rows = table.select(COLUMNS).iter_rows(named=True)
     return States(
+        called=[kernel.name for kernel, height in zip(kernels, heights, strict=True) for _ in range(height)],
+        lam=lam,
         names=table.select("prompt_id", "draw_index", "sample_index").rows(),
         samples=[Sample(**row, logprob=None) for row in rows],
         rewards=rewards,
-        log_weight=rewards @ lam,
+        log_weight=(rewards * lam).sum(axis=1),
         accepted=table["accepted"].to_numpy().astype(np.int64),
         trace=[],
     )
@@ -93,13 +101,15 @@ def table_of(states: States) -> pl.DataFrame:
 
 
 def move(kernel: Kernel, states: States, number: int) -> None:
-    """Move all states once; it is their move `number`."""
-    seeds = np.array([_seed(kernel, name, number) for name in states.names])
+    """Move all states once, whose prompts `kernel` has; it is their move `number`."""
+    seed = kernel.recipe.config.seed
+    named = zip(states.called, states.names, strict=True)
+    seeds = np.array([keys.seed_for(seed, name[0], f"{word}/{name[1]}/{number}") for word, name in named])
     lengths = _lengths(states.samples)
     kept = moves.cuts(uniform(seeds, CUT, 0), lengths)
     begun = [_tokens(sample)[:count] for sample, count in zip(states.samples, kept.tolist(), strict=True)]
     proposals, rewards = _proposed(kernel, states, begun, seeds)
-    log_weight = rewards @ kernel.recipe.lam_vector
+    log_weight = (rewards * states.lam).sum(axis=1)
     chance = moves.log_acceptance(states.log_weight, log_weight, lengths, _lengths(proposals))
     taken = moves.accepted(uniform(seeds, ACCEPT, 0), chance)
     for place in np.flatnonzero(taken).tolist():
@@ -123,11 +133,6 @@ def drawn_again(kernel: Kernel, samples: Sequence[Sample], prompt_ids: list[str]
                 f"({row['prompt'][:60]!r}), and here they are drawn differently: use another --save-directory"
             )
     return [a._replace(tokens=b.tokens) for a, b in zip(samples, found, strict=True)]
-
-
-def _seed(kernel: Kernel, name: tuple[str, int, int], number: int) -> int:
-    prompt_id, draw_index, _ = name
-    return keys.seed_for(kernel.recipe.config.seed, prompt_id, f"{kernel.name}/{draw_index}/{number}")
 
 
 def _tokens(sample: Sample) -> list[int]:

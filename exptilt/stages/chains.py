@@ -23,9 +23,10 @@ KERNEL: Final = "suffix-1"  # its rules: others are another chain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """Where the chains of a block stand: what is called so in keys, the table of their states, and what an
-    entry of them notes of where they came from."""
+    """Where the chains of a block stand: how they move, what this place is called in keys, the table of their
+    states, and what an entry of them notes of where they came from."""
 
+    kernel: Kernel
     name: Any
     states: Callable[[], pl.DataFrame]
     origin: dict[str, Any]
@@ -33,36 +34,33 @@ class Stand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advanced:
-    """Ranges of moves: the entries of each range [ranges][blocks], and what was computed of them now."""
+    """Ranges of moves: the entries of each range [ranges][blocks], what was computed of them now, and where
+    the chains stand then."""
 
     entries: list[list[pool.Entry]]
+    stands: list[Stand]
     cached: bool
     tokens: int
     seconds: float
 
-    @property
-    def stands(self) -> list[Stand]:
-        """Where the chains stand then."""
-        return [_stand(entry) for entry in self.entries[-1]]
 
-
-def advance(kernel: Kernel, stands: Sequence[Stand], moves: int) -> Advanced:
+def advance(stands: Sequence[Stand], moves: int) -> Advanced:
     """So many moves of the chains of some blocks, together where the pool lacks them.
 
     Args:
-        kernel: how the states move.
-        stands: where each block's chains begin.
+        stands: where each block's chains begin, all of one run's prompts.
         moves: how many.
     """
     entries, new = list[list[pool.Entry]](), list[pool.Entry]()
     for begin, end in ranges(moves):
-        paths = [_path(kernel, stand, begin, end) for stand in stands]
-        made = pool.compute_together(paths, partial(_moved, kernel, stands, range(begin, end)))
+        paths = [_path(stand, begin, end) for stand in stands]
+        made = pool.compute_together(paths, partial(_moved, stands, range(begin, end)))
         entries.append([entry for entry, _ in made])
         new += [entry for entry, cached in made if not cached]
-        stands = [_stand(entry) for entry in entries[-1]]
+        stands = [stand_of(each.kernel, entry) for each, entry in zip(stands, entries[-1], strict=True)]
     return Advanced(
         entries=entries,
+        stands=[*stands],
         cached=not new,
         tokens=sum(entry.meta["tokens"] for entry in new),
         seconds=sum(entry.meta["seconds"] for entry in new),
@@ -74,17 +72,19 @@ def ranges(moves: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + RANGE, moves)) for first in range(0, moves, RANGE))
 
 
-def _stand(entry: pool.Entry) -> Stand:
+def stand_of(kernel: Kernel, entry: pool.Entry) -> Stand:
+    """Where an entry leaves its chains, to be moved on by `kernel`."""
     origin = {name: said for name, said in entry.meta.items() if name not in ("moves", "tokens", "seconds")}
-    return Stand(name=digests([entry.path]), states=partial(entry.table, "chains"), origin=origin)
+    states = partial(entry.table, "chains")
+    return Stand(kernel=kernel, name=digests([entry.path]), states=states, origin=origin)
 
 
-def _path(kernel: Kernel, stand: Stand, begin: int, end: int) -> str:
-    recipe = kernel.recipe
+def _path(stand: Stand, begin: int, end: int) -> str:
+    recipe = stand.kernel.recipe
     assert recipe.p0
     said = {
         "kernel": KERNEL,
-        "chains": kernel.name,
+        "chains": stand.kernel.name,
         "of": stand.name,
         "moves": [begin, end],
         "p0": recipe.p0.identity,
@@ -95,15 +95,14 @@ def _path(kernel: Kernel, stand: Stand, begin: int, end: int) -> str:
     return recipe.workspace.path("chains", keys.content_key(said))
 
 
-def _moved(
-    kernel: Kernel, stands: Sequence[Stand], numbers: range, places: list[int]
-) -> Iterator[tuple[int, Made]]:
+def _moved(stands: Sequence[Stand], numbers: range, places: list[int]) -> Iterator[tuple[int, Made]]:
     """The blocks at some places after the moves `numbers`, by their places; suffixes of all share batches."""
     began, before = time.perf_counter(), [stands[place].states() for place in places]
-    states = states_of(pl.concat(before), kernel.recipe.lam_vector)
+    kernels = [stands[place].kernel for place in places]
+    states = states_of(kernels, before)
     for number in numbers:
         current().check()
-        move(kernel, states, number)
+        move(kernels[0], states, number)
     table, seconds = table_of(states), time.perf_counter() - began
     for place, mine in zip(places, _parts(table, before), strict=True):
         share = mine.height / table.height

@@ -7,7 +7,7 @@ they come down to what these have come up to, the level lies between, and chains
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -15,17 +15,18 @@ from exptilt.config.settings import MCAligned
 from exptilt.engines.base import Sample
 from exptilt.stages import deaths
 from exptilt.stages.blocks import blocks_of
-from exptilt.stages.chain_states import Kernel, Rows, drawn_again
+from exptilt.stages.chain_states import Kernel, drawn_again
 from exptilt.stages.chains import Advanced, Stand, advance
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
-from exptilt.stages.references import DrawsRef, RefinedRef, SamplesRef
+from exptilt.stages.references import DrawsRef, Ranges, RefinedRef, SamplesRef
 from exptilt.stages.resample import resample
-from exptilt.stages.shards import samples_without, some
+from exptilt.stages.shards import samples_of_some, samples_without
 from exptilt.stages.tables import digests, origin_of, prompts_of, read
 from exptilt.storage import keys, schemas
 
 LOTS: Final = 2**63
+BEGIN: Final = [name for name in schemas.CHAINS if name not in ("trace", "log_weight")]  # of a state
 AT_LAM, AT_TWICE = "refine", "refine at 2λ"  # what moves are called in seeds and keys
 
 
@@ -45,20 +46,26 @@ def refine(recipe: Recipe, draws: DrawsRef) -> DrawsRef:
 
 
 def _refined(recipe: Recipe, draws: DrawsRef) -> RefinedRef:
+    """Both sets of chains: the first and the second ones' moves at 2 λ together, then the latter at λ."""
     rows = {row["prompt_id"]: row for row in prompts_of(draws.samples.shard).to_dicts()}
     kernel = Kernel(recipe=recipe, prompts=rows, name=AT_LAM)
-    first = advance(kernel, _stands(recipe, draws, rows), _moves(recipe))
-    second, more = _second(kernel, draws)
-    parts = [first, *more]
-    cached = all(part.cached for part in parts)
+    doubled = _doubled(kernel, draws)
+    first = _stands(kernel, draws)
+    above = _stands(replace(kernel, recipe=doubled[0], name=AT_TWICE), doubled[1]) if doubled else []
+    up = advance([*first, *above], _moves(recipe))
+    back = advance([replace(stand, kernel=kernel) for stand in up.stands[len(first) :]], _moves(recipe))
+    cached = up.cached and back.cached
     if not cached:
         deaths.note_computed(recipe.workspace)
     return RefinedRef(
-        paths=_paths(first),
-        **second,
+        paths=_paths(up, slice(len(first))),
+        certified=doubled[1].samples.shard.prompts if doubled else "",
+        doubled=doubled[1].paths if doubled else (),
+        above=_paths(up, slice(len(first), None)) if doubled else (),
+        back=_paths(back, slice(None)) if doubled else (),
         cached=cached,
-        tokens=sum(part.tokens for part in parts),
-        seconds=sum(part.seconds for part in parts),
+        tokens=up.tokens + back.tokens,
+        seconds=up.seconds + back.seconds,
     )
 
 
@@ -67,8 +74,8 @@ def _moves(recipe: Recipe) -> int:
     return recipe.config.refine
 
 
-def _paths(part: Advanced) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(entry.path for entry in entries) for entries in part.entries)
+def _paths(part: Advanced, blocks: slice) -> Ranges:
+    return tuple(tuple(entry.path for entry in entries[blocks]) for entries in part.entries)
 
 
 def _certified(recipe: Recipe, samples: SamplesRef) -> list[str]:
@@ -77,25 +84,14 @@ def _certified(recipe: Recipe, samples: SamplesRef) -> list[str]:
     return [n for n in names if keys.seed_for(recipe.config.seed, n, "certified") < recipe.certified * LOTS]
 
 
-def _second(kernel: Kernel, draws: DrawsRef) -> tuple[dict[str, Any], list[Advanced]]:
-    """Draws at 2 λ of some prompts, as many moves of them there, and as many at λ from then on: the entries
-    that a RefinedRef has of them, and what was computed."""
-    recipe, rows = kernel.recipe, kernel.prompts
+def _doubled(kernel: Kernel, draws: DrawsRef) -> tuple[Recipe, DrawsRef] | None:
+    """The recipe at 2 λ, and its draws of the prompts that have second chains; None where none has."""
+    recipe = kernel.recipe
     certified = _certified(recipe, draws.samples)
     if not certified:
-        return {}, []
+        return None
     twice = _at_twice(recipe)
-    left = resample(twice, _some(recipe, draws.samples, certified), draws.rewards)
-    high = Kernel(recipe=twice, prompts=rows, name=AT_TWICE)
-    above = advance(high, _stands(twice, left, rows), _moves(recipe))
-    back = advance(kernel, above.stands, _moves(recipe))
-    entries = {
-        "certified": left.samples.shard.prompts,
-        "doubled": left.paths,
-        "above": _paths(above),
-        "back": _paths(back),
-    }
-    return entries, [above, back]
+    return twice, resample(twice, samples_of_some(recipe, draws.samples, certified), draws.rewards)
 
 
 def _at_twice(recipe: Recipe) -> Recipe:
@@ -105,37 +101,31 @@ def _at_twice(recipe: Recipe) -> Recipe:
     return replace(recipe, config=config.model_copy(update={"lam": tuple(2 * lam for lam in config.lam)}))
 
 
-def _some(recipe: Recipe, samples: SamplesRef, prompt_ids: Sequence[str]) -> SamplesRef:
-    """The samples of some prompts."""
-    shard = some(recipe, samples.shard, prompt_ids)
-    numbers = {block.number for block in blocks_of(prompts_of(shard))}
-    return replace(samples, shard=shard, parts={n: samples.parts[n] for n in samples.parts if n in numbers})
-
-
-def _stands(recipe: Recipe, draws: DrawsRef, rows: Rows) -> list[Stand]:
+def _stands(kernel: Kernel, draws: DrawsRef) -> list[Stand]:
     """Where the chains of each block begin: at its draws."""
     numbers = [block.number for block in blocks_of(prompts_of(draws.samples.shard))]
     return [
         Stand(
+            kernel=kernel,
             name=digests([path]),
-            states=partial(_drawn, recipe, draws, path, number, rows),
+            states=partial(_drawn, kernel, draws, path, number),
             origin=origin_of(path),
         )
         for number, path in zip(numbers, draws.paths, strict=True)
     ]
 
 
-def _drawn(recipe: Recipe, draws: DrawsRef, path: str, number: int, rows: Rows) -> pl.DataFrame:
+def _drawn(kernel: Kernel, draws: DrawsRef, path: str, number: int) -> pl.DataFrame:
     """The draws of a block as states."""
     kept = read(path, "draws").select("prompt_id", "draw_index", "sample_index", "log_weight")
     samples = _rows_of(kept, draws.samples.parts[number], "samples")
-    table = kept.join(_with_tokens(recipe, samples, rows), on=schemas.SAMPLE, maintain_order="left")
+    table = kept.join(_with_tokens(kernel, samples), on=schemas.SAMPLE, maintain_order="left")
     for place, ref in enumerate(draws.rewards):
         mine = _rows_of(kept, ref.parts[number], "rewards")
         mine = mine.select(*schemas.SAMPLE, pl.col("reward").alias(f"reward {place}"))
         table = table.join(mine, on=schemas.SAMPLE, maintain_order="left")
     numbers = pl.concat_list(f"reward {place}" for place in range(len(draws.rewards)))
-    return table.with_columns(rewards=numbers, accepted=0)
+    return table.with_columns(rewards=numbers, accepted=0).select(BEGIN)
 
 
 def _rows_of(kept: pl.DataFrame, parts: Sequence[str], name: str) -> pl.DataFrame:
@@ -146,12 +136,11 @@ def _rows_of(kept: pl.DataFrame, parts: Sequence[str], name: str) -> pl.DataFram
     )
 
 
-def _with_tokens(recipe: Recipe, samples: pl.DataFrame, rows: Rows) -> pl.DataFrame:
+def _with_tokens(kernel: Kernel, samples: pl.DataFrame) -> pl.DataFrame:
     """The samples, those of a pool without tokens drawn again."""
     lacking = samples.filter(pl.col("tokens").is_null())
     if lacking.is_empty():
         return samples
-    kernel = Kernel(recipe=recipe, prompts=rows, name=AT_LAM)
     names = ("completion", "n_tokens", "finish_reason", "logprob", "nll")
     texts = [Sample(**row) for row in lacking.select(names).iter_rows(named=True)]
     found = drawn_again(kernel, texts, lacking["prompt_id"].to_list(), lacking["seed"].to_numpy())

@@ -38,6 +38,14 @@ def samples_without(recipe: Recipe, samples: SamplesRef, missing: Sequence[Missi
     return dataclasses.replace(samples, shard=shard, parts=parts, missing=both)
 
 
+def samples_of_some(recipe: Recipe, samples: SamplesRef, prompt_ids: Sequence[str]) -> SamplesRef:
+    """The samples of the prompts `prompt_ids` of a shard."""
+    shard = some(recipe, samples.shard, prompt_ids)
+    numbers = {block.number for block in blocks_of(prompts_of(shard))}
+    parts = {number: parts for number, parts in samples.parts.items() if number in numbers}
+    return dataclasses.replace(samples, shard=shard, parts=parts)
+
+
 def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef:
     """The prompts `prompt_ids` of a shard, in its order."""
     table = prompts_of(whole).filter(pl.col("prompt_id").is_in(list(prompt_ids)))

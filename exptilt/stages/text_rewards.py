@@ -11,6 +11,7 @@ from exptilt.engines.base import Sample
 from exptilt.errors import RewardError
 from exptilt.models.devices import on_one_of
 from exptilt.rewards import RewardSpec
+from exptilt.stages.failures import PromptsFailed, missing_prompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.score import AT_ONCE
 from exptilt.tilting.ensemble import RULES, standardised
@@ -29,7 +30,7 @@ def rewards_of(recipe: Recipe, prompts: Sequence[dict[str, Any]], samples: Seque
         Rewards [S, V].
 
     Raises:
-        RewardError: one is not finite.
+        PromptsFailed: rewards are not finite; it names their prompts.
     """
     columns = [_of_value(recipe, spec, prompts, samples) for spec in recipe.rewards]
     return np.stack(columns, axis=-1)
@@ -40,8 +41,13 @@ def _of_value(
 ) -> Floats:
     found = [_scored(recipe, source, prompts, samples) for source in spec.sources]
     numbers = _combined(spec, np.stack(found, axis=-1)) if spec.members else found[0]
-    if not np.isfinite(numbers).all():
-        raise RewardError(f"value {spec.value!r} ({spec.model.name}) gave a reward that is not finite")
+    bad = {
+        prompts[place]["prompt_id"]: prompts[place]
+        for place in np.flatnonzero(~np.isfinite(numbers)).tolist()
+    }
+    if bad:
+        error = RewardError("a reward that is not finite")
+        raise PromptsFailed([missing_prompt(row, f"value {spec.value!r}", error) for row in bad.values()])
     return numbers
 
 
