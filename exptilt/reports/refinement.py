@@ -60,8 +60,9 @@ class Refinement:
 
     @property
     def _advice(self) -> str:
-        more = f"--refine {2 * self.moves} (moves made are reused)"
-        return f"{more}, more prompts or --ndraws where the errors are too large, or a smaller --lam"
+        if "error" in self.convergence.reason:
+            return "more prompts, or a larger --ndraws"
+        return f"--refine {2 * self.moves} (moves made are reused), or a smaller --lam"
 
     @property
     def facts(self) -> list[tuple[str, str]]:

@@ -108,7 +108,8 @@ def sentence(found: Convergence, moves: int) -> str:
         found: what `judge` gives.
         moves: K, the moves of each chain.
     """
-    level = f"{moves} moves reach {found.reached.mean:.3f} ± {found.reached.error:.3f}"
+    made = "1 move reaches" if moves == 1 else f"{moves} moves reach"
+    level = f"{made} {found.reached.mean:.3f} ± {found.reached.error:.3f}"
     if found.verdict == BRACKETED:
         return f"bracketed: {level}, and chains from above meet them"
     return f"not converged: {level}; {found.reason}"
