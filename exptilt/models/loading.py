@@ -24,8 +24,6 @@ from exptilt.errors import ModelError
 from exptilt.models.adapter_weights import own_weights, set_labels
 from exptilt.models.adapters import merged
 from exptilt.models.formats import check_quantisation
-from exptilt.models.fused_layers import fuse
-from exptilt.models.packed_linear import pack
 from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import PROBE, encode, positions
 from exptilt.once import once
@@ -71,6 +69,14 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
         raise ModelError(f"{role} {ref.name!r} does not load: {reason(error)}") from error
     if device.startswith("cuda"):
         current().owned("memory that torch keeps of its GPUs", _given_back, lambda _: True)
+    return _packed(model)
+
+
+def _packed(model: Any) -> Any:
+    """The model with its layers as they compute fastest; what that needs is not loaded for a tokenizer."""
+    from exptilt.models.fused_layers import fuse
+    from exptilt.models.packed_linear import pack
+
     return fuse(pack(model))
 
 
