@@ -8,7 +8,7 @@ GROUPS: Final = {
     "model": "basemodel chat chat_template template_options reasoning dtype engine vllm_command",
     "prompts": "data prompt_column system generated_column start end on_long_prompt",
     "drawing": "nsamples temperature top_k top_p max_new_tokens stop seed",
-    "tilting": "resampler ndraws refine min_ess max_nsamples pooled",
+    "tilting": "resampler ndraws refine steer block_tokens min_ess max_nsamples pooled",
     "output": "output export min_margin page_prompts save_directory endpoint_url "
     "push_to push_license push_language push_public",
     "running": "device batch_size shard_size allow_missing runner ray_address",

@@ -79,6 +79,7 @@ class MCAligned(Valued, Tilt, Publishing):
                 f"--max-nsamples {self.max_nsamples} leaves nothing to add to --nsamples {self.nsamples}"
             )
         self._check_refine()
+        self._check_steer()
         values = self.values
         check_values(values)
         if len(values) != len(self.lam):
@@ -99,6 +100,15 @@ class MCAligned(Valued, Tilt, Publishing):
         taken = next((column for column in self.columns if self.refine and column in REFINED_COLUMNS), None)
         if taken:
             raise ConfigError(f"--value: the table of refined completions has a column {taken!r} already")
+
+    def _check_steer(self) -> None:
+        if self.steer and not self.refine:
+            raise ConfigError("--steer gives the moves of --refine another beginning: add --refine K")
+        if self.steer and self.block_tokens >= self.max_new_tokens:
+            raise ConfigError(
+                f"--steer: no block of --block-tokens {self.block_tokens} ends before --max-new-tokens "
+                f"{self.max_new_tokens}"
+            )
 
 
 Config = Original | Valued

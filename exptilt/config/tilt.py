@@ -36,6 +36,12 @@ class Tilt(BaseModel):
         description="moves of each completion kept, beyond what n samples reach: its tail is drawn anew and "
         "taken by exp(Σ λ r) of the whole; 0 for none",
     )
+    steer: bool = Field(
+        default=False,
+        description="let the moves begin at steered draws: samples resampled block by block, by what the "
+        "rewards of their first tokens promise; for values that can judge a beginning",
+    )
+    block_tokens: Positive = Field(default=16, description="tokens of a block of --steer")
     export: Names = Field(
         default=(),
         description="more tables for training: weighted, pairs, sft (a comma list), or all; pairs-chat and "

@@ -155,6 +155,10 @@ class Continuing(Engine, Protocol):
         """
         ...
 
+    def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
+        """The texts [S] that the first tokens [S][*] of completions are, which have not ended by them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

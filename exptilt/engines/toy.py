@@ -64,6 +64,10 @@ class ToyEngine:
         rows = zip(map(text_of, prompts), begun, seeds, strict=True)
         return [self._extend(prompt, list(start), seed) for prompt, start, seed in rows]
 
+    def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
+        """See base.Continuing."""
+        return [_text(list(tokens)) for tokens in begun]
+
     def _extend(self, prompt: str, start: list[int], seed: np.int64) -> Sample:
         sampled, raw = self.tables(prompt)
         walked = self._walk(sampled[None], np.array([[seed]]), start)[0].tolist()

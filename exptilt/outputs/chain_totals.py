@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from exptilt.outputs.refined_rows import first_paths, second_paths
-from exptilt.reports.refinement import Point, Refinement
+from exptilt.reports.estimate import estimate
+from exptilt.reports.refinement import Point, Refinement, Steering
 from exptilt.reports.shard_figures import Moments
 from exptilt.stages.chains import ranges
 from exptilt.stages.references import DrawsRef, RefinedRef
@@ -29,6 +30,7 @@ class ChainTotals:
         self.seconds = 0.0
         self._first, self._second = Spool(), Spool()
         self._shown = sorted({n for n in (0, 1, 2, 4) if n <= moves} | {end for _, end in ranges(moves)})
+        self._steered = list[pl.DataFrame]()
         self._courses: tuple[Course, Course] = defaultdict(list), defaultdict(list)
 
     def enter(self, shard: DrawsRef, levels: pl.DataFrame, lam: Mapping[str, float]) -> None:
@@ -40,6 +42,8 @@ class ChainTotals:
         self._first.append(pl.concat([self._noted(first, 0), base.select("base")], how="horizontal"))
         if refined.certified:
             self._second.append(self._noted(second_paths(shard, np.array([*lam.values()])), 1))
+        populations = [read(path, "populations") for path in refined.steered]
+        self._steered += [_blocks(table) for table in populations if table.height]
         self._count(refined)
 
     def _count(self, refined: RefinedRef) -> None:
@@ -71,8 +75,36 @@ class ChainTotals:
             seconds=self.seconds,
             course=course,
             above=above,
+            steering=_steering(pl.concat(self._steered)) if self._steered else None,
             convergence=convergence.judge(first["base"].to_numpy(), _ends(first), _ends(second), rows),
         )
+
+
+def _blocks(populations: pl.DataFrame) -> pl.DataFrame:
+    """Sums over the prompts of an entry, a row for each block of tokens."""
+    weight = pl.col("live")
+    return populations.group_by("block_end", maintain_order=True).agg(
+        prompts=pl.len(),
+        copies=pl.col("copies").sum(),
+        explained=(pl.col("explained") * weight).sum(),
+        live=weight.sum(),
+        log_z=pl.col("log_z").sum(),
+        squares=(pl.col("log_z") ** 2).sum(),
+    )
+
+
+def _steering(sums: pl.DataFrame) -> Steering:
+    """How the samples of all entries were steered."""
+    whole = sums.group_by("block_end").sum().sort("block_end")
+    first = whole.row(0, named=True)
+    reached = whole.filter(pl.col("live") > 0)
+    shares = reached.select("block_end", pl.col("explained") / pl.col("live"))
+    return Steering(
+        prompts=first["prompts"],
+        copies=whole["copies"].sum() / first["prompts"],
+        explained=dict(shares.iter_rows()),
+        log_z=estimate(first["log_z"], first["squares"], first["prompts"]),
+    )
 
 
 def _base(levels: pl.DataFrame, lam: Mapping[str, float]) -> pl.DataFrame:

@@ -38,8 +38,10 @@ def with_levels(levels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 def first_paths(shard: DrawsRef) -> pl.DataFrame:
     """Σ λ r of the first chains before their moves and after each, averaged over the draws of every prompt:
     prompt_id, path."""
-    assert shard.refined
-    return _means(draws_of(shard, "draws"), shard.refined.paths)
+    refined = shard.refined
+    assert refined
+    begun = [read(path, "chains") for path in refined.steered] or [draws_of(shard, "draws")]
+    return _means(pl.concat(begun), refined.paths)
 
 
 def second_paths(shard: DrawsRef, lam: Floats) -> pl.DataFrame:

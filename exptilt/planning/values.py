@@ -97,6 +97,11 @@ def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
             f"{p0.model.name} does not take from here: draw by transformers (a Hub id or a folder as "
             "--basemodel, no --engine vllm), or leave --refine out"
         )
+    judged = [m.kind for spec in specs for m in spec.sources if rewards.needs_of(m) == "base model"]
+    if config.steer and judged:
+        raise ConfigError(
+            f"--steer scores beginnings of completions, which have no {judged[0]}: leave it out"
+        )
     grouped = next((spec for spec in specs if spec.group is not None), None)
     if grouped:
         raise ConfigError(

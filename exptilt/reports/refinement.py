@@ -19,6 +19,32 @@ class Point:
 
 
 @dataclass(slots=True, kw_only=True)
+class Steering:
+    """How samples were steered before the moves.
+
+    Attributes:
+        prompts: whose samples were steered.
+        copies: particles that were replaced by copies of others, per prompt.
+        explained: the share of what the rewards of a prompt's wholes differ by that those of their beginnings
+            explain, by the tokens at which a block ends.
+        log_z: log Ẑ of the populations, in nats.
+    """
+
+    prompts: int
+    copies: float
+    explained: dict[int, float]
+    log_z: Estimate
+
+    @property
+    def fact(self) -> str:
+        """The line of a summary."""
+        parts = [f"{share:.0%} by {counted(end, 'token')}" for end, share in self.explained.items()]
+        shown = parts if len(parts) < 4 else [*parts[:2], "…", parts[-1]]
+        told = f"; beginnings explain {', '.join(shown)} of the rewards" if parts else ""
+        return f"{self.copies:.1f} copies per prompt{told}; log Ẑ {self.log_z}"
+
+
+@dataclass(slots=True, kw_only=True)
 class Refinement:
     """Moves of the draws of a run.
 
@@ -31,6 +57,7 @@ class Refinement:
         course: of the first chains, from the draws on.
         above: of the second ones, from where they turn from 2 λ to λ.
         convergence: the verdict, and what it follows from.
+        steering: of the samples before the moves, None for a run that does not steer.
     """
 
     moves: int
@@ -42,6 +69,7 @@ class Refinement:
     convergence: Convergence
     course: list[Point] = field(default_factory=list)
     above: list[Point] = field(default_factory=list)
+    steering: Steering | None = None
 
     @property
     def is_bracketed(self) -> bool:
@@ -68,7 +96,8 @@ class Refinement:
     def facts(self) -> list[tuple[str, str]]:
         """The lines of a summary: what, and how much."""
         made = f"{counted(self.moves, 'move')} of {counted(self.chains, 'completion')}"
-        rows = [("moves", f"{made}, {self.acceptance:.1%} accepted; {self._cost}")]
+        rows = [("steered", self.steering.fact)] if self.steering else []
+        rows.append(("moves", f"{made}, {self.acceptance:.1%} accepted; {self._cost}"))
         rows.append(("Σ λ r", _course(self.course)))
         if self.above:
             beside = f"; the second chains of {counted(self.certified, 'prompt')}, begun at 2 λ"

@@ -108,7 +108,7 @@ def move(kernel: Kernel, states: States, number: int) -> None:
     lengths = _lengths(states.samples)
     kept = moves.cuts(uniform(seeds, CUT, 0), lengths)
     begun = [_tokens(sample)[:count] for sample, count in zip(states.samples, kept.tolist(), strict=True)]
-    proposals, rewards = _proposed(kernel, states, begun, seeds)
+    proposals, rewards = proposed(kernel, [prompt_id for prompt_id, _, _ in states.names], begun, seeds)
     log_weight = (rewards * states.lam).sum(axis=1)
     chance = moves.log_acceptance(states.log_weight, log_weight, lengths, _lengths(proposals))
     taken = moves.accepted(uniform(seeds, ACCEPT, 0), chance)
@@ -146,12 +146,12 @@ def _lengths(samples: Sequence[Sample]) -> moves.Ints:
     return np.array([len(_tokens(sample)) for sample in samples], dtype=np.int64)
 
 
-def _proposed(
-    kernel: Kernel, states: States, begun: Sequence[list[int]], seeds: moves.Ints
+def proposed(
+    kernel: Kernel, prompt_ids: Sequence[str], begun: Sequence[list[int]], seeds: moves.Ints
 ) -> tuple[list[Sample], Floats]:
-    """Where each state would go, and the rewards [S, V] there. PromptsFailed names the prompts at which the
-    engine or a value fails."""
-    rows = [kernel.prompts[prompt_id] for prompt_id, _, _ in states.names]
+    """Completions [S] of what is begun, and their rewards [S, V]. PromptsFailed names the prompts at which
+    the engine or a value fails."""
+    rows = [kernel.prompts[prompt_id] for prompt_id in prompt_ids]
 
     def work(places: Sequence[int]) -> list[Proposal]:
         mine = [rows[place] for place in places]
@@ -159,6 +159,35 @@ def _proposed(
         return list(zip(drawn, rewards_of(kernel.recipe, mine, drawn), strict=True))
 
     return _each(work, rows)
+
+
+def prefixes(
+    kernel: Kernel, prompt_ids: Sequence[str], begun: Sequence[list[int]]
+) -> tuple[list[Sample], Floats]:
+    """The first tokens of completions as if they were whole [S], and their rewards [S, V]. Raises as
+    `proposed`."""
+    rows = [kernel.prompts[prompt_id] for prompt_id in prompt_ids]
+
+    def work(places: Sequence[int]) -> list[Proposal]:
+        mine, tokens = [rows[place] for place in places], [begun[place] for place in places]
+        texts = _shown(kernel, mine, tokens)
+        cut = [_whole(text, ids) for text, ids in zip(texts, tokens, strict=True)]
+        return list(zip(cut, rewards_of(kernel.recipe, mine, cut), strict=True))
+
+    return _each(work, rows)
+
+
+def _whole(text: str, tokens: list[int]) -> Sample:
+    return Sample(text, len(tokens), "length", logprob=None, nll=None, tokens=tokens)
+
+
+def _shown(kernel: Kernel, rows: Sequence[dict[str, Any]], begun: Sequence[list[int]]) -> list[str]:
+    recipe, p0 = kernel.recipe, kernel.recipe.p0
+    assert p0
+    prompts = [prompt_of(row) for row in rows]
+    return on_one_of(
+        recipe.devices, "draw", 1, lambda device: registry.load_continuing(p0, device).shown(prompts, begun)
+    )
 
 
 def _each(

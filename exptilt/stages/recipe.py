@@ -47,6 +47,11 @@ class Recipe:
         return isinstance(self.config, MCAligned) and self.config.refine > 0
 
     @property
+    def steers(self) -> bool:
+        """Whether moves begin at steered draws."""
+        return isinstance(self.config, MCAligned) and self.config.steer
+
+    @property
     def drawn_by(self) -> str:
         """What draws: the base model and where it is, or the file's name."""
         if self.p0 is None:

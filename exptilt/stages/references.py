@@ -81,7 +81,8 @@ class RefinedRef:
     """A shard's chains of moves.
 
     Attributes:
-        paths: from the draws on.
+        paths: from the draws on, or from the steered ones.
+        steered: the entries of steered draws, where the run steers.
         certified: the entry of the prompts that have second chains, "" where none has.
         doubled: the entries of these prompts' draws at 2 λ.
         above: from these on, at 2 λ.
@@ -94,6 +95,7 @@ class RefinedRef:
     cached: bool
     tokens: int
     seconds: float
+    steered: tuple[str, ...] = ()
     certified: str = ""
     doubled: tuple[str, ...] = ()
     above: Ranges = ()
@@ -103,7 +105,7 @@ class RefinedRef:
     def entries(self) -> list[str]:
         """All entries of the chains, and of what the second ones are of."""
         chains = [path for part in (self.paths, self.above, self.back) for row in part for path in row]
-        return [*chains, *self.doubled, *([self.certified] if self.certified else [])]
+        return [*self.steered, *chains, *self.doubled, *([self.certified] if self.certified else [])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ The second chains begin at draws of 2 λ, move there, and then at λ, by the sam
 they come down to what these have come up to, the level lies between, and chains that meet stay together.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -12,21 +11,21 @@ from typing import Final
 import polars as pl
 
 from exptilt.config.settings import MCAligned
-from exptilt.engines.base import Sample
 from exptilt.stages import deaths
 from exptilt.stages.blocks import blocks_of
-from exptilt.stages.chain_states import Kernel, drawn_again
-from exptilt.stages.chains import Advanced, Stand, advance
+from exptilt.stages.chain_states import Kernel
+from exptilt.stages.chains import Advanced, Stand, advance, stand_of
+from exptilt.stages.drawn_states import states_at
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, Ranges, RefinedRef, SamplesRef
 from exptilt.stages.resample import resample
 from exptilt.stages.shards import samples_of_some, samples_without
+from exptilt.stages.steered_draws import steered_draws
 from exptilt.stages.tables import digests, origin_of, prompts_of, read
-from exptilt.storage import keys, schemas
+from exptilt.storage import keys, pool
 
 LOTS: Final = 2**63
-BEGIN: Final = [name for name in schemas.CHAINS if name not in ("trace", "log_weight")]  # of a state
 AT_LAM, AT_TWICE = "refine", "refine at 2λ"  # what moves are called in seeds and keys
 
 
@@ -50,22 +49,25 @@ def _refined(recipe: Recipe, draws: DrawsRef) -> RefinedRef:
     rows = {row["prompt_id"]: row for row in prompts_of(draws.samples.shard).to_dicts()}
     kernel = Kernel(recipe=recipe, prompts=rows, name=AT_LAM)
     doubled = _doubled(kernel, draws)
-    first = _stands(kernel, draws)
-    above = _stands(replace(kernel, recipe=doubled[0], name=AT_TWICE), doubled[1]) if doubled else []
+    first, steered = _begin(kernel, draws, draws)
+    high = replace(kernel, recipe=doubled[0], name=AT_TWICE) if doubled else kernel
+    above, more = _begin(high, doubled[1], draws) if doubled else ([], [])
+    new = [entry.meta for entry, known in (*steered, *more) if not known]
     up = advance([*first, *above], _moves(recipe))
     back = advance([replace(stand, kernel=kernel) for stand in up.stands[len(first) :]], _moves(recipe))
-    cached = up.cached and back.cached
+    cached = up.cached and back.cached and not new
     if not cached:
         deaths.note_computed(recipe.workspace)
     return RefinedRef(
         paths=_paths(up, slice(len(first))),
+        steered=tuple(entry.path for entry, _ in steered),
         certified=doubled[1].samples.shard.prompts if doubled else "",
-        doubled=doubled[1].paths if doubled else (),
+        doubled=(*doubled[1].paths, *(entry.path for entry, _ in more)) if doubled else (),
         above=_paths(up, slice(len(first), None)) if doubled else (),
         back=_paths(back, slice(None)) if doubled else (),
         cached=cached,
-        tokens=up.tokens + back.tokens,
-        seconds=up.seconds + back.seconds,
+        tokens=up.tokens + back.tokens + sum(meta["tokens"] for meta in new),
+        seconds=up.seconds + back.seconds + sum(meta["seconds"] for meta in new),
     )
 
 
@@ -101,6 +103,17 @@ def _at_twice(recipe: Recipe) -> Recipe:
     return replace(recipe, config=config.model_copy(update={"lam": tuple(2 * lam for lam in config.lam)}))
 
 
+def _begin(
+    kernel: Kernel, draws: DrawsRef, whole: DrawsRef
+) -> tuple[list[Stand], list[tuple[pool.Entry, bool]]]:
+    """Where the chains of some draws begin: at these, or at steered ones of their prompts, whose entries
+    follow; `whole` are the draws of the shard."""
+    if not kernel.recipe.steers:
+        return _stands(kernel, draws), []
+    made = steered_draws(kernel, whole, prompts_of(draws.samples.shard)["prompt_id"].to_list())
+    return [stand_of(kernel, entry) for entry, _ in made], made
+
+
 def _stands(kernel: Kernel, draws: DrawsRef) -> list[Stand]:
     """Where the chains of each block begin: at its draws."""
     numbers = [block.number for block in blocks_of(prompts_of(draws.samples.shard))]
@@ -117,32 +130,5 @@ def _stands(kernel: Kernel, draws: DrawsRef) -> list[Stand]:
 
 def _drawn(kernel: Kernel, draws: DrawsRef, path: str, number: int) -> pl.DataFrame:
     """The draws of a block as states."""
-    kept = read(path, "draws").select("prompt_id", "draw_index", "sample_index", "log_weight")
-    samples = _rows_of(kept, draws.samples.parts[number], "samples")
-    table = kept.join(_with_tokens(kernel, samples), on=schemas.SAMPLE, maintain_order="left")
-    for place, ref in enumerate(draws.rewards):
-        mine = _rows_of(kept, ref.parts[number], "rewards")
-        mine = mine.select(*schemas.SAMPLE, pl.col("reward").alias(f"reward {place}"))
-        table = table.join(mine, on=schemas.SAMPLE, maintain_order="left")
-    numbers = pl.concat_list(f"reward {place}" for place in range(len(draws.rewards)))
-    return table.with_columns(rewards=numbers, accepted=0).select(BEGIN)
-
-
-def _rows_of(kept: pl.DataFrame, parts: Sequence[str], name: str) -> pl.DataFrame:
-    """The rows of entries that belong to the samples `kept`."""
-    table = pl.concat([read(part, name) for part in parts])
-    return table.unique(schemas.SAMPLE, keep="first", maintain_order=True).join(
-        kept, on=schemas.SAMPLE, how="semi"
-    )
-
-
-def _with_tokens(kernel: Kernel, samples: pl.DataFrame) -> pl.DataFrame:
-    """The samples, those of a pool without tokens drawn again."""
-    lacking = samples.filter(pl.col("tokens").is_null())
-    if lacking.is_empty():
-        return samples
-    names = ("completion", "n_tokens", "finish_reason", "logprob", "nll")
-    texts = [Sample(**row) for row in lacking.select(names).iter_rows(named=True)]
-    found = drawn_again(kernel, texts, lacking["prompt_id"].to_list(), lacking["seed"].to_numpy())
-    tokens = pl.Series([sample.tokens for sample in found], dtype=schemas.SAMPLES["tokens"])
-    return pl.concat([samples.filter(pl.col("tokens").is_not_null()), lacking.with_columns(tokens=tokens)])
+    kept = read(path, "draws").select("prompt_id", "draw_index", "sample_index")
+    return states_at(kernel, draws, kept, number)

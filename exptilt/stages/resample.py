@@ -92,15 +92,20 @@ def _spreads(
 def _equally_many(recipe: Recipe, prompt_ids: list[str], rewards: weights.Floats) -> tuple[pl.DataFrame, ...]:
     """Draws, diagnostics and levels of prompts with equally many samples, from rewards [P, N, V]."""
     log_weight = weights.log_weights(rewards, recipe.lam_vector)
-    seeds = np.array([keys.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
-    how = _tilt_of(recipe)
-    numbers = uniform(seeds[:, None], 0, np.arange(max(how["ndraws"], log_weight.shape[1])))
-    picks = RESAMPLERS[how["resampler"]](log_weight, numbers, how["ndraws"])
+    picks = picks_of(recipe, prompt_ids, log_weight)
     return (
         _draws(prompt_ids, picks, log_weight),
         _diagnose(prompt_ids, picks, log_weight),
         _levels(recipe, prompt_ids, picks, rewards),
     )
+
+
+def picks_of(recipe: Recipe, prompt_ids: Sequence[str], log_weight: weights.Floats) -> Picks:
+    """Which samples of each prompt are kept, [P, draws], by log weights [P, N]."""
+    seeds = np.array([keys.seed_for(recipe.config.seed, p, "draw") for p in prompt_ids])
+    how = _tilt_of(recipe)
+    numbers = uniform(seeds[:, None], 0, np.arange(max(how["ndraws"], log_weight.shape[1])))
+    return RESAMPLERS[how["resampler"]](log_weight, numbers, how["ndraws"])
 
 
 def _draws(prompt_ids: list[str], picks: Picks, log_weight: weights.Floats) -> pl.DataFrame:

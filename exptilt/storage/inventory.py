@@ -13,7 +13,17 @@ from exptilt.storage import filesystem, listing, pool
 from exptilt.storage.listing import Item
 from exptilt.storage.paths import is_local
 
-ENTRIES: Final = ("prompts", "samples", "imported", "counts", "rewards", "draws", "chains", "explored")
+ENTRIES: Final = (
+    "prompts",
+    "samples",
+    "imported",
+    "counts",
+    "rewards",
+    "draws",
+    "steered",
+    "chains",
+    "explored",
+)
 NOTES: Final = ("claims", "merging", "runs", "scored", "progress")
 AT_ONCE: Final = 16  # folders of a store, which answers in some 20 ms
 RANGE: Final = re.compile(r"\d+-\d+")

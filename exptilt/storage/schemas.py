@@ -83,6 +83,18 @@ CHAINS: Final = pl.Schema(
         "trace": pl.List(pl.Float64()),  # Σ λ r after each move of the entry
     }
 )
+POPULATIONS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "block_end": pl.Int32(),  # tokens
+        "live": pl.Int32(),  # particles that go on behind it
+        "intercept": pl.Float64(),
+        "slope": pl.Float64(),
+        "explained": pl.Float64(),
+        "copies": pl.Int32(),  # particles that were replaced by others
+        "log_z": pl.Float64(),  # of the whole population, the same in each row
+    }
+)
 SAMPLE: Final = ["prompt_id", "sample_index"]  # what tells a prompt's samples apart
 COUNTS: Final = pl.Schema({"prompt_id": pl.String(), "n": pl.Int32()})
 LEVELS: Final = pl.Schema(
@@ -118,6 +130,7 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "draws": DRAWS,
     "diagnostics": DIAGNOSTICS,
     "chains": CHAINS,
+    "populations": POPULATIONS,
     "counts": COUNTS,
     "levels": LEVELS,
     "spread": SPREAD,  # across an ensemble's members, beside its rewards

@@ -79,6 +79,10 @@ class TransformersEngine:
         drawn = self._draw(prompts, [list(row) for row in begun], seeds[:, None], batch_size)
         return [sample._replace(logprob=None) for (sample,) in drawn]
 
+    def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
+        """See base.Continuing."""
+        return self._completions(self._encoded(prompts)[1], [list(tokens) for tokens in begun])
+
     def _draw(
         self,
         prompts: Sequence[Prompt],
