@@ -39,7 +39,7 @@ class Steering:
     def fact(self) -> str:
         """The line of a summary."""
         parts = [f"{share:.0%} by {counted(end, 'token')}" for end, share in self.explained.items()]
-        shown = parts if len(parts) < 4 else [*parts[:2], "…", parts[-1]]
+        shown = parts if len(parts) < 7 else [*parts[:3], "…", parts[-1]]
         told = f"; beginnings explain {', '.join(shown)} of the rewards" if parts else ""
         return f"{self.copies:.1f} copies per prompt{told}; log Ẑ {self.log_z}"
 
