@@ -22,6 +22,7 @@ from exptilt.tilting.weights import normalise
 LETTERS: Final = "abcd."
 END: Final = len(LETTERS) - 1
 LENGTH: Final = 4
+SHAPE: Final = (len(LETTERS), len(LETTERS))  # of a table
 SMALLEST: Final = 1e-300  # a temperature that no logit overflows by
 
 Floats = NDArray[np.float64]
@@ -46,7 +47,7 @@ class ToyEngine:
     ) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
         tables = [self.tables(text_of(prompt)) for prompt in prompts]
-        walked = self._walk(np.array([sampled for sampled, _ in tables]), seeds).tolist()
+        walked = self._walk(np.array([sampled for sampled, _ in tables]).reshape(-1, *SHAPE), seeds).tolist()
         return [self._samples(rows, *both) for rows, both in zip(walked, tables, strict=True)]
 
     def _samples(self, rows: list[list[int]], sampled: Floats, raw: Floats) -> list[Sample]:
@@ -61,17 +62,16 @@ class ToyEngine:
         batch_size: int,
     ) -> list[Sample]:
         """See base.Continuing; `batch_size` changes nothing here."""
-        rows = zip(map(text_of, prompts), begun, seeds, strict=True)
-        return [self._extend(prompt, list(start), seed) for prompt, start, seed in rows]
+        tables = [self.tables(text_of(prompt)) for prompt in prompts]
+        walked = self._walk(
+            np.array([sampled for sampled, _ in tables]).reshape(-1, *SHAPE), seeds[:, None], begun
+        ).tolist()
+        drawn = [self._samples(rows, *both)[0] for rows, both in zip(walked, tables, strict=True)]
+        return [sample._replace(logprob=None) for sample in drawn]
 
     def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
         """See base.Continuing."""
         return [_text(list(tokens)) for tokens in begun]
-
-    def _extend(self, prompt: str, start: list[int], seed: np.int64) -> Sample:
-        sampled, raw = self.tables(prompt)
-        walked = self._walk(sampled[None], np.array([[seed]]), start)[0].tolist()
-        return self._samples(walked, sampled, raw)[0]._replace(logprob=None)
 
     def _sample(self, path: list[int], sampled: list[list[float]], raw: list[list[float]]) -> Sample:
         return Sample(
@@ -83,15 +83,18 @@ class ToyEngine:
             tokens=path,
         )
 
-    def _walk(self, tables: Floats, seeds: NDArray[np.int64], start: Sequence[int] = ()) -> NDArray[np.int64]:
-        """Tokens [P, N, length] by Gumbel-max, behind `start`: argmax of log probability (`tables` are
-        [P, previous, next]) plus Gumbel noise."""
-        last, prompts = np.full(seeds.shape, [END, *start][-1]), np.arange(len(tables))[:, None]
+    def _walk(
+        self, tables: Floats, seeds: NDArray[np.int64], begun: Sequence[Sequence[int]] = ()
+    ) -> NDArray[np.int64]:
+        """Tokens [P, N, length] by Gumbel-max: argmax of log probability (`tables` are [P, previous, next])
+        plus Gumbel noise; the first ones of each prompt's are those `begun`, where there are any."""
+        last, prompts = np.full(seeds.shape, END), np.arange(len(tables))[:, None]
         tokens = np.empty((*seeds.shape, self.length), dtype=np.int64)
-        tokens[..., : len(start)] = list(start)
-        for step in range(len(start), self.length):
+        for step in range(self.length):
             noise = -np.log(-np.log(uniform(seeds[..., None], step, np.arange(len(LETTERS)))))
             last = (tables[prompts, last] + noise).argmax(axis=-1)
+            for row in (row for row, start in enumerate(begun) if step < len(start)):
+                last[row] = begun[row][step]
             tokens[..., step] = last
         return tokens
 
