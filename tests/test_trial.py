@@ -140,6 +140,19 @@ def test_the_base_model_is_not_loaded_where_the_pool_has_all(tmp_path, rewards_f
     assert len(loaded) == 1
 
 
+def test_a_value_is_not_tried_where_the_pool_has_its_rewards(tmp_path):
+    log = tmp_path / "calls"
+    body = f"open({str(log)!r}, 'a').write('x')\n    return [len(c) for c in completions]"
+    (tmp_path / "own.py").write_text(f"def long(prompts, completions):\n    {body}\n")
+    settings = {**settings_of("toy", tmp_path), "value": f"{tmp_path}/own.py:long"}
+    run(prepare(MCAligned(**settings, lam=1.0)))
+    called = log.read_text()
+    run(prepare(MCAligned(**settings, lam=2.0)))
+    assert log.read_text() == called
+    prepare(MCAligned(**{**settings, "nsamples": 3}, lam=2.0))
+    assert log.read_text() == called + "x"
+
+
 def test_a_model_of_a_kind_that_nobody_knows_is_named(tmp_path):
     folder = tmp_path / "strange"
     folder.mkdir()
