@@ -172,7 +172,10 @@ def test_the_rest_of_a_completion_is_that_of_passes_without_a_cache(tmp_path):
     law = P0(model=reference.checkpoint(folder), ends=(0,), **settings)
     begun = [[], [1], [2, 3, 4], [5, 1, 2, 3, 4, 5], [1] * 11]
     prompts, seeds = ["abc", "fed", "a", "cabbed", "abc"], np.arange(5) + 7
-    found = TransformersEngine(law, "cpu").extend(prompts, begun, seeds, 0)
+    drawing = TransformersEngine(law, "cpu")
+    found = drawing.extend(prompts, begun, seeds, 0)
+    texts = drawing.shown(prompts, [sample.tokens[: sample.n_tokens] for sample in found])
+    assert texts == [sample.completion for sample in found]
     model, tokenizer = (
         AutoModelForCausalLM.from_pretrained(folder).eval(),
         AutoTokenizer.from_pretrained(folder),
