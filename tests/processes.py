@@ -14,6 +14,12 @@ import httpx
 
 ROOT = Path(__file__).parent.parent
 FLOW = ROOT / "flows" / "mc_aligned.py"
+NOISE = ("Traceback", "ERROR", "WARNING", "Warning", "warning", "Error")
+
+
+def noise(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """The lines of what was written that a good run does not write."""
+    return [line for line in (done.stdout + done.stderr).splitlines() if any(word in line for word in NOISE)]
 
 
 def free_port() -> int:

@@ -17,13 +17,13 @@ from interruptions import slow_reward, toy
 from processes import (
     ROOT,
     flow_command,
+    noise,
     process,
     run_flow,
     s3_server,
     wait_until,
 )
 
-NOISE = ("Traceback", "ERROR", "WARNING", "Warning", "warning", "Error")
 DEMO = ["--end", "8", "--nsamples", "4", "--lam", "-0.5", "--value", "humor"]
 TEMP = "results/temp/demo-demo_lam=-0.500_val=humor_0to8"
 
@@ -56,7 +56,7 @@ def test_a_first_run_in_an_empty_folder_is_quiet_and_complete(clean, tmp_path, r
     """No server, an empty home: no noise at the start, in the run or at shutdown."""
     done = run_flow(*toy(f"{rewards_file}:bees", "--shard-size", "32"), env=clean, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [w for w in NOISE if w in done.stdout + done.stderr] == []
+    assert noise(done) == []
     assert "240 prompts of demo × 32 samples in 8 shards, tilted by 1 × bees" in done.stderr
     assert "bees" in done.stdout
     assert len(rows(tmp_path / "results" / "toy-demo_lam=1.000_val=bees.json")) == 240

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 from interruptions import scored, tables
-from processes import flow_command, process, run_flow, wait_until
+from processes import flow_command, noise, process, run_flow, wait_until
 from ray_cluster import cluster
-from test_flows import NOISE, latest_run, task_states
+from test_flows import latest_run, task_states
 
 import exptilt
 from exptilt.config.settings import MCAligned
@@ -129,7 +129,7 @@ def test_a_run_on_a_cluster_is_quiet_and_what_the_pool_has_is_cached(
 ):
     done = run_flow(*on_ray(arguments, nodes), env=nodes.env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [word for word in NOISE if word in done.stdout + done.stderr] == []
+    assert noise(done) == []
     assert tables(tmp_path, RUN) == alone
     again = run_flow(*on_ray(arguments, nodes), env=nodes.env, cwd=tmp_path)
     assert "nothing: every sample was in the pool" in again.stdout
@@ -164,7 +164,7 @@ def test_a_thousand_shards_go_through_a_cluster(nodes, rewards_file, server, tmp
     done = run_flow(*on_ray([*toy, *more], nodes), env=nodes.env, cwd=tmp_path, timeout=1500)
     assert done.returncode == 0, done.stderr
     print(f"\n1,000 shards on two workers: {time.monotonic() - began:.0f} s")
-    assert [word for word in NOISE if word in done.stdout + done.stderr] == []
+    assert noise(done) == []
     query = {"flow_runs": {"id": {"any_": [latest_run(server)["id"]]}}}
     ended = {**query, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     count = httpx.post(f"{server['PREFECT_API_URL']}/task_runs/count", json=ended, timeout=30).json()
