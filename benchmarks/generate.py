@@ -26,12 +26,16 @@ from typing import Any, Final
 
 import real_setup
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
     OPTConfig,
     PreTrainedConfig,
+    PreTrainedTokenizerFast,
     Qwen3Config,
 )
 
@@ -78,6 +82,13 @@ def prompts(count: int, shortest: int, longest: int, vocabulary: int) -> list[li
     return [
         [rng.randrange(5, vocabulary) for _ in range(rng.randint(shortest, longest))] for _ in range(count)
     ]
+
+
+def save_tokenizer(folder: str, size: int) -> None:
+    """One whose k-th token is the word tk."""
+    words = Tokenizer(WordLevel({f"t{k}": k for k in range(size)}, unk_token="t0"))
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
 
 
 @contextmanager
@@ -132,6 +143,7 @@ def main() -> None:
             made = AutoModelForCausalLM.from_config(config)
             made.to(getattr(torch, fast_dtype(given.device))).save_pretrained(folder)
             del made
+            save_tokenizer(folder, config.vocab_size)
             ids = prompts(given.prompts, *given.prompt_tokens, config.vocab_size)
             workers = {way: stack.enter_context(worker(way, folder, given)) for way in given.ways}
             for n in given.n:

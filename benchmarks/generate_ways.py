@@ -15,9 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from exptilt.engines.base import P0
-from exptilt.engines.huggingface.decoding import decode
-from exptilt.engines.huggingface.engine import AUTO_ROWS
-from exptilt.engines.huggingface.ways import way_of
+from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.models.devices import fast_dtype
 from exptilt.models.loading import causal_model
 from exptilt.models.reference import resolve
@@ -25,7 +23,6 @@ from exptilt.storage.keys import seeds_for
 
 PAD: Final = 0
 WARM_UP: Final = {"ids": [[7, 8, 9]], "n": 2, "new": 2, "ends": []}
-WORDS: Final = tuple(range(100, 126))  # any tokens, to try a model with
 Request = dict[str, Any]
 
 
@@ -79,24 +76,20 @@ def continuous(model: Any, request: Request) -> int:
 
 
 def ours(model: Any, request: Request) -> int:
-    """The engine's loop, with a seed per sample, log p0 and NLL."""
-    ref, n = resolve("x", model.name_or_path, "model"), request["n"]
+    """The engine, with a seed per sample, log p0, NLL and texts."""
     p0 = P0(
-        model=ref,
-        dtype="",
+        model=resolve("x", model.name_or_path, "model"),
+        dtype=str(model.dtype).removeprefix("torch."),
         temperature=1.0,
         top_k=50,
         top_p=1.0,
         max_new_tokens=request["new"],
         ends=tuple(request["ends"]),
     )
-    way = way_of(model, WORDS, str(model.device))
-    size, drawn, ids = max(AUTO_ROWS[model.device.type] // n, 1), 0, sorted(request["ids"], key=len)
-    for first in range(0, len(ids), size):
-        batch = ids[first : first + size]
-        seeds = torch.from_numpy(seeds_for(0, [str(row) for row in batch], 0, n)).to(model.device)
-        drawn += int(decode(model, batch, seeds, p0, None, way).drawn.sum())
-    return drawn
+    prompts = [" ".join(f"t{token}" for token in row) for row in request["ids"]]
+    seeds = seeds_for(0, prompts, 0, request["n"])
+    drawn = TransformersEngine(p0, str(model.device)).draw(prompts, seeds, 0)
+    return sum(len(sample.tokens or ()) for row in drawn for sample in row)
 
 
 WAYS: Final[dict[str, Callable[[Any, Request], int]]] = {

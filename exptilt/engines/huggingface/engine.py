@@ -5,7 +5,7 @@ can move is the last bits of a logit, which changes a draw only where two candid
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from exptilt.models.forward import not_finite
 from exptilt.models.likelihood import text_nll
 from exptilt.models.loading import causal_model, load_tokenizer
 from exptilt.models.memory import bytes_per_prompt, free_bytes, is_exhausted
+from exptilt.models.replicas import replica, side_by_side, threads_for
 from exptilt.models.tokenization import encode, refuse_unknown
 from exptilt.run import current
 
@@ -56,9 +57,17 @@ class TransformersEngine:
         self.model = causal_model(p0.model, device, p0.dtype)
         self.lock = alone(self.model)
         self.way = way_of(self.model, words_of(self.tokenizer, self.model), device)
+        self.models = [self.model, *self._replicas()]
+        self.locks = [self.lock, *map(alone, self.models[1:])]
         self.stopped = stop_finder(self.tokenizer, p0.stop)
         self.notes: dict[str, Any] = {"drawn": self.way}
         self.memory, self.most = free_bytes(device), math.inf
+
+    def _replicas(self) -> list[Any]:
+        """One for each thread beyond the first that a full batch is worth."""
+        more = threads_for(AUTO_ROWS[self.kind], self.device) - 1 if self.way in BY_STEPS else 0
+        with self.lock:
+            return [replica(self.model) for _ in range(more)]
 
     @torch.inference_mode()
     def draw(
@@ -140,26 +149,30 @@ class TransformersEngine:
         self, block: Block, starts: list[Start], seeds: NDArray[np.int64]
     ) -> Iterator[tuple[Block, Rows]]:
         """The block's rows; by halves where memory runs out."""
-        places, columns = block
-        mine = torch.from_numpy(seeds[places, columns])
+        parts = _parts(block, min(threads_for(_count(block), self.device), len(self.models)))
+        works: list[Callable[[], Rows]] = [
+            partial(self._rows, k, [starts[i] for i in places], torch.from_numpy(seeds[places, columns]))
+            for k, (places, columns) in enumerate(parts)
+        ]
         try:
-            rows = in_turn(self.device, lambda: self._rows([starts[i] for i in places], mine.to(self.device)))
+            found = in_turn(self.device, lambda: side_by_side(works))
         except Exception as error:
-            if mine.numel() == 1 or not is_exhausted(error):
+            if _count(block) == 1 or not is_exhausted(error):
                 raise
-            rows = None
-        if rows:
-            yield block, rows
+            found = []
+        if found:
+            yield from zip(parts, found, strict=True)
             return
-        self.most = mine.numel() // 2
+        self.most = _count(block) // 2
         torch.cuda.empty_cache()
-        for half in _halves(places, columns):
+        for half in _halves(block):
             yield from self._decode(half, starts, seeds)
 
-    def _rows(self, starts: list[Start], seeds: torch.Tensor) -> Rows:
+    def _rows(self, k: int, starts: list[Start], seeds: torch.Tensor) -> Rows:
+        """What the k-th of the models draws."""
         drew, begun = partial(current().meter.drew, self.device), [start.begun for start in starts]
-        given = self.model, [start.ids for start in starts], seeds, self.p0, self.stopped
-        with self.lock:
+        given = self.models[k], [start.ids for start in starts], seeds.to(self.device), self.p0, self.stopped
+        with self.locks[k]:
             if self.way in BY_STEPS:
                 return decode(*given, self.way, drew, begun)
             return decode_plainly(*given, self.way == "plain", drew, begun)
@@ -214,7 +227,21 @@ def _nlls(raw: list[float], lengths: list[int]) -> list[float | None]:
     return [-total / (n - 1) if n > 1 else None for total, n in zip(raw, lengths, strict=True)]
 
 
-def _halves(places: list[int], columns: slice) -> list[Block]:
+def _count(block: Block) -> int:
+    """Rows of a block."""
+    places, columns = block
+    return len(places) * int(columns.stop - columns.start)
+
+
+def _parts(block: Block, count: int) -> list[Block]:
+    """The block in `count` parts, a power of two."""
+    if count == 1:
+        return [block]
+    return [part for half in _halves(block) for part in _parts(half, count // 2)]
+
+
+def _halves(block: Block) -> list[Block]:
+    places, columns = block
     if len(places) > 1:
         middle = len(places) // 2
         return [(places[:middle], columns), (places[middle:], columns)]
