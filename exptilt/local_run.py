@@ -237,14 +237,12 @@ def _scored(recipe: Recipe, shard: ShardRef | ScoredRef) -> ScoredRef:
     else:
         samples = _samples(recipe, shard)
         rewards = [_rewards(recipe.workspace, samples, spec) for spec in recipe.rewards]
-    name = f"collect {samples.shard.name}"
-    return with_retries(recipe.run, name, stages.agreed, recipe, samples, rewards)
+    return with_retries(recipe.run, f"collect {samples.shard.name}", stages.agreed, recipe, samples, rewards)
 
 
 def _explored(recipe: Recipe, shard: ShardRef | ScoredRef) -> ExploredRef:
     scored = _scored(recipe, shard)
-    name = f"explore {scored.samples.shard.name}"
-    return with_retries(recipe.run, name, stages.explore, recipe, scored)
+    return with_retries(recipe.run, f"explore {scored.samples.shard.name}", stages.explore, recipe, scored)
 
 
 def _tilted(recipe: Recipe, shard: ExploredRef | AllMissing) -> Shard:

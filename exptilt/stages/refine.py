@@ -6,7 +6,7 @@ they come down to what these have come up to, the level lies between, and chains
 
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -26,6 +26,9 @@ from exptilt.stages.tables import digests, origin_of, prompts_of, read
 from exptilt.storage import keys, pool
 
 LOTS: Final = 2**63
+Doubled = tuple[Recipe, DrawsRef]  # at 2 λ
+Made = list[tuple[pool.Entry, bool]]  # entries, and whether they were known before
+Begun = tuple[list[Stand], Made]
 AT_LAM, AT_TWICE = "refine", "refine at 2λ"  # what moves are called in seeds and keys
 
 
@@ -48,27 +51,43 @@ def _refined(recipe: Recipe, draws: DrawsRef) -> RefinedRef:
     """Both sets of chains: the first and the second ones' moves at 2 λ together, then the latter at λ."""
     rows = {row["prompt_id"]: row for row in prompts_of(draws.samples.shard).to_dicts()}
     kernel = Kernel(recipe=recipe, prompts=rows, name=AT_LAM)
-    doubled = _doubled(kernel, draws)
     first, steered = _begin(kernel, draws, draws)
-    high = replace(kernel, recipe=doubled[0], name=AT_TWICE) if doubled else kernel
-    above, more = _begin(high, doubled[1], draws) if doubled else ([], [])
-    new = [entry.meta for entry, known in (*steered, *more) if not known]
+    doubled = _doubled(kernel, draws)
+    above, more = _above(kernel, doubled, draws)
     up = advance([*first, *above], _moves(recipe))
     back = advance([replace(stand, kernel=kernel) for stand in up.stands[len(first) :]], _moves(recipe))
+    new = [entry.meta for entry, known in (*steered, *more) if not known]
     cached = up.cached and back.cached and not new
     if not cached:
         deaths.note_computed(recipe.workspace)
     return RefinedRef(
         paths=_paths(up, slice(len(first))),
         steered=tuple(entry.path for entry, _ in steered),
-        certified=doubled[1].samples.shard.prompts if doubled else "",
-        doubled=(*doubled[1].paths, *(entry.path for entry, _ in more)) if doubled else (),
-        above=_paths(up, slice(len(first), None)) if doubled else (),
-        back=_paths(back, slice(None)) if doubled else (),
+        **_second(doubled, more, _paths(up, slice(len(first), None)), _paths(back, slice(None))),
         cached=cached,
         tokens=up.tokens + back.tokens + sum(meta["tokens"] for meta in new),
         seconds=up.seconds + back.seconds + sum(meta["seconds"] for meta in new),
     )
+
+
+def _above(kernel: Kernel, doubled: Doubled | None, draws: DrawsRef) -> Begun:
+    """Where the second chains begin, as _begin."""
+    if not doubled:
+        return [], []
+    return _begin(replace(kernel, recipe=doubled[0], name=AT_TWICE), doubled[1], draws)
+
+
+def _second(doubled: Doubled | None, steered: Made, above: Ranges, back: Ranges) -> dict[str, Any]:
+    """What a RefinedRef says of the second chains."""
+    if not doubled:
+        return {}
+    _, draws = doubled
+    return {
+        "certified": draws.samples.shard.prompts,
+        "doubled": (*draws.paths, *(entry.path for entry, _ in steered)),
+        "above": above,
+        "back": back,
+    }
 
 
 def _moves(recipe: Recipe) -> int:
@@ -86,7 +105,7 @@ def _certified(recipe: Recipe, samples: SamplesRef) -> list[str]:
     return [n for n in names if keys.seed_for(recipe.config.seed, n, "certified") < recipe.certified * LOTS]
 
 
-def _doubled(kernel: Kernel, draws: DrawsRef) -> tuple[Recipe, DrawsRef] | None:
+def _doubled(kernel: Kernel, draws: DrawsRef) -> Doubled | None:
     """The recipe at 2 λ, and its draws of the prompts that have second chains; None where none has."""
     recipe = kernel.recipe
     certified = _certified(recipe, draws.samples)
@@ -103,9 +122,7 @@ def _at_twice(recipe: Recipe) -> Recipe:
     return replace(recipe, config=config.model_copy(update={"lam": tuple(2 * lam for lam in config.lam)}))
 
 
-def _begin(
-    kernel: Kernel, draws: DrawsRef, whole: DrawsRef
-) -> tuple[list[Stand], list[tuple[pool.Entry, bool]]]:
+def _begin(kernel: Kernel, draws: DrawsRef, whole: DrawsRef) -> Begun:
     """Where the chains of some draws begin: at these, or at steered ones of their prompts, whose entries
     follow; `whole` are the draws of the shard."""
     if not kernel.recipe.steers:
