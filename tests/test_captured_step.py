@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from exptilt.engines.huggingface.incremental import Stepper
 from exptilt.models.batching import left_pad
 
-FAMILIES = ["gpt2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "opt", "olmo3"]
+FAMILIES = ["gpt2", "llama", "qwen3", "gemma3_text"]
 READ_BACK = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
 STEPS = 20  # beyond the slots that there are at first
 PROMPTS = [[5, 9, 7, 11, 6], [8, 12]]

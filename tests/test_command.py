@@ -55,7 +55,13 @@ def told(stdout: str) -> list[str]:
     return [line for line in stdout.splitlines() if not line.startswith("generated")]
 
 
-@pytest.mark.parametrize("name", [*RUNS, "score pairs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.soak] if name in {"sweep", "palette"} else [])
+        for name in (*RUNS, "score pairs")
+    ],
+)
 def test_rows_summary_and_exit_code_are_the_flows(name, tmp_path, server, rewards_file):
     arguments, folders = arguments_of(rewards_file)[name], (tmp_path / "flow", tmp_path / "command")
     records = [{"prompt": f"p{k}", "generated": f"p{k} b{'ab' * k}"} for k in range(7)]

@@ -46,7 +46,8 @@ def postgresql() -> Iterator[str]:
                 running.kill()
 
 
-@pytest.mark.parametrize("database", [pytest.param("sqlite", marks=pytest.mark.soak), "postgresql"])
+@pytest.mark.soak
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_server_with_a_password_runs_a_flow_and_the_password_is_written_nowhere(
     database, tmp_path, rewards_file
 ):

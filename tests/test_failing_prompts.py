@@ -152,7 +152,8 @@ def test_the_flow_says_so_too(server, tmp_path):
     assert "left out    prompt " in done.stdout
 
 
-@pytest.mark.parametrize("end", [20, pytest.param(70, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("end", [20, 70])
 def test_sweeps_and_palettes_leave_it_out_on_record(server, tmp_path, toy, end):
     first = prepare(toy(end=end)).shards[0]
     bad = read(first.prompts, "prompts")["prompt"][0]

@@ -134,9 +134,11 @@ def test_each_way_of_drawing_is_exact(family, way, tmp_path):
     assert error_of(engine) < 1e-4
 
 
-@pytest.mark.parametrize("family", ["mistral", "gemma3_text", "gpt_oss"])
-@pytest.mark.parametrize("window", [8, 16, 26, 64])
-def test_a_window_may_be_exceeded_while_drawing(window, family, tmp_path):
+@pytest.mark.parametrize(
+    ("family", "window"),
+    [*(("mistral", window) for window in (8, 16, 26, 64)), ("gemma3_text", 16), ("gpt_oss", 16)],
+)
+def test_a_window_may_be_exceeded_while_drawing(family, window, tmp_path):
     """By the prompt and the trial (8), by the prompt alone (16), by the tokens drawn (26), or not (64)."""
     engine = engine_of(causal_model(family, tmp_path / "model", sliding_window=window))
     assert engine.way == "shared"

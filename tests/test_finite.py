@@ -172,6 +172,7 @@ def test_where_no_prompt_can_be_drawn_it_is_said_while_planning(overflowing, set
     assert not list(Path(settings["save_directory"]).rglob("samples"))
 
 
+@pytest.mark.soak
 def test_the_flow_ends_with_one_line_and_no_records(overflowing, server, tmp_path):
     (tmp_path / "p.json").write_text(json.dumps([{"prompt": text} for text in TEXTS]))
     arguments = ["--basemodel", overflowing, "--dtype", "float16", "--data", "p.json", "--nsamples", "4"]

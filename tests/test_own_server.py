@@ -30,6 +30,7 @@ print(first)
 """
 
 
+@pytest.mark.soak
 def test_two_servers_of_one_process_are_two_and_the_environment_stays(clean):
     done = subprocess.run(
         [sys.executable, "-c", CODE], env=clean, cwd=ROOT, capture_output=True, text=True, check=True

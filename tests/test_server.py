@@ -517,6 +517,7 @@ def test_transformers_serve_draws_by_the_models_own_law(hugging, chat, seen):
     assert stats.chisquare([counts[text] for text in exact], expected).pvalue > LEVEL
 
 
+@pytest.mark.soak
 def test_a_whole_run_on_transformers_serve(hugging, server, config, tmp_path):
     config("toy")
     arguments = ["--basemodel", hugging, "--data", "p.json", "--max-new-tokens", "3"]

@@ -277,6 +277,7 @@ def test_it_ends_with_a_run_that_is_ended(number, tmp_path, settings):
     assert code == (-9 if number == signal.SIGKILL else 128 + number)
 
 
+@pytest.mark.soak
 def test_a_flow_ends_it_too(tmp_path, settings, server):
     program = stand_in(tmp_path / "bin")
     done = run_flow(
