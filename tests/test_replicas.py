@@ -9,7 +9,7 @@ from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
 from exptilt.errors import LogitsError
 from exptilt.models import reference
-from exptilt.models.packed_linear import pack
+from exptilt.models.packed_linear import Packed, pack
 from exptilt.models.replicas import ROWS, replica, side_by_side, threads_for
 from exptilt.storage import keys
 
@@ -62,7 +62,7 @@ def test_a_replica_shares_the_weights_and_not_how_it_attends(folder):
     for one, other in zip(model.parameters(), copy.parameters(), strict=True):
         assert one is other
     packed = zip(model.modules(), copy.modules(), strict=True)
-    assert all(one.weight is other.weight for one, other in packed if hasattr(one, "inputs"))
+    assert all(one.weight is other.weight for one, other in packed if isinstance(one, Packed))
     copy.set_attn_implementation("eager")
     assert model.config._attn_implementation != "eager"
 

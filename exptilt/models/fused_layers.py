@@ -1,7 +1,5 @@
-"""Layers of a packed model computed in fewer passes over memory: a GELU behind a linear layer, gated
-feed-forward layers, RMS normalisation.
-
-A layer is replaced only where both give the same numbers for random ones, but for the rounding left out.
+"""Layers of a packed model computed in fewer passes over memory: a GELU behind a linear layer, and RMS
+normalisation, replaced only where both give the same numbers for random ones, but for the rounding left out.
 """
 
 from typing import Any, Final
@@ -11,25 +9,10 @@ from torch import nn
 from torch.nn.functional import layer_norm
 from transformers.activations import GELUTanh
 
-from exptilt.models.packed_linear import GELU, SILU, Packed
+from exptilt.models.packed_linear import Packed
 
 Tensor = torch.Tensor
 SAME: Final = 0.01  # mean distance as a share of the spread; bfloat16 rounds by 0.002
-GATED: Final = {"gate_proj", "up_proj", "down_proj", "act_fn"}
-
-
-class GatedMLP(nn.Module):
-    """down(f(gate(x)) · up(x)) for x [..., K] and f GELU or SiLU, each product rounded once."""
-
-    def __init__(self, layer: Any, after: tuple[str, str]) -> None:
-        super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = layer.gate_proj, layer.up_proj, layer.down_proj
-        self.after = after
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Three operations by oneDNN."""
-        down: Tensor = self.down_proj(self.up_proj.times(x, self.gate_proj.then(x, self.after)))
-        return down
 
 
 class OnePassRMSNorm(nn.Module):
@@ -68,24 +51,21 @@ def _with_gelu(module: Any) -> None:
     """Let GPT-2's first layer compute the tanh GELU behind it; other forms gain nothing."""
     layer = getattr(module, "c_fc", None)
     if isinstance(layer, Packed) and isinstance(getattr(module, "act", None), GELUTanh):
-        layer.after, module.act = GELU, nn.Identity()
+        layer.gelu, module.act = True, nn.Identity()
 
 
 def _replacements(module: Any) -> list[nn.Module]:
-    """What may compute the same."""
-    children = dict(module.named_children())
-    if set(children) == GATED and all(isinstance(children[name], Packed) for name in GATED - {"act_fn"}):
-        return [GatedMLP(module, SILU), GatedMLP(module, GELU)]
+    """What may compute the same; a norm without a weight stays."""
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    if type(module).__name__.endswith("RMSNorm") and isinstance(eps, float):
-        weight = module.weight.detach().float()
-        return [OnePassRMSNorm(weight, eps), OnePassRMSNorm(1 + weight, eps)]
-    return []
+    weight = getattr(module, "weight", None)
+    if not type(module).__name__.endswith("RMSNorm") or not isinstance(eps, float) or weight is None:
+        return []
+    kept = weight.detach().float()
+    return [OnePassRMSNorm(kept, eps), OnePassRMSNorm(1 + kept, eps)]
 
 
 def _agree(module: Any, replacement: nn.Module) -> bool:
     """Whether both give the same numbers."""
-    width = module.gate_proj.inputs if isinstance(replacement, GatedMLP) else module.weight.numel()
-    x = torch.randn(8, width, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    x = torch.randn(8, module.weight.numel(), generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     exact, found = module(x).float(), replacement(x).float()
     return bool((found - exact).abs().mean() <= SAME * exact.std())

@@ -1,43 +1,30 @@
 """Linear layers for a CPU that multiplies bfloat16: their weights lie as the multiplication wants them,
-packed once and not at every call, and what follows one is computed before its result is rounded.
+packed once and not at every call, and GPT-2's GELU behind one is computed before the result is rounded.
 
 torch.ops.mkldnn has no public name for these products: the private ones are those of torch 2.13.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-NOTHING: Final = ("none", "")  # what follows a product: oneDNN's name of the function, and of its formula
-GELU: Final = ("gelu", "tanh")
-SILU: Final = ("swish", "")
-
 
 class Packed(nn.Module):
-    """y = x Wᵀ + b, for x [..., K], from a weight [N, K] and a bias [N] or None; `after` it, GELU or SiLU."""
+    """y = x Wᵀ + b, for x [..., K], from a weight [N, K] and a bias [N] or None; with `gelu`, GELU(y) by the
+    tanh formula."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
         self.bias = None if bias is None else bias.detach()
-        self.inputs, self.after = weight.shape[1], NOTHING
+        self.gelu = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """One operation by oneDNN."""
-        return self.then(x, self.after)
-
-    def then(self, x: torch.Tensor, after: tuple[str, str]) -> torch.Tensor:
-        """`after` of y."""
-        name, formula = after
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, name, [], formula)
-        return y
-
-    def times(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        """y · factor [..., N]."""
-        product = torch.ops.mkldnn._linear_pointwise.binary
-        y: torch.Tensor = product(x, factor, self.weight, self.bias, "mul")
+        after, form = ("gelu", "tanh") if self.gelu else ("none", "")
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, after, [], form)
         return y
 
 

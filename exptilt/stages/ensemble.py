@@ -14,6 +14,7 @@ from exptilt.stages.tables import Made, described, digests, origin_of, read
 from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool, schemas
 from exptilt.tilting.ensemble import RULES, spread, standardised
+from exptilt.tilting.weights import Floats
 
 SAMPLE: Final = ["prompt_id", "sample_index"]
 
@@ -45,12 +46,17 @@ def _block(workspace: Workspace, parts: Sequence[Sequence[str]], spec: RewardSpe
     return pool.compute_once(path, partial(_combined, parts, spec))
 
 
+def ruled(spec: RewardSpec, rewards: Floats) -> tuple[Floats, Floats]:
+    """The standardised members [S, M] of their rewards [S, M], and the ensemble's rewards [S]."""
+    means, sds = (np.array(column) for column in zip(*((m.mean, m.sd) for m in spec.members), strict=True))
+    members = standardised(rewards, means, sds)
+    return members, RULES[spec.rule](members, spec.k)
+
+
 def _combined(parts: Sequence[Sequence[str]], spec: RewardSpec) -> Made:
     rows = _joined(parts)
     rewards = rows.drop(SAMPLE).to_numpy()
-    means, sds = (np.array(column) for column in zip(*((m.mean, m.sd) for m in spec.members), strict=True))
-    members = standardised(rewards, means, sds)
-    numbers = RULES[spec.rule](members, spec.k)
+    members, numbers = ruled(spec, rewards)
     if not np.isfinite(numbers).all():
         raise RewardError(f"value {spec.value!r}: an sd of its members is too small for their rewards")
     names = rows.select(SAMPLE)

@@ -11,10 +11,10 @@ from exptilt.engines.base import Sample
 from exptilt.errors import RewardError
 from exptilt.models.devices import on_one_of
 from exptilt.rewards import RewardSpec
+from exptilt.stages.ensemble import ruled
 from exptilt.stages.failures import PromptsFailed, missing_prompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.score import AT_ONCE
-from exptilt.tilting.ensemble import RULES, standardised
 from exptilt.tilting.weights import Floats
 
 
@@ -40,7 +40,7 @@ def _of_value(
     recipe: Recipe, spec: RewardSpec, prompts: Sequence[dict[str, Any]], samples: Sequence[Sample]
 ) -> Floats:
     found = [_scored(recipe, source, prompts, samples) for source in spec.sources]
-    numbers = _combined(spec, np.stack(found, axis=-1)) if spec.members else found[0]
+    numbers = ruled(spec, np.stack(found, axis=-1))[1] if spec.members else found[0]
     bad = {
         prompts[place]["prompt_id"]: prompts[place]
         for place in np.flatnonzero(~np.isfinite(numbers)).tolist()
@@ -49,12 +49,6 @@ def _of_value(
         error = RewardError("a reward that is not finite")
         raise PromptsFailed([missing_prompt(row, f"value {spec.value!r}", error) for row in bad.values()])
     return numbers
-
-
-def _combined(spec: RewardSpec, members: Floats) -> Floats:
-    """An ensemble's rewards [S] from those of its members [S, M]."""
-    means, sds = (np.array(column) for column in zip(*((m.mean, m.sd) for m in spec.members), strict=True))
-    return RULES[spec.rule](standardised(members, means, sds), spec.k)
 
 
 def _scored(

@@ -126,7 +126,7 @@ def decode_plainly(
     live = torch.arange(len(flat), device=seeds.device)
 
     def drawn(tokens: Tensor, scores: Tensor) -> Tensor:
-        drew(unended(rows, live))
+        drew(int((~rows.done).sum()))
         token = _take(rows, live, scores, flat, tokens.shape[1] - prompts.shape[1], p0, stopped)
         return token.masked_fill(rows.done, PAD)
 
@@ -193,11 +193,6 @@ def _say(drew: Drew, rows: Rows, before: int) -> int:
     drawn = int(rows.drawn.sum())
     drew(drawn - before)
     return drawn
-
-
-def unended(rows: Rows, live: Tensor) -> int:
-    """How many of the rows `live` go on."""
-    return int((~rows.done[live]).sum())
 
 
 def unfinished(ended: Tensor) -> tuple[Tensor, Tensor]:
