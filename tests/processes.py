@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,11 @@ NOISE = ("Traceback", "ERROR", "WARNING", "Warning", "warning", "Error")
 def noise(done: "subprocess.CompletedProcess[str]") -> list[str]:
     """The lines of what was written that a good run does not write."""
     return [line for line in (done.stdout + done.stderr).splitlines() if any(word in line for word in NOISE)]
+
+
+def told(output: str) -> list[str]:
+    """The lines of what was written without how fast it was: a run that takes seconds shows its progress."""
+    return [line for line in output.splitlines() if not re.match(r"generated|\d+/\d+ shards?\b", line)]
 
 
 def free_port() -> int:

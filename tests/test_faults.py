@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from interruptions import again, hit, hurried, scored, slow_reward, tables, toy
-from processes import prefect_server, process, run_flow, wait_until
+from processes import prefect_server, process, run_flow, told, wait_until
 from test_flows import ask
 
 from exptilt.storage import process_identity
@@ -35,9 +35,7 @@ def test_a_run_that_is_killed_then_evicted_then_interrupted_ends_as_if_it_had_no
     for number, shards, code in ((signal.SIGTERM, 4, 143), (signal.SIGINT, 6, 130)):
         ended, seconds, said = hit(arguments, server, tmp_path, number, shards)
         assert (ended, seconds < 5) == (code, True)
-        assert said.splitlines()[1:] == [
-            "error: stopped; finished shards are saved, run the same command to go on"
-        ]
+        assert told(said)[1:] == ["error: stopped; finished shards are saved, run the same command to go on"]
     done = again(arguments, server, tmp_path)
     assert int(done.stdout.partition("shards of samples ")[2][0]) >= 6
     assert tables(tmp_path) == expected
