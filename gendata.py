@@ -31,6 +31,8 @@ class TextGeneration:
         engine: vllm has a server of vLLM draw, which the run starts and ends.
         vllm_command: the vllm of another environment, and arguments of its serve.
         refine: moves of each completion that is kept of a tilt, beyond what MC_nsamples samples reach.
+        steer: whether the moves begin at steered draws.
+        block_tokens: tokens of a block of these.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class TextGeneration:
         engine: Literal["auto", "vllm"] = "auto",
         vllm_command: str = "",
         refine: int = 0,
+        steer: bool = False,
+        block_tokens: int = 16,
     ) -> None:
         from exptilt.data.prompts import check_name, short_name
         from exptilt.models.devices import resolve
@@ -52,7 +56,8 @@ class TextGeneration:
         self.basemodel_name = basemodel_name
         self.data_name = data_name
         self.save_directory = save_directory
-        self.engine, self.vllm_command, self.refine = engine, vllm_command, refine
+        self.engine, self.vllm_command = engine, vllm_command
+        self.refine, self.steer, self.block_tokens = refine, steer, block_tokens
         self.basemodel_filename = file_name(full_name(basemodel_name))
         stem = f"{self.basemodel_filename}-{short_name(data_name)}"
         self.file_path = f"{save_directory}/{stem}.json"
@@ -94,8 +99,10 @@ class TextGeneration:
             start_index: first prompt.
             end_index: end of the prompts, exclusive; None or 0 for all.
         """
-        tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples, "refine": self.refine}
-        return _shown(exptilt.mc_aligned(**self._settings, **tilt, start=start_index, end=end_index or None))
+        tilt = {"lam": lam_list, "value": value_list, "nsamples": MC_nsamples}
+        beyond = {"refine": self.refine, "steer": self.steer, "block_tokens": self.block_tokens}
+        part = {"start": start_index, "end": end_index or None}
+        return _shown(exptilt.mc_aligned(**self._settings, **tilt, **beyond, **part))
 
     @property
     def _settings(self) -> dict[str, Any]:

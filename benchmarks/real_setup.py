@@ -1,5 +1,5 @@
-"""The parts that benchmarks/real.py needs: a small chat model and a vLLM for CPUs, both from PyPI, each made
-once in a folder that is kept."""
+"""What benchmarks on a real chat model need: the model, a sentiment lexicon and a vLLM for CPUs, from PyPI,
+each made once in a folder that is kept."""
 
 import os
 import subprocess
@@ -35,6 +35,14 @@ def chat_model() -> str:
         env = {**os.environ, "PYTHONPATH": str(packages)}
         subprocess.run([sys.executable, "-c", CONVERT, packages, folder], env=env, check=True)
     return str(folder)
+
+
+def sentiment() -> str:
+    """The folder of VADER, which scores the sentiment of a text by a lexicon."""
+    packages = CACHE / "sentiment"
+    if not (packages / "vaderSentiment").exists():
+        _pip(sys.executable, "--target", str(packages), "--no-deps", "vaderSentiment==3.3.2")
+    return str(packages)
 
 
 def vllm() -> str:

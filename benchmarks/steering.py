@@ -25,7 +25,7 @@ STRENGTHS: Final = (1.0, 2.0, 3.0, 5.0)
 BUDGETS: Final = (32, 64, 128, 256, 512)
 STRONG: Final = 3.0  # λσ from which on particles are steered, too
 CHECKED: Final = 0.1  # of the prompts have second chains: from 2λ, as many moves there, and as many at λ
-CHECKS: Final = 4  # populations of those prompts, whose log Ẑ are compared, where there are no moves
+CHECKS: Final = 4  # populations of those prompts, whose log Ẑ are compared
 
 
 class Row(NamedTuple):
@@ -94,7 +94,8 @@ def steered(
                 potentials = calibrated(pools, strength, n, rng)
                 found = steer(prompt, tables, potentials, strength, (particles // n, n), rng)
                 tokens, rewards, law = n * mean + found.tokens, n + found.rests + found.prefixes, found.law
-                extra = CHECKED * (2 * moves + rewards if moves else (CHECKS - 1) * rewards)
+                second = 2 * moves + rewards if moves else 0.0
+                extra = CHECKED * (second + (CHECKS - 1) * rewards)
                 for _ in range(moves):
                     tokens += float(law @ cost)
                     law = kernel(law)

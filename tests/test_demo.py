@@ -86,10 +86,15 @@ def test_rewards_are_two_valued(samples, value, bit):
     assert np.mean(np.abs(numbers - np.array(bits, dtype=float)) < 0.05) > 0.985
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("results"))
+
+
 @pytest.mark.parametrize("lam", [-0.5, 2.0])
-def test_a_tilt_stands_beside_its_closed_form(tmp_path, lam):
+def test_a_tilt_stands_beside_its_closed_form(root, lam):
     """Absurd reviews among the kept, against E[K e^λ / (K e^λ + n − K)] at the rate of the samples."""
-    config = MCAligned(lam=lam, value="humor", nsamples=16, end=120, save_directory=str(tmp_path))
+    config = MCAligned(lam=lam, value="humor", nsamples=16, end=120, save_directory=root)
     summary = run(prepare(config))
     (change,) = summary.values
     expected = bernoulli_law(change.before.mean, lam, 16)

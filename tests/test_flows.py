@@ -79,13 +79,18 @@ def test_gendata_gives_the_rows_of_the_flow(server, tmp_path, rows_of_the_flow):
     assert rows(tmp_path / f"{TEMP}.json") == rows_of_the_flow
 
 
-def test_deployments_give_the_rows_of_the_flow(server, tmp_path, rows_of_the_flow):
-    deploy_and_run(server, tmp_path)
-    assert rows(tmp_path / f"{TEMP}.json") == rows_of_the_flow
-    assert len(rows(tmp_path / "results/temp/demo-demo_0to8.json")) == 8
+def test_deployments_give_the_rows_of_the_flow(server, tmp_path, rewards_file):
+    value = f"{rewards_file}:bees"
+    done = run_flow(*toy(value, "--end", "8", "--nsamples", "4"), env=server, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    deploy_and_run(server, tmp_path / "deployed", value)
+    name = "results/temp/toy-demo_lam=1.000_val=bees_0to8.json"
+    assert rows(tmp_path / "deployed" / name) == rows(tmp_path / name)
+    assert len(rows(tmp_path / "deployed/results/temp/toy-demo_0to8.json")) == 8
 
 
-def deploy_and_run(server: dict[str, str], folder: Path) -> None:
+def deploy_and_run(server: dict[str, str], folder: Path, value: str) -> None:
+    folder.mkdir()
     prefect = [sys.executable, "-m", "prefect"]
 
     def say(*words: str) -> None:
@@ -100,10 +105,11 @@ def deploy_and_run(server: dict[str, str], folder: Path) -> None:
 
     say("work-pool", "create", "exptilt", "--type", "process")
     say("--no-prompt", "deploy", "--all")
-    where = ["-p", "end=8", "-p", f"save_directory={folder}/results", "--watch"]
-    tilt = ["-p", 'lam={"humor": -0.5}', "-p", "nsamples=4"]
+    where = ["-p", "basemodel=toy", "-p", "end=8", "-p", f"save_directory={folder}/results"]
+    where += ["--watch", "--watch-interval", "1"]
+    tilt = ["-p", 'lam={"bees": 1.0}', "-p", f'value=["{value}"]', "-p", "nsamples=4"]
     worker = [*prefect, "worker", "start", "--pool", "exptilt"]
-    with process(worker, server, folder / "worker.log"):
+    with process(worker, {**server, "PREFECT_WORKER_QUERY_SECONDS": "1"}, folder / "worker.log"):
         say("deployment", "run", "gen/mc-aligned", *where, *tilt)
         say("deployment", "run", "gen/original", *where)
 

@@ -49,8 +49,30 @@ def level(prompt: str) -> float:
     return float(weight @ reward / weight.sum())
 
 
-def test_seven_shards_are_one(make, steered):
-    assert rows(make("seven", refine=2, steer=True, block_tokens=1, shard_size=1)) == rows(steered)
+def test_seven_shards_are_one(make):
+    how = {"refine": 2, "steer": True, "block_tokens": 3, "end": 200, "ndraws": 1, "nsamples": 4}
+    one, seven = make("whole", shard_size=200, **how), make("parts", shard_size=32, **how)
+    assert (one.summary.shards, seven.summary.shards) == (1, 7)
+    assert rows(one) == rows(seven)
+    assert one.summary.refinement.steering == seven.summary.refinement.steering
+
+
+def apart(n: int, count: int, rng: np.random.Generator, prompt: str) -> float:
+    """The variance of log Ẑ of n plain samples of a prompt."""
+    paths, p = every_path(table(prompt))
+    weight = np.exp(LAM * ((paths == LETTERS.index("b")).sum(1) - 0.5 * (paths == LETTERS.index("a")).sum(1)))
+    return float(np.log(weight[rng.choice(len(p), p=p, size=(count, n))].mean(axis=1)).var())
+
+
+def test_the_spread_of_log_z_is_that_of_independent_populations(make, steered):
+    """Of blocks that make no copy, four populations are 4 × 8 samples; steering brings them closer."""
+    rng, prompts = np.random.default_rng(0), steered.table("prompts")["prompt"]
+    expected = np.sqrt(np.mean([apart(8, 500, rng, prompt) for prompt in prompts]))
+    plain = make("apart", refine=1, steer=True, block_tokens=49).summary.refinement.steering
+    assert plain.copies == 0
+    assert plain.spread == pytest.approx(expected, rel=0.3)  # of 40 × 3 degrees of freedom: sd 7 %
+    assert 0 < steered.summary.refinement.steering.spread < expected
+    assert f"sd {plain.spread:.2f} between populations of a prompt" in plain.fact
 
 
 def entries(result: exptilt.Result) -> dict[str, int]:

@@ -26,11 +26,11 @@ class ChainTotals:
 
     def __init__(self, moves: int) -> None:
         self.moves, self.shards, self.reused = moves, 0, 0
-        self.accepted = self.chains = self.tokens = 0
+        self.accepted = self.chains = self.tokens = self.certificate = 0
         self.seconds = 0.0
         self._first, self._second = Spool(), Spool()
         self._shown = sorted({n for n in (0, 1, 2, 4) if n <= moves} | {end for _, end in ranges(moves)})
-        self._steered = list[pl.DataFrame]()
+        self._steered, self._variances = list[pl.DataFrame](), list[pl.Series]()
         self._courses: tuple[Course, Course] = defaultdict(list), defaultdict(list)
 
     def enter(self, shard: DrawsRef, levels: pl.DataFrame, lam: Mapping[str, float]) -> None:
@@ -42,14 +42,16 @@ class ChainTotals:
         self._first.append(pl.concat([self._noted(first, 0), base.select("base")], how="horizontal"))
         if refined.certified:
             self._second.append(self._noted(second_paths(shard, np.array([*lam.values()])), 1))
-        populations = [read(path, "populations") for path in refined.steered]
-        self._steered += [_blocks(table) for table in populations if table.height]
+        self._steered += [_blocks(read(path, "populations")) for path in refined.steered]
+        if refined.populations:
+            self._variances.append(_variances(refined))
         self._count(refined)
 
     def _count(self, refined: RefinedRef) -> None:
         ends = pl.concat([read(path, "chains") for path in refined.paths[-1]])
         self.accepted, self.chains = self.accepted + int(ends["accepted"].sum()), self.chains + ends.height
         self.tokens, self.seconds = self.tokens + refined.tokens, self.seconds + refined.seconds
+        self.certificate += refined.certificate
         self.reused, self.shards = self.reused + refined.cached, self.shards + 1
 
     def _noted(self, paths: pl.DataFrame, which: int) -> pl.DataFrame:
@@ -66,17 +68,20 @@ class ChainTotals:
         places = first.select("prompt_id").with_row_index("row")
         rows = second.join(places, on="prompt_id", maintain_order="left")["row"].to_numpy()
         above, course = _points(self._courses[1]), _points(self._courses[0])
+        spread = np.sqrt(pl.concat(self._variances).to_numpy().mean()) if self._variances else 0.0
+        ends = _ends(first), _ends(second)
         return Refinement(
             moves=self.moves,
             chains=self.chains,
             certified=second.height,
             acceptance=self.accepted / (self.moves * self.chains),
             tokens=self.tokens,
+            certificate=self.certificate,
             seconds=self.seconds,
             course=course,
             above=above,
-            steering=_steering(pl.concat(self._steered)) if self._steered else None,
-            convergence=convergence.judge(first["base"].to_numpy(), _ends(first), _ends(second), rows),
+            steering=_steering(pl.concat(self._steered), float(spread)) if self._steered else None,
+            convergence=convergence.judge(first["base"].to_numpy(), *ends, rows, float(spread)),
         )
 
 
@@ -93,7 +98,20 @@ def _blocks(populations: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _steering(sums: pl.DataFrame) -> Steering:
+def _variances(refined: RefinedRef) -> pl.Series:
+    """The variance of log Ẑ between the populations of each prompt that has several."""
+    others, first = (
+        pl.concat([read(path, "populations") for path in paths])
+        .group_by("prompt_id", "block_end", maintain_order=True)
+        .agg(pl.col("log_z"))
+        .unique("prompt_id", keep="first", maintain_order=True)
+        for paths in (refined.populations, refined.steered)
+    )
+    both = others.join(first, on="prompt_id", maintain_order="left")
+    return both.select(pl.col("log_z").list.concat("log_z_right").list.var())["log_z"]
+
+
+def _steering(sums: pl.DataFrame, spread: float) -> Steering:
     """How the samples of all entries were steered."""
     whole = sums.group_by("block_end").sum().sort("block_end")
     first = whole.row(0, named=True)
@@ -104,6 +122,7 @@ def _steering(sums: pl.DataFrame) -> Steering:
         copies=whole["copies"].sum() / first["prompts"],
         explained=dict(shares.iter_rows()),
         log_z=estimate(first["log_z"], first["squares"], first["prompts"]),
+        spread=spread,
     )
 
 

@@ -28,12 +28,15 @@ class Steering:
         explained: the share of what the rewards of a prompt's wholes differ by that those of their beginnings
             explain, by the tokens at which a block ends.
         log_z: log Ẑ of the populations, in nats.
+        spread: the deviation of log Ẑ between four populations of a prompt, in nats; root mean square over
+            the prompts that have second chains.
     """
 
     prompts: int
     copies: float
     explained: dict[int, float]
     log_z: Estimate
+    spread: float
 
     @property
     def fact(self) -> str:
@@ -41,7 +44,8 @@ class Steering:
         parts = [f"{share:.0%} by {counted(end, 'token')}" for end, share in self.explained.items()]
         shown = parts if len(parts) < 7 else [*parts[:3], "…", parts[-1]]
         told = f"; beginnings explain {', '.join(shown)} of the rewards" if parts else ""
-        return f"{self.copies:.1f} copies per prompt{told}; log Ẑ {self.log_z}"
+        between = f", sd {self.spread:.2f} between populations of a prompt" if self.spread else ""
+        return f"{self.copies:.1f} copies per prompt{told}; log Ẑ {self.log_z}{between}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +57,8 @@ class Refinement:
         chains: the draws.
         certified: the prompts that have second chains.
         acceptance: the share of moves that were taken.
-        tokens: that this run drew for moves, those of second chains among them; and the `seconds` they took.
+        tokens: that this run drew for moves, and the `seconds` they took.
+        certificate: those of `tokens` that the verdict took: of second chains, and of other populations.
         course: of the first chains, from the draws on.
         above: of the second ones, from where they turn from 2 λ to λ.
         convergence: the verdict, and what it follows from.
@@ -65,6 +70,7 @@ class Refinement:
     certified: int
     acceptance: float
     tokens: int
+    certificate: int
     seconds: float
     convergence: Convergence
     course: list[Point] = field(default_factory=list)
@@ -88,6 +94,8 @@ class Refinement:
 
     @property
     def _advice(self) -> str:
+        if self.convergence.reason == convergence.APART:
+            return "a larger --nsamples, or a smaller --lam"
         if "error" in self.convergence.reason:
             return "more prompts, or a larger --ndraws"
         return f"--refine {2 * self.moves} (moves made are reused), or a smaller --lam"
@@ -109,7 +117,7 @@ class Refinement:
         if not self.tokens:
             return "all in the pool"
         speed = f" at {self.tokens / self.seconds:,.0f} tokens/s" if self.seconds else ""
-        return f"{counted(self.tokens, 'token')}{speed}"
+        return f"{counted(self.tokens, 'token')}{speed}, {self.certificate / self.tokens:.0%} for the verdict"
 
 
 def _course(points: list[Point]) -> str:

@@ -34,14 +34,12 @@ class Stand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advanced:
-    """Ranges of moves: the entries of each range [ranges][blocks], what was computed of them now, and where
+    """Ranges of moves: the entries of each range [ranges][blocks], those that were computed now, and where
     the chains stand then."""
 
     entries: list[list[pool.Entry]]
     stands: list[Stand]
-    cached: bool
-    tokens: int
-    seconds: float
+    new: list[pool.Entry]
 
 
 def advance(stands: Sequence[Stand], moves: int) -> Advanced:
@@ -58,13 +56,7 @@ def advance(stands: Sequence[Stand], moves: int) -> Advanced:
         entries.append([entry for entry, _ in made])
         new += [entry for entry, cached in made if not cached]
         stands = [stand_of(each.kernel, entry) for each, entry in zip(stands, entries[-1], strict=True)]
-    return Advanced(
-        entries=entries,
-        stands=[*stands],
-        cached=not new,
-        tokens=sum(entry.meta["tokens"] for entry in new),
-        seconds=sum(entry.meta["seconds"] for entry in new),
-    )
+    return Advanced(entries=entries, stands=[*stands], new=new)
 
 
 def ranges(moves: int) -> Iterator[tuple[int, int]]:

@@ -83,19 +83,23 @@ class RefinedRef:
     Attributes:
         paths: from the draws on, or from the steered ones.
         steered: the entries of steered draws, where the run steers.
+        populations: those of other populations of the prompts that have second chains.
         certified: the entry of the prompts that have second chains, "" where none has.
         doubled: the entries of these prompts' draws at 2 λ.
         above: from these on, at 2 λ.
         back: from there on, at λ.
         cached: whether the pool had all of them.
         tokens: that this run drew for them, and the `seconds` that they took.
+        certificate: those of `tokens` that are of second chains and other populations.
     """
 
     paths: Ranges
     cached: bool
     tokens: int
+    certificate: int
     seconds: float
     steered: tuple[str, ...] = ()
+    populations: tuple[str, ...] = ()
     certified: str = ""
     doubled: tuple[str, ...] = ()
     above: Ranges = ()
@@ -105,7 +109,8 @@ class RefinedRef:
     def entries(self) -> list[str]:
         """All entries of the chains, and of what the second ones are of."""
         chains = [path for part in (self.paths, self.above, self.back) for row in part for path in row]
-        return [*self.steered, *chains, *self.doubled, *([self.certified] if self.certified else [])]
+        others = [*self.populations, *self.doubled, *([self.certified] if self.certified else [])]
+        return [*self.steered, *chains, *others]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

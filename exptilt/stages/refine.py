@@ -21,14 +21,13 @@ from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, Ranges, RefinedRef, SamplesRef
 from exptilt.stages.resample import resample
 from exptilt.stages.shards import samples_of_some, samples_without
-from exptilt.stages.steered_draws import steered_draws
+from exptilt.stages.steered_draws import Entries, other_populations, steered_draws
 from exptilt.stages.tables import digests, origin_of, prompts_of, read
-from exptilt.storage import keys, pool
+from exptilt.storage import keys
 
 LOTS: Final = 2**63
 Doubled = tuple[Recipe, DrawsRef]  # at 2 λ
-Made = list[tuple[pool.Entry, bool]]  # entries, and whether they were known before
-Begun = tuple[list[Stand], Made]
+Begun = tuple[list[Stand], Entries]
 AT_LAM, AT_TWICE = "refine", "refine at 2λ"  # what moves are called in seeds and keys
 
 
@@ -51,22 +50,27 @@ def _refined(recipe: Recipe, draws: DrawsRef) -> RefinedRef:
     """Both sets of chains: the first and the second ones' moves at 2 λ together, then the latter at λ."""
     rows = {row["prompt_id"]: row for row in prompts_of(draws.samples.shard).to_dicts()}
     kernel = Kernel(recipe=recipe, prompts=rows, name=AT_LAM)
+    certified = _certified(recipe, draws.samples)
     first, steered = _begin(kernel, draws, draws)
-    doubled = _doubled(kernel, draws)
+    others = other_populations(kernel, draws, certified) if recipe.steers and certified else []
+    doubled = _doubled(kernel, draws, certified)
     above, more = _above(kernel, doubled, draws)
     up = advance([*first, *above], _moves(recipe))
     back = advance([replace(stand, kernel=kernel) for stand in up.stands[len(first) :]], _moves(recipe))
-    new = [entry.meta for entry, known in (*steered, *more) if not known]
-    cached = up.cached and back.cached and not new
-    if not cached:
+    new = [*up.new, *back.new, *(entry for entry, known in (*steered, *others, *more) if not known)]
+    if new:
         deaths.note_computed(recipe.workspace)
+    paths, begun = _paths(up, slice(len(first))), tuple(entry.path for entry, _ in steered)
+    mine = {*begun, *(path for row in paths for path in row)}
     return RefinedRef(
-        paths=_paths(up, slice(len(first))),
-        steered=tuple(entry.path for entry, _ in steered),
+        paths=paths,
+        steered=begun,
+        populations=tuple(entry.path for entry, _ in others),
         **_second(doubled, more, _paths(up, slice(len(first), None)), _paths(back, slice(None))),
-        cached=cached,
-        tokens=up.tokens + back.tokens + sum(meta["tokens"] for meta in new),
-        seconds=up.seconds + back.seconds + sum(meta["seconds"] for meta in new),
+        cached=not new,
+        tokens=sum(entry.meta["tokens"] for entry in new),
+        certificate=sum(entry.meta["tokens"] for entry in new if entry.path not in mine),
+        seconds=sum(entry.meta["seconds"] for entry in new),
     )
 
 
@@ -77,7 +81,7 @@ def _above(kernel: Kernel, doubled: Doubled | None, draws: DrawsRef) -> Begun:
     return _begin(replace(kernel, recipe=doubled[0], name=AT_TWICE), doubled[1], draws)
 
 
-def _second(doubled: Doubled | None, steered: Made, above: Ranges, back: Ranges) -> dict[str, Any]:
+def _second(doubled: Doubled | None, steered: Entries, above: Ranges, back: Ranges) -> dict[str, Any]:
     """What a RefinedRef says of the second chains."""
     if not doubled:
         return {}
@@ -105,10 +109,9 @@ def _certified(recipe: Recipe, samples: SamplesRef) -> list[str]:
     return [n for n in names if keys.seed_for(recipe.config.seed, n, "certified") < recipe.certified * LOTS]
 
 
-def _doubled(kernel: Kernel, draws: DrawsRef) -> Doubled | None:
+def _doubled(kernel: Kernel, draws: DrawsRef, certified: list[str]) -> Doubled | None:
     """The recipe at 2 λ, and its draws of the prompts that have second chains; None where none has."""
     recipe = kernel.recipe
-    certified = _certified(recipe, draws.samples)
     if not certified:
         return None
     twice = _at_twice(recipe)

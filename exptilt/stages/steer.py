@@ -78,20 +78,23 @@ def key_of(kernel: Kernel) -> dict[str, Any]:
 
 
 def steered(
-    kernel: Kernel, table: pl.DataFrame, prompt_ids: Sequence[str]
+    kernel: Kernel, table: pl.DataFrame, prompt_ids: Sequence[str], population: int = 0
 ) -> tuple[dict[str, pl.DataFrame], int]:
     """Steered draws of some prompts of a block, and the tokens that they took.
 
     Args:
-        kernel: the recipe and the prompts.
+        kernel: the recipe and the prompts; its name tells the seeds of populations apart.
         table: all samples of the block with tokens and rewards, prompt by prompt, equally many of each.
         prompt_ids: the prompts to steer; the others serve to calibrate.
+        population: 0 grows from the samples themselves, others from as many that are drawn for them.
 
     Returns:
         The tables `chains` and `populations` of an entry, and how many tokens were drawn.
     """
     pool = _particles(kernel, table)
     particles = _particles(kernel, table.filter(pl.col("prompt_id").is_in(prompt_ids)))
+    if population:
+        _draw_anew(kernel, particles, list(range(len(particles.samples))), "begin", 0)
     particles.known = pool.known
     log_weight, populations = _grown(kernel, particles, pool)
     return {"chains": _drawn(kernel, particles, log_weight), "populations": populations}, particles.tokens
@@ -173,7 +176,7 @@ def _copy(kernel: Kernel, particles: Particles, ancestors: Picks, place: int, en
         _draw_anew(kernel, particles, again, place, end)
 
 
-def _draw_anew(kernel: Kernel, particles: Particles, places: list[int], block: int, end: int) -> None:
+def _draw_anew(kernel: Kernel, particles: Particles, places: list[int], block: int | str, end: int) -> None:
     """Draw what stands behind `end` anew at some places; each has a seed of its own."""
     prompt_ids = [particles.prompt_id(i) for i in places]
     begun = [(particles.samples[i].tokens or [])[:end] for i in places]

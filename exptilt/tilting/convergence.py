@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from exptilt.tilting.weights import Floats
 
 SMALL: Final = 0.05
+SPREAD: Final = 1.0  # nats
 BRACKETED, NOT_CONVERGED = "bracketed", "not converged"
+APART: Final = "populations of a prompt are over 1 nat apart in log Ẑ"
 EXPLAINED: Final = (
     "Bracketed: the chains begun at draws refined at 2λ begin above where those begun at the draws end, and "
     "their gap at the end and the rise of the latter over the second half of their moves are within two "
-    "standard errors by prompt, and these and the errors under 5% of the shift. Not converged: otherwise."
+    "standard errors by prompt, and these and the errors under 5% of the shift; steered populations of a "
+    "prompt are within 1 nat in log Ẑ. Not converged: otherwise."
 )
 
 
@@ -65,7 +68,9 @@ def course(series: Floats) -> list[Mean]:
     return [_mean(column) for column in series.T]
 
 
-def judge(base: Floats, first: Floats, second: Floats, rows: NDArray[np.integer]) -> Convergence:
+def judge(
+    base: Floats, first: Floats, second: Floats, rows: NDArray[np.integer], spread: float = 0.0
+) -> Convergence:
     """Whether two sets of chains bracket p_λ.
 
     Args:
@@ -74,6 +79,9 @@ def judge(base: Floats, first: Floats, second: Floats, rows: NDArray[np.integer]
             be left out if the rest are evenly spaced and the first and the last are there.
         second: the same of the chains begun at draws refined at 2λ, [Q, K + 1].
         rows: which prompts of `first` those of `second` are, [Q].
+        spread: the deviation of log Ẑ between a prompt's populations, in nats, where the chains begin at
+            steered draws. One over 1 says that populations miss what weighs most, which chains from them may
+            miss, too (Doucet, Pitt, Deligiannidis & Kohn 2015, Biometrika 102: of use up to 1 to 1.7).
 
     Returns:
         The verdict and the differences that it follows from.
@@ -81,7 +89,7 @@ def judge(base: Floats, first: Floats, second: Floats, rows: NDArray[np.integer]
     end, paired = first[:, -1], first[rows, -1]
     rise = _mean(end - first[:, (first.shape[1] - 1) // 2])
     found = (_mean(end - base), _mean(second[:, 0] - paired), _mean(second[:, -1] - paired), rise)
-    reason = _reason(*found)
+    reason = APART if spread > SPREAD else _reason(*found)
     return Convergence(NOT_CONVERGED if reason else BRACKETED, reason, _mean(end), *found)
 
 
