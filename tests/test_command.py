@@ -41,6 +41,14 @@ def arguments_of(rewards_file: str) -> dict[str, list[str]]:
     }
 
 
+def write_files(folder: Path) -> None:
+    """The files that are scored."""
+    records = [{"prompt": f"p{k}", "generated": f"p{k} b{'ab' * k}"} for k in range(7)]
+    pairs = [{"prompt": f"p{k}", "chosen": "b" * (k % 2), "rejected": "a"} for k in range(7)]
+    (folder / "texts.json").write_text(json.dumps(records))
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+
+
 def written(folder: Path) -> dict[str, Any]:
     """The JSON files that a run wrote, of a palette's the answer alone: manifests hold the time."""
     paths = [
@@ -59,12 +67,9 @@ def written(folder: Path) -> dict[str, Any]:
 )
 def test_rows_summary_and_exit_code_are_the_flows(name, tmp_path, server, rewards_file):
     arguments, folders = arguments_of(rewards_file)[name], (tmp_path / "flow", tmp_path / "command")
-    records = [{"prompt": f"p{k}", "generated": f"p{k} b{'ab' * k}"} for k in range(7)]
-    pairs = [{"prompt": f"p{k}", "chosen": "b" * (k % 2), "rejected": "a"} for k in range(7)]
     for folder in folders:
         folder.mkdir()
-        (folder / "texts.json").write_text(json.dumps(records))
-        (folder / "pairs.json").write_text(json.dumps(pairs))
+        write_files(folder)
     kind = name.partition(" ")[0]
     flow = run_flow(*arguments, env=server, cwd=folders[0], file=FLOWS[kind])
     command = exptilt(kind, *arguments, cwd=folders[1])

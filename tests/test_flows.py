@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from base64 import b64encode
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -83,35 +84,38 @@ def test_deployments_give_the_rows_of_the_flow(server, tmp_path, rewards_file):
     value = f"{rewards_file}:bees"
     done = run_flow(*toy(value, "--end", "8", "--nsamples", "4"), env=server, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    deploy_and_run(server, tmp_path / "deployed", value)
+    folder, tilt = tmp_path / "deployed", ["-p", 'lam={"bees": 1.0}', "-p", f'value=["{value}"]']
+    deploy(server)
+    with worker(server, tmp_path):
+        run_deployed(server, "gen/mc-aligned", folder, *tilt, "-p", "nsamples=4", end=8)
+        run_deployed(server, "gen/original", folder, end=8)
     name = "results/temp/toy-demo_lam=1.000_val=bees_0to8.json"
-    assert rows(tmp_path / "deployed" / name) == rows(tmp_path / name)
-    assert len(rows(tmp_path / "deployed/results/temp/toy-demo_0to8.json")) == 8
+    assert rows(folder / name) == rows(tmp_path / name)
+    assert len(rows(folder / "results/temp/toy-demo_0to8.json")) == 8
 
 
-def deploy_and_run(server: dict[str, str], folder: Path, value: str) -> None:
-    folder.mkdir()
-    prefect = [sys.executable, "-m", "prefect"]
+def prefect(env: dict[str, str], *words: str) -> None:
+    command = [sys.executable, "-m", "prefect", *words]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
-    def say(*words: str) -> None:
-        subprocess.run(
-            [*prefect, *words],
-            cwd=ROOT,
-            env=server,
-            check=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-        )
 
-    say("work-pool", "create", "exptilt", "--type", "process")
-    say("--no-prompt", "deploy", "--all")
-    where = ["-p", "basemodel=toy", "-p", "end=8", "-p", f"save_directory={folder}/results"]
-    where += ["--watch", "--watch-interval", "1"]
-    tilt = ["-p", 'lam={"bees": 1.0}', "-p", f'value=["{value}"]', "-p", "nsamples=4"]
-    worker = [*prefect, "worker", "start", "--pool", "exptilt"]
-    with process(worker, {**server, "PREFECT_WORKER_QUERY_SECONDS": "1"}, folder / "worker.log"):
-        say("deployment", "run", "gen/mc-aligned", *where, *tilt)
-        say("deployment", "run", "gen/original", *where)
+def deploy(env: dict[str, str]) -> None:
+    """Make the deployments' work pool and all of them."""
+    prefect(env, "work-pool", "create", "exptilt", "--type", "process", "--overwrite")
+    prefect(env, "--no-prompt", "deploy", "--all")
+
+
+def worker(env: dict[str, str], folder: Path) -> AbstractContextManager[subprocess.Popen]:
+    """A worker of the deployments' pool."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "exptilt"]
+    return process(command, {**env, "PREFECT_WORKER_QUERY_SECONDS": "1"}, folder / "worker.log")
+
+
+def run_deployed(env: dict[str, str], name: str, folder: Path, *parameters: str, end: int) -> None:
+    """Run a deployment of the toy engine to its end."""
+    where = ["-p", "basemodel=toy", "-p", f"end={end}", "-p", f"save_directory={folder}/results"]
+    watch = ["--watch", "--watch-interval", "1"]
+    prefect(env, "deployment", "run", name, *where, *parameters, *watch)
 
 
 def test_runs_tasks_and_form_say_what_they_are(server, tmp_path, rewards_file):

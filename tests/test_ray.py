@@ -9,10 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from interruptions import scored, tables
+from interruptions import scored, tables, toy
 from processes import flow_command, noise, process, run_flow, wait_until
 from ray_cluster import cluster
-from test_flows import latest_run, task_states
+from test_command import FLOWS, arguments_of, write_files, written
+from test_flows import deploy, latest_run, run_deployed, task_states, worker
 
 import exptilt
 from exptilt.config.settings import MCAligned
@@ -158,7 +159,7 @@ def test_a_signal_ends_a_run_on_a_cluster_and_the_next_one_goes_on(
 def test_a_thousand_shards_go_through_a_cluster(nodes, rewards_file, server, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("".join(f"prompt {i}\n" for i in range(32_000)))
-    toy = ["--basemodel", "toy", "--value", f"{rewards_file}:bees", "--lam", "1", "--nsamples", "2"]
+    toy = ["--basemodel", "toy", "--value", f"{rewards_file}:bees", "--lam", "0.1", "--nsamples", "2"]
     more = ["--data", str(prompts), "--shard-size", "32"]
     began = time.monotonic()
     done = run_flow(*on_ray([*toy, *more], nodes), env=nodes.env, cwd=tmp_path, timeout=1500)
@@ -169,6 +170,34 @@ def test_a_thousand_shards_go_through_a_cluster(nodes, rewards_file, server, tmp
     ended = {**query, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     count = httpx.post(f"{server['PREFECT_API_URL']}/task_runs/count", json=ended, timeout=30).json()
     assert count == 1_002
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["original", "score", "score pairs", "sweep", "palette"])
+def test_every_flow_writes_on_a_cluster_what_it_writes_here(nodes, rewards_file, tmp_path, name):
+    kind, arguments = name.partition(" ")[0], arguments_of(rewards_file)[name]
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        write_files(folder)
+    for folder, line in ((here, arguments), (there, on_ray(arguments, nodes))):
+        done = run_flow(*line, env=nodes.env, cwd=folder, file=FLOWS[kind])
+        assert done.returncode == 0, done.stderr
+        assert noise(done) == []
+    assert written(there) == written(here)
+
+
+@pytest.mark.soak
+def test_a_deployment_runs_on_a_cluster(nodes, rewards_file, tmp_path):
+    arguments = toy(f"{rewards_file}:bees", "--end", "70", "--nsamples", "4", "--shard-size", "32")
+    assert run_flow(*arguments, env=nodes.env, cwd=tmp_path).returncode == 0
+    deploy(nodes.env)
+    on_cluster = ["-p", "runner=ray", "-p", f"ray_address={nodes.address}", "-p", "shard_size=32"]
+    asked = ["-p", 'lam={"bees": 1.0}', "-p", f'value=["{rewards_file}:bees"]', "-p", "nsamples=4"]
+    with worker(nodes.env, tmp_path):
+        run_deployed(nodes.env, "gen/mc-aligned", tmp_path / "there", *asked, *on_cluster, end=70)
+    name = "results/temp/toy-demo_lam=1.000_val=bees_0to70.json"
+    assert (tmp_path / "there" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 @pytest.mark.parametrize(
