@@ -24,7 +24,7 @@ from exptilt.run import Run
 from tasks.runtime import cluster_checks
 from tasks.runtime.cluster import Cluster, planned, workers_of
 
-OTHER, RUN = "127.0.0.3", "logged-demo_lam=1.000_val=bees"
+OTHER, THIRD, RUN = "127.0.0.3", "127.0.0.4", "logged-demo_lam=1.000_val=bees"
 SLOW = 240  # seconds, where much else runs on the machine
 ENGINE = """
 import dataclasses, os, pathlib
@@ -136,6 +136,16 @@ def test_a_run_on_a_cluster_is_quiet_and_what_the_pool_has_is_cached(
     assert "nothing: every sample was in the pool" in again.stdout
     states = task_states(server, latest_run(server))
     assert {s for name, s in states.items() if name.startswith("shard")} == {"Cached"}
+
+
+@pytest.mark.soak
+def test_a_run_goes_on_without_a_node_that_died_just_before(nodes, arguments, alone, tmp_path):
+    nodes.add(THIRD, f"--address={nodes.address}")
+    nodes.wait(THIRD)
+    nodes.raylet(THIRD).kill()
+    done = run_flow(*on_ray(arguments, nodes), env=nodes.env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tables(tmp_path, RUN) == alone
 
 
 @pytest.mark.soak

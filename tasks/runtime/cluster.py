@@ -19,7 +19,7 @@ from exptilt.config.running import check_address
 from exptilt.errors import ConfigError, ExptiltError
 from exptilt.process_setup import set_up
 from exptilt.run import begin_for_the_process, current
-from tasks.runtime.cluster_checks import check_nodes
+from tasks.runtime.cluster_checks import alive, check_nodes
 
 CONNECT_SECONDS: Final = 10.0
 OBJECT_STORE: Final = 100_000_000  # bytes of a Ray of the run's own, which carries references alone
@@ -90,11 +90,10 @@ def _connected(config: Any) -> Iterator[Cluster]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ConfigError(f"no Ray cluster is to be reached{_at(address)}: {_first_line(error)}") from error
     try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        found = workers_of([node["Resources"] for node in nodes], config.device)
-        kind = "GPU" if found.gpus else "CPU"
-        check_nodes(config, nodes, [node for node in nodes if node["Resources"].get(kind, 0) >= 1])
-        yield found
+        nodes = alive()
+        kind = "GPU" if workers_of([node["Resources"] for node in nodes], config.device).gpus else "CPU"
+        nodes = check_nodes(config, nodes, [node for node in nodes if node["Resources"].get(kind, 0) >= 1])
+        yield workers_of([node["Resources"] for node in nodes], config.device)
     finally:
         ray.shutdown()
 

@@ -19,8 +19,19 @@ HERE: Final = {"exptilt": __version__, "Python": ".".join(platform.python_versio
 Node = Mapping[str, Any]  # as ray.nodes() describes it
 
 
-def check_nodes(config: Any, nodes: Sequence[Node], used: Sequence[Node]) -> None:
-    """Raise ConfigError where a node that is `used` for shards cannot do them: which, and what to change."""
+def alive() -> list[Node]:
+    """The nodes of the cluster that Ray takes to be alive; one that died is among them for half a minute."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def check_nodes(config: Any, nodes: Sequence[Node], used: Sequence[Node]) -> list[Node]:
+    """Those of `used` that are still alive, once each has said that it can do shards.
+
+    Raises:
+        ConfigError: one cannot: which, and what to change.
+    """
     check_api(str(get_current_settings().api.url), {node["NodeManagerHostname"] for node in nodes})
     with Run(config.endpoint_url).entered():
         write_checks.check_writable(config.save_directory)
@@ -30,8 +41,11 @@ def check_nodes(config: Any, nodes: Sequence[Node], used: Sequence[Node]) -> Non
             answers = _asked(used, mark, config.endpoint_url)
         finally:
             filesystem.remove(mark)
-    for node, answer in zip(used, answers, strict=True):
+    known = {node["NodeID"] for node in alive()}
+    found = [(node, said) for node, said in zip(used, answers, strict=True) if node["NodeID"] in known]
+    for node, answer in found:
         check_answer(str(node["NodeManagerHostname"]), answer, config.save_directory)
+    return [node for node, _ in found]
 
 
 def check_api(api: str, hosts: set[str]) -> None:
