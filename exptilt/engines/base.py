@@ -137,7 +137,8 @@ class Continuing(Engine, Protocol):
         """Draw the rest of S completions from p0, up to max_new_tokens less what is given.
 
         A completion that was begun by some of the first `tokens` of a sample, and has the sample's seed, is
-        that sample again: the k-th token of a completion is drawn by the same number wherever it begins.
+        that sample again (Capabilities.goes_on_as_drawn): the k-th token of a completion is drawn by the same
+        number wherever it begins.
 
         Args:
             prompts: of each completion [S].
@@ -174,6 +175,7 @@ class Capabilities:
         measures_prompts: a prompt that is too long is known before it is drawn from.
         short_trial: a run of fewer new tokens may be tried in its place; not where each p0 costs requests.
         continues: it is a Continuing, which draws the rest of completions from the ids of their first tokens.
+        goes_on_as_drawn: with a sample's seed that is the sample's own rest; else any that p0 gives.
         separates_reasoning: it sets reasoning apart from the answer, where the model's text has both.
         chat: whose chat template renders a prompt: the checkpoint's, the server's own, or "" for none.
     """
@@ -185,6 +187,7 @@ class Capabilities:
     measures_prompts: bool = True
     short_trial: bool = True
     continues: bool = False
+    goes_on_as_drawn: bool = True
     separates_reasoning: bool = False
     chat: Literal["", "checkpoint", "server"] = ""
 

@@ -29,6 +29,24 @@ def encode(tokenizer: Any, texts: Sequence[str], special: bool = True) -> list[l
     return [_opened(row, opening, closing) for row in rows]
 
 
+def completions(tokenizer: Any, prompts: Sequence[Sequence[int]], new: Sequence[Sequence[int]]) -> list[str]:
+    """What the tokens `new` [S][*] add to the decoding of their prompts' [S][*]: some decoders eat a text's
+    first space."""
+    before, alone = _texts(tokenizer, prompts), _texts(tokenizer, new)
+    after = _texts(tokenizer, [[*a, *b] for a, b in zip(prompts, new, strict=True)])
+    return [
+        whole[len(start) :] if whole.startswith(start) else text
+        for start, whole, text in zip(before, after, alone, strict=True)
+    ]
+
+
+def _texts(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
+    texts: list[str] = tokenizer.batch_decode(
+        [list(row) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return texts
+
+
 def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
     return ids

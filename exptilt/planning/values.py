@@ -94,8 +94,13 @@ def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
     if not registry.capabilities(p0.model).continues:
         raise ConfigError(
             f"--refine draws the rest of completions from the ids of their first tokens, which "
-            f"{p0.model.name} does not take from here: draw by transformers (a Hub id or a folder as "
-            "--basemodel, no --engine vllm), or leave --refine out"
+            f"{p0.model.name} does not take from here: draw by transformers or --engine vllm (a Hub id or a "
+            "folder as --basemodel), or leave --refine out"
+        )
+    if p0.vllm and p0.stop:
+        raise ConfigError(
+            "--refine with --engine vllm takes no --stop: vLLM does not see one that begins in what is kept "
+            "of a completion; draw by transformers, or leave --stop out"
         )
     judged = [m.kind for spec in specs for m in spec.sources if rewards.needs_of(m) == "base model"]
     if config.steer and judged:

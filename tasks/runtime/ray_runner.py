@@ -67,3 +67,13 @@ def _record(submitted: list[PrefectFuture[Any]], ended: set[PrefectFuture[Any]])
                     client.set_task_run_state(future.task_run_id, Crashed(message=DIED), force=True)
     if context and context.flow_run and len(done) == len(submitted):
         wait_until_recorded(context.flow_run.id)
+        _say_again(done)
+
+
+def _say_again(done: list[PrefectFuture[Any]]) -> None:
+    """Set the last states that the server lacks: a worker that died behind its task may not have sent them."""
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        for future in done:
+            known = client.read_task_run(future.task_run_id).state
+            if not (known and known.is_final()):
+                client.set_task_run_state(future.task_run_id, future.state, force=True)

@@ -28,7 +28,7 @@ from exptilt.models.likelihood import text_nll
 from exptilt.models.loading import causal_model, load_tokenizer
 from exptilt.models.memory import bytes_per_prompt, free_bytes, is_exhausted
 from exptilt.models.replicas import replica, side_by_side, threads_for
-from exptilt.models.tokenization import encode, refuse_unknown
+from exptilt.models.tokenization import completions, encode, refuse_unknown
 from exptilt.run import current
 
 AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
@@ -90,7 +90,7 @@ class TransformersEngine:
 
     def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
         """See base.Continuing."""
-        return self._completions(self._encoded(prompts)[1], [list(tokens) for tokens in begun])
+        return completions(self.tokenizer, self._encoded(prompts)[1], begun)
 
     def _draw(
         self,
@@ -188,30 +188,14 @@ class TransformersEngine:
         columns = zip(rows.begun, rows.tokens.tolist(), rows.drawn.tolist(), strict=True)
         tokens = [start + row[:n] for start, row, n in columns]
         new = [row[:n] for row, n in zip(tokens, counts, strict=True)]
-        whole = self._completions(prompt_ids, new)
-        completions = [before_stop(text, self.p0.stop) for text in whole]
+        whole = completions(self.tokenizer, prompt_ids, new)
+        kept = [before_stop(text, self.p0.stop) for text in whole]
         reasons = ["stop" if end else "length" for end in rows.ended.tolist()]
         nlls = _nlls(rows.raw.tolist(), [len(a) + len(b) for a, b in zip(prompt_ids, new, strict=True)])
-        stopped = [i for i, text in enumerate(whole) if text != completions[i]]
-        read = (completions, counts, reasons, rows.logprob.tolist(), nlls)
+        stopped = [i for i, text in enumerate(whole) if text != kept[i]]
+        read = (kept, counts, reasons, rows.logprob.tolist(), nlls)
         made = [Sample(*row)._replace(tokens=ids) for *row, ids in zip(*read, tokens, strict=True)]
         return self._rescored(made, prompts, stopped)
-
-    def _completions(self, prompt_ids: list[list[int]], new: list[list[int]]) -> list[str]:
-        """What the new tokens add to the prompt's own decoding (some decoders eat a first space)."""
-        before = self._text(prompt_ids)
-        after = self._text([a + b for a, b in zip(prompt_ids, new, strict=True)])
-        alone = self._text(new)
-        return [
-            whole[len(start) :] if whole.startswith(start) else text
-            for start, whole, text in zip(before, after, alone, strict=True)
-        ]
-
-    def _text(self, ids: list[list[int]]) -> list[str]:
-        texts: list[str] = self.tokenizer.batch_decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return texts
 
     def _rescored(self, samples: list[Sample], prompts: list[str], places: list[int]) -> list[Sample]:
         """The samples, those at `places` with the nll of the kept text, by a forward pass of its own."""

@@ -55,12 +55,14 @@ PLAINLY: Final = Asking()
 
 
 class Asked(NamedTuple):
-    """A sample to ask for: its prompt's place, the prompt, its seed, and what is asked for beside."""
+    """A sample to ask for: its prompt's place, the prompt, its seed, what is asked for beside, and the ids of
+    the completion's first tokens, where only the rest is to be drawn."""
 
     place: int
     prompt: Prompt
     seed: int
     beside: Beside = TEXT_ONLY
+    begun: tuple[int, ...] = ()
 
 
 class Scored(NamedTuple):
@@ -116,6 +118,25 @@ class OpenAIEngine:
         n = seeds.shape[1]
         return [_with_nll(flat[i : i + n]) for i in range(0, len(flat), n)]
 
+    def rests(
+        self,
+        prompts: Sequence[Prompt],
+        begun: Sequence[Sequence[int]],
+        seeds: NDArray[np.int64],
+        batch_size: int,
+    ) -> list[Sample]:
+        """The rests [S] of completions of which the first tokens are given, where prompts are written as ids.
+
+        Arguments as in base.Continuing. `nll` is that of the whole, all else is the rest's.
+        """
+        each = zip(prompts, seeds.tolist(), begun, strict=True)
+        asked = [
+            Asked(place, prompt, seed, self.beside, tuple(tokens))
+            for place, (prompt, seed, tokens) in enumerate(each)
+        ]
+        found = self._draw_all(asked, self.p0, batch_size or IN_FLIGHT)
+        return [sample for scored in found for sample in _with_nll([scored])]
+
     def _draw_all(self, asked: list[Asked], p0: P0, in_flight: int) -> list[Scored]:
         """Every sample that is asked for."""
         return at_once(lambda each: self._sample(each, p0), asked, in_flight)
@@ -125,8 +146,9 @@ class OpenAIEngine:
 
         what = f"the prompt that begins {text_of(asked.prompt)[:60]!r}"
         refused = functools.partial(PromptRefused, place=asked.place)
+        rest = dataclasses.replace(p0, max_new_tokens=p0.max_new_tokens - len(asked.begun))
         with explained(self.name, what, refused):
-            answer = self._ask(asked.prompt, asked.seed, p0, self.law, asked.beside)
+            answer = self._ask(asked.prompt, asked.seed, rest, self.law, asked.beside, begun=asked.begun)
         current().meter.drew(self.asking.device, answer.n_drawn)
         self._check_reasoning(answer, p0, what)
         lacks_text = answer.text is None and not p0.reasoning  # else it may end before its answer
@@ -181,15 +203,23 @@ class OpenAIEngine:
         return None
 
     def _ask(
-        self, prompt: Prompt, seed: int, p0: P0, law: Law, beside: Beside = TEXT_ONLY, more: str = ""
+        self,
+        prompt: Prompt,
+        seed: int,
+        p0: P0,
+        law: Law,
+        beside: Beside = TEXT_ONLY,
+        more: str = "",
+        begun: tuple[int, ...] = (),
     ) -> Answer:
-        """The server's answer to a prompt, which is continued with `more` where it is no chat."""
+        """The server's answer to a prompt, which is continued with a text or ids where it is no chat."""
         named: dict[str, Any] = {"model": self.model}
         named["extra_body"] = {**request_body(seed, p0, law, beside), **self.asking.more}
         if p0.chat:
             named["messages"], api = as_dicts(turns(prompt)), self.client.chat.completions
         else:
-            named["prompt"], api = self.asking.written(prompt, more), self.client.completions
+            written = self.asking.written(prompt, more)
+            named["prompt"], api = [*written, *begun] if begun else written, self.client.completions
         return read(json.loads(api.with_raw_response.create(**named).content))
 
     def _find_law(self) -> Law:

@@ -14,7 +14,14 @@ def _load(p0: P0, device: str) -> Engine:
 
 ENGINE: Final = EngineSpec(
     name=VLLM,
-    can=Capabilities(has_checkpoint=True, finds_likelihood=True, short_trial=False, chat="checkpoint"),
+    can=Capabilities(
+        has_checkpoint=True,
+        finds_likelihood=True,
+        short_trial=False,
+        continues=True,
+        goes_on_as_drawn=False,
+        chat="checkpoint",
+    ),
     base_model=lambda name: None,  # --engine vllm asks for it
     load=_load,
 )

@@ -1,9 +1,9 @@
 """Draws by the run's own server of vLLM: prompts go there as tokens, as exptilt's own loop would see them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,14 +13,15 @@ from exptilt.conversation import PLAIN, Prompt, text_of
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.openai import Asking, OpenAIEngine
 from exptilt.engines.vllm.server import SERVED_NAME, Server, started
-from exptilt.errors import ServerError
+from exptilt.errors import ModelError, ServerError
 from exptilt.models.chat_template import rendered
 from exptilt.models.loading import load_tokenizer
-from exptilt.models.tokenization import encode
+from exptilt.models.tokenization import completions, encode
 from exptilt.run import current
 
 AT_ONCE: Final = 256  # requests in flight; vLLM batches what it has memory for
 ENCODED: Final = 4096  # prompts whose tokens are kept
+T = TypeVar("T")
 
 
 class VllmEngine:
@@ -45,6 +46,28 @@ class VllmEngine:
             ModelError: the server does not start, or cannot draw from p0.
             ServerError: it died meanwhile; another try starts it anew.
         """
+        return self._asked(lambda engine: engine.draw(prompts, seeds, batch_size or AT_ONCE))
+
+    def extend(
+        self,
+        prompts: Sequence[Prompt],
+        begun: Sequence[Sequence[int]],
+        seeds: NDArray[np.int64],
+        batch_size: int,
+    ) -> list[Sample]:
+        """See base.Continuing; the server's numbers begin anew with the rest. Raises as draw."""
+        rests = self._asked(lambda engine: engine.rests(prompts, begun, seeds, batch_size or AT_ONCE))
+        whole = [_joined(start, rest) for start, rest in zip(begun, rests, strict=True)]
+        kept = [(sample.tokens or [])[: sample.n_tokens] for sample in whole]
+        texts = completions(self.tokenizer, [self.tokens(prompt, "") for prompt in prompts], kept)
+        return [sample._replace(completion=text) for sample, text in zip(whole, texts, strict=True)]
+
+    def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
+        """See base.Continuing."""
+        return completions(self.tokenizer, [self.tokens(prompt, "") for prompt in prompts], begun)
+
+    def _asked(self, work: Callable[[OpenAIEngine], T]) -> T:
+        """What `work` gets of the run's server on this device."""
         server = current().owned(
             (self.p0.vllm, self.p0.model, self.p0.dtype, self.device),
             lambda: started(self.p0, self.device),
@@ -52,13 +75,13 @@ class VllmEngine:
         )
         try:
             engine = self._engine(server)
-            drawn = engine.draw(prompts, seeds, batch_size or AT_ONCE)
+            found = work(engine)
         except ServerError as error:
             if server.has_ended:
                 raise ServerError(server.death) from error
             raise
         self.notes = dict(engine.notes)
-        return drawn
+        return found
 
     def _engine(self, server: Server) -> OpenAIEngine:
         if server not in self._engines:
@@ -74,3 +97,11 @@ class VllmEngine:
         chat = bool(self.p0.chat)
         text = rendered(self.tokenizer, [prompt], self.p0.template)[0] if chat else text_of(prompt)
         return encode(self.tokenizer, [text + more], special=not chat)[0]
+
+
+def _joined(begun: Sequence[int], rest: Sample) -> Sample:
+    """A completion of its first tokens and the rest, its text still the latter's."""
+    if rest.tokens is None:
+        raise ModelError("vLLM gives no token ids, which --refine needs: use another version of it")
+    tokens = [*begun, *rest.tokens]
+    return rest._replace(tokens=tokens, n_tokens=len(begun) + rest.n_tokens, logprob=None)
