@@ -105,6 +105,11 @@ class Small:
             return bad_request(said)
         return 200, self._draw(body, in_chat, top)
 
+    def _text(self, prompt: str | list[int]) -> str:
+        """A prompt that came as a text, or as ids, of which each is a letter."""
+        is_text = isinstance(prompt, str)
+        return prompt if is_text else load_tokenizer(self.ref).decode(prompt, skip_special_tokens=True)
+
     def _draw(self, body: dict, in_chat: bool, top: int) -> dict:
         law = P0(
             model=self.ref,
@@ -117,7 +122,7 @@ class Small:
             ends=(0,),
             stop=tuple(body.get("stop", ())),
         )
-        prompt = of_dicts(body["messages"]) if in_chat else body["prompt"]
+        prompt = of_dicts(body["messages"]) if in_chat else self._text(body["prompt"])
         with self.lock:
             self.asked += 1
             seed = body["seed"] if self.heeds else self.asked

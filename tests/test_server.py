@@ -26,10 +26,11 @@ from exptilt.config.settings import MCAligned, Original
 from exptilt.engines import openai, registry
 from exptilt.engines.base import P0
 from exptilt.engines.huggingface.engine import TransformersEngine
-from exptilt.engines.openai import OpenAIEngine
+from exptilt.engines.openai import Asking, OpenAIEngine
 from exptilt.errors import ModelError, ServerError, ShardsFailed, Stopped
 from exptilt.local_run import run
 from exptilt.models import openai_client, reference
+from exptilt.models.tokenization import encode
 from exptilt.planning.plan import prepare
 from exptilt.run import Run
 from exptilt.storage import keys
@@ -115,6 +116,22 @@ def test_tokens_and_likelihoods_are_those_of_the_engine_here(folder, chats, law,
     same(found, [[s._replace(nll=None) if lacks else s for s in row] for row in expected])
     cut = {s.rescored for row in found for s in row}
     assert cut == ({True, False} if "stop" in law and not chat else {False})
+
+
+def test_the_rest_of_a_completion_is_drawn_behind_its_first_tokens(folder):
+    """As if they were the prompt's, up to the same length; the likelihood is that of the whole."""
+    here = TransformersEngine(p0(folder), "cpu")
+    written = Asking(written=lambda prompt, more: encode(here.tokenizer, [prompt + more])[0])
+    seeds = keys.seeds_for(0, PROMPTS, 0, 1) & 0x7FFFFFFF
+    drawn = [row[0] for row in here.draw(PROMPTS, seeds, 0)]
+    begun = [(sample.tokens or [])[: min(2, sample.n_tokens)] for sample in drawn]
+    with http_server(Small(folder)) as root:
+        found = OpenAIEngine(p0(f"{root}#org/small"), written).rests(PROMPTS, begun, seeds[:, 0], 0)
+    for prompt, start, seed, rest in zip(PROMPTS, begun, seeds, found, strict=True):
+        text = prompt + here.shown([prompt], [start])[0]
+        shorter = p0(folder, max_new_tokens=here.p0.max_new_tokens - len(start))
+        ((expected,),) = TransformersEngine(shorter, "cpu").draw([text], seed[None], 0)
+        same([[rest]], [[expected]])
 
 
 NULLS = [

@@ -17,7 +17,7 @@ from chats import by_hand, chat_model
 from checkpoints import causal
 from peft import LoraConfig
 from processes import flow_command, process, run_flow, wait_until
-from vllm_stand_in import requests, stand_in, starts
+from vllm_stand_in import ids_of, requests, stand_in, starts
 
 import exptilt
 import gendata
@@ -85,6 +85,32 @@ def all_gone(at: Path) -> bool:
 
 def drawn(config: Original):
     return run(prepare(config))
+
+
+def test_moves_go_on_from_the_tokens_that_were_drawn(tmp_path, folder, settings):
+    (tmp_path / "own.py").write_text(
+        "def bees(prompts, completions):\n    return [c.count('b') for c in completions]"
+    )
+    tilt = {"value": f"{tmp_path}/own.py:bees", "lam": 2.0, "nsamples": 2, "refine": 6, "steer": True}
+    how = {"max_new_tokens": 6, "block_tokens": 3, **tilt}
+    result = exptilt.mc_aligned(**settings(stand_in(tmp_path / "bin"), **how))
+    vocabulary = {number: letter for letter, number in ids_of(folder).items()}
+    refined = result.table("refined")
+    for row in refined.iter_rows(named=True):
+        assert "".join(vocabulary[token] for token in row["tokens"]) == row["completion"]
+        assert (row["n_tokens"], row["bees"]) == (6, row["completion"].count("b"))
+    samples = result.table("samples")["tokens"].to_list()
+    asked = [(each["prompt"], each["max_tokens"]) for each in requests(tmp_path / "bin")]
+    rests = [(prompt[len(prompt) - 6 + left :], left) for prompt, left in asked if 0 < left < 6]
+    assert any(begun == tokens[: len(begun)] for begun, _ in rests for tokens in samples)
+    assert {left for _, left in rests} == {1, 2, 3, 4, 5}
+    assert all_gone(tmp_path / "bin")
+
+
+def test_what_a_server_of_the_run_cannot_refine_is_named(tmp_path, settings):
+    how = {"value": "humor", "lam": 1.0, "refine": 2, "stop": ("b",)}
+    with pytest.raises(ConfigError, match=r"--refine with --engine vllm takes no --stop"):
+        prepare(MCAligned(**settings(stand_in(tmp_path / "bin"), **how)))
 
 
 def test_one_server_draws_the_trial_and_all_shards_and_ends_with_the_run(tmp_path, settings, capsys):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,13 @@ def stand_in(folder: Path, **manners: Any) -> str:
     program.write_text(SCRIPT.format(**names, manners=json.dumps(manners)))
     program.chmod(0o755)
     return str(program)
+
+
+@cache
+def ids_of(model: str) -> dict[str, int]:
+    """The ids of letters, as the checkpoint's tokenizer has them."""
+    found: dict[str, int] = json.loads(Path(model, "tokenizer.json").read_text())["model"]["vocab"]
+    return found
 
 
 def starts(folder: Path) -> list[dict[str, Any]]:
@@ -80,10 +88,11 @@ def main(folder: str, manners: dict[str, Any]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     port = int(started["flags"]["--port"])
     ThreadingHTTPServer.request_queue_size = 300
-    ThreadingHTTPServer(("127.0.0.1", port), _handler(Path(folder), manners)).serve_forever(0.01)
+    handler = _handler(Path(folder), model, manners)
+    ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever(0.01)
 
 
-def _handler(folder: Path, manners: dict[str, Any]) -> type[BaseHTTPRequestHandler]:
+def _handler(folder: Path, model: str, manners: dict[str, Any]) -> type[BaseHTTPRequestHandler]:
     lock, answered, most = threading.Lock(), [], [*manners.get("dies", []), 10**9]
     left = most[min(len(starts(folder)), len(most)) - 1]
 
@@ -100,7 +109,7 @@ def _handler(folder: Path, manners: dict[str, Any]) -> type[BaseHTTPRequestHandl
                 if len(answered) > left:
                     os._exit(1)
             time.sleep(manners.get("slow", 0))
-            self._answer(200, _completion(asked))
+            self._answer(200, _completion(asked, model))
 
         def do_GET(self):
             routes = {
@@ -132,8 +141,8 @@ def _handler(folder: Path, manners: dict[str, Any]) -> type[BaseHTTPRequestHandl
     return Handler
 
 
-def _completion(asked: dict[str, Any]) -> dict[str, Any]:
-    """Letters of the request's seed, the first one alone where top_k is 1."""
+def _completion(asked: dict[str, Any], model: str) -> dict[str, Any]:
+    """Letters of the request's seed, the first one alone where top_k is 1, and their ids if asked for."""
     letters = LETTERS[: asked["top_k"] if asked["top_k"] > 0 else None]
     drawn = random.Random(asked["seed"]).choices(letters, k=asked["max_tokens"])
     count = {"prompt_tokens": len(asked["prompt"]), "completion_tokens": len(drawn)}
@@ -144,6 +153,8 @@ def _completion(asked: dict[str, Any]) -> dict[str, Any]:
         "stop_reason": None,
         "logprobs": None,
     }
+    if asked.get("return_token_ids"):
+        choice["token_ids"] = [ids_of(model)[letter] for letter in drawn]
     return {
         "id": "1",
         "object": "text_completion",

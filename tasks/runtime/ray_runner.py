@@ -71,7 +71,7 @@ def _record(submitted: list[PrefectFuture[Any]], ended: set[PrefectFuture[Any]])
 
 
 def _say_again(done: list[PrefectFuture[Any]]) -> None:
-    """Set the last states that the server lacks: a worker that died behind its task may not have sent them."""
+    """Set last states that the server lacks: a worker that died behind its task may not have sent them."""
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         for future in done:
             known = client.read_task_run(future.task_run_id).state
