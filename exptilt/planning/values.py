@@ -89,8 +89,12 @@ def check_top_up(config: Config, specs: Sequence[RewardSpec]) -> None:
 def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
     """Raise ConfigError where a run would move draws that cannot be continued, or whose reward is not of the
     prompt and the completion alone."""
-    if not (isinstance(config, MCAligned) and config.refine):
-        return
+    if isinstance(config, MCAligned) and config.refine:
+        _check_continues(p0)
+        _check_of_one(config, specs)
+
+
+def _check_continues(p0: P0) -> None:
     if not registry.capabilities(p0.model).continues:
         raise ConfigError(
             f"--refine draws the rest of completions from the ids of their first tokens, which "
@@ -102,6 +106,9 @@ def check_refine(config: Config, p0: P0, specs: Sequence[RewardSpec]) -> None:
             "--refine with --engine vllm takes no --stop: vLLM does not see one that begins in what is kept "
             "of a completion; draw by transformers, or leave --stop out"
         )
+
+
+def _check_of_one(config: MCAligned, specs: Sequence[RewardSpec]) -> None:
     judged = [m.kind for spec in specs for m in spec.sources if rewards.needs_of(m) == "base model"]
     if config.steer and judged:
         raise ConfigError(

@@ -6,6 +6,7 @@ they come down to what these have come up to, the level lies between, and chains
 
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 import polars as pl
@@ -23,7 +24,7 @@ from exptilt.stages.resample import resample
 from exptilt.stages.shards import samples_of_some, samples_without
 from exptilt.stages.steered_draws import Entries, other_populations, steered_draws
 from exptilt.stages.tables import digests, origin_of, prompts_of, read
-from exptilt.storage import keys
+from exptilt.storage import keys, pool
 
 LOTS: Final = 2**63
 Doubled = tuple[Recipe, DrawsRef]  # at 2 λ
@@ -57,21 +58,36 @@ def _refined(recipe: Recipe, draws: DrawsRef) -> RefinedRef:
     above, more = _above(kernel, doubled, draws)
     up = advance([*first, *above], _moves(recipe))
     back = advance([replace(stand, kernel=kernel) for stand in up.stands[len(first) :]], _moves(recipe))
-    new = [*up.new, *back.new, *(entry for entry, known in (*steered, *others, *more) if not known)]
+    new = [*up.new, *back.new, *_new([*steered, *others, *more])]
     if new:
         deaths.note_computed(recipe.workspace)
-    paths, begun = _paths(up, slice(len(first))), tuple(entry.path for entry, _ in steered)
-    mine = {*begun, *(path for row in paths for path in row)}
+    paths = _paths(up, slice(len(first)))
     return RefinedRef(
         paths=paths,
-        steered=begun,
-        populations=tuple(entry.path for entry, _ in others),
+        steered=_named(steered),
+        populations=_named(others),
         **_second(doubled, more, _paths(up, slice(len(first), None)), _paths(back, slice(None))),
-        cached=not new,
-        tokens=sum(entry.meta["tokens"] for entry in new),
-        certificate=sum(entry.meta["tokens"] for entry in new if entry.path not in mine),
-        seconds=sum(entry.meta["seconds"] for entry in new),
+        **_cost(new, {*_named(steered), *chain.from_iterable(paths)}),
     )
+
+
+def _new(entries: Entries) -> list[pool.Entry]:
+    """Those that the pool did not have."""
+    return [entry for entry, known in entries if not known]
+
+
+def _named(entries: Entries) -> tuple[str, ...]:
+    return tuple(entry.path for entry, _ in entries)
+
+
+def _cost(new: list[pool.Entry], first: set[str]) -> dict[str, Any]:
+    """What a RefinedRef says of the entries that were computed; `first` are those of the first chains."""
+    return {
+        "cached": not new,
+        "tokens": sum(entry.meta["tokens"] for entry in new),
+        "certificate": sum(entry.meta["tokens"] for entry in new if entry.path not in first),
+        "seconds": sum(entry.meta["seconds"] for entry in new),
+    }
 
 
 def _above(kernel: Kernel, doubled: Doubled | None, draws: DrawsRef) -> Begun:
@@ -88,7 +104,7 @@ def _second(doubled: Doubled | None, steered: Entries, above: Ranges, back: Rang
     _, draws = doubled
     return {
         "certified": draws.samples.shard.prompts,
-        "doubled": (*draws.paths, *(entry.path for entry, _ in steered)),
+        "doubled": (*draws.paths, *_named(steered)),
         "above": above,
         "back": back,
     }

@@ -3,7 +3,8 @@
 from typing import Final
 
 from exptilt.engines.base import Capabilities, EngineSpec
-from exptilt.engines.openai.engine import TRIED, Asking, OpenAIEngine
+from exptilt.engines.openai.asking import Asking
+from exptilt.engines.openai.engine import TRIED, OpenAIEngine
 from exptilt.models.reference import ModelRef, is_url, served
 
 __all__ = ["ENGINE", "TRIED", "Asking", "OpenAIEngine"]

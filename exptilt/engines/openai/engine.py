@@ -10,8 +10,8 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,58 +20,16 @@ from exptilt.conversation import Prompt, as_dicts, text_of, turns
 from exptilt.engines.base import FINISH_REASONS, P0, Sample
 from exptilt.engines.openai import likelihood, likelihood_trial
 from exptilt.engines.openai.answers import Answer, read
+from exptilt.engines.openai.asking import PLAINLY, Asked, Asking, Scored, kept, with_nll
 from exptilt.engines.openai.request_body import LAWS, TEXT_ONLY, Beside, Law, request_body, standard
 from exptilt.errors import ModelError, PromptRefused
-from exptilt.models.requests import IN_FLIGHT, RETRIES, at_once
+from exptilt.models.requests import IN_FLIGHT, at_once
 from exptilt.run import current
 
 TRIES: Final = 8
 TRIED: Final = "Once upon a time"
 BEHIND_REASONING: Final = "an answer behind reasoning has none of its own"
 THOUGHT: Final = "</think>"  # ends reasoning in the text of most models that write some
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """How a server is asked.
-
-    Attributes:
-        key: the server's, that of the environment if empty.
-        written: a prompt of no chat, and what it is continued with, as the request has them: a text, or
-            token ids.
-        more: what every request says beside p0.
-        retries: of a request that fails for a reason that may pass.
-        device: of the run, that the tokens drawn are counted under.
-    """
-
-    key: str = ""
-    written: Callable[[Prompt, str], str | list[int]] = lambda prompt, more: text_of(prompt) + more
-    more: dict[str, Any] = dataclasses.field(default_factory=dict)
-    retries: int = RETRIES
-    device: str = "cpu"
-
-
-PLAINLY: Final = Asking()
-
-
-class Asked(NamedTuple):
-    """A sample to ask for: its prompt's place, the prompt, its seed, what is asked for beside, and the ids of
-    the completion's first tokens, where only the rest is to be drawn."""
-
-    place: int
-    prompt: Prompt
-    seed: int
-    beside: Beside = TEXT_ONLY
-    begun: tuple[int, ...] = ()
-
-
-class Scored(NamedTuple):
-    """A sample without its nll; the raw log-probabilities of the prompt's tokens, where asked for, and of the
-    completion's, None where not known."""
-
-    sample: Sample
-    prompt: list[float] | None
-    own: list[float] | None
 
 
 class OpenAIEngine:
@@ -116,7 +74,7 @@ class OpenAIEngine:
             self._tried(self.p0, range(1), 1, self.beside)
             raise
         n = seeds.shape[1]
-        return [_with_nll(flat[i : i + n]) for i in range(0, len(flat), n)]
+        return [with_nll(flat[i : i + n]) for i in range(0, len(flat), n)]
 
     def rests(
         self,
@@ -135,7 +93,7 @@ class OpenAIEngine:
             for place, (prompt, seed, tokens) in enumerate(each)
         ]
         found = self._draw_all(asked, self.p0, batch_size or IN_FLIGHT)
-        return [sample for scored in found for sample in _with_nll([scored])]
+        return [sample for scored in found for sample in with_nll([scored])]
 
     def _draw_all(self, asked: list[Asked], p0: P0, in_flight: int) -> list[Scored]:
         """Every sample that is asked for."""
@@ -187,7 +145,7 @@ class OpenAIEngine:
             logprob=likelihood.as_sampled(own, answer.tops or [], p0) if "logprob" in known else None,
             nll=self._nll_of(asked.prompt, text) if is_cut else None,
             rescored=is_cut,
-            **_kept(asked, answer, p0),
+            **kept(asked, answer, p0),
         )
         return Scored(sample, answer.prompt, None if is_cut or "nll" not in known else own[:n_tokens])
 
@@ -283,24 +241,6 @@ class OpenAIEngine:
             return [(sample.reasoning or "") + sample.completion for sample in drawn]
         except PromptRefused as error:
             raise ModelError(str(error)) from None
-
-
-def _kept(asked: Asked, answer: Answer, p0: P0) -> dict[str, Any]:
-    """What of the answer a sample keeps beside its text."""
-    return {
-        "tokens": answer.tokens if asked.beside.ids else None,
-        "reasoning": answer.reasoning if p0.reasoning == "keep" else None,
-    }
-
-
-def _with_nll(scored: Sequence[Scored]) -> list[Sample]:
-    """The samples of one prompt, whose tokens' log-probabilities came with the first, each with its nll where
-    all of it is known."""
-    prompt = scored[0].prompt
-    return [
-        sample if prompt is None or own is None else sample._replace(nll=likelihood.mean_nll(prompt, own))
-        for sample, _, own in scored
-    ]
 
 
 def _warn(said: str) -> None:
