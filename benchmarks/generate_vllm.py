@@ -5,9 +5,12 @@ import os
 import resource
 import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from vllm import LLM, SamplingParams
+
+LONGEST: Final = 4096  # tokens of a sequence, for which it keeps memory
 
 
 def measure(llm: LLM, request: dict[str, Any]) -> dict[str, float]:
@@ -34,7 +37,9 @@ def main() -> None:
     folder = sys.argv[2]
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    llm = LLM(folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=4096, seed=0)
+    config = json.loads(Path(folder, "config.json").read_text())
+    most = min(LONGEST, config.get("max_position_embeddings") or config["n_positions"])
+    llm = LLM(folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=most, seed=0)
     measure(llm, {"ids": [[7, 8, 9]], "n": 2, "new": 2, "ends": []})
     print("{}", file=out, flush=True)
     for line in sys.stdin:

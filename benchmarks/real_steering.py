@@ -40,6 +40,9 @@ analyzer = SentimentIntensityAnalyzer()
 def gloom(prompts, completions):
     return [-analyzer.polarity_scores(completion)["compound"] for completion in completions]
 """
+STRONG: Final = 3.0  # λσ from which on samples are steered, too
+REFINED: Final[dict[str, Any]] = {"refine": {}}
+WAYS: Final = (REFINED, REFINED | {"steer, refine": {"steer": True, "block_tokens": 5}})
 HEADER: Final = """\
 | λσ | budget | way | level | verdict | tokens | and for the verdict |
 |---|---|---|---|---|---|---|"""
@@ -51,8 +54,8 @@ def main() -> None:
     parser.add_argument("--model", default="", help="a chat model's folder; made if none")
     parser.add_argument("--strengths", type=float, nargs="+", default=(1.0, 2.0, 3.0, 5.0))
     parser.add_argument("--budgets", type=int, nargs="+", default=(32, 128, 512))
-    parser.add_argument("--prompts", type=int, default=20)
-    parser.add_argument("--new", type=int, default=24, help="tokens at most")
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--new", type=int, default=20, help="tokens at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         settings = _settings(given, Path(name))
@@ -61,7 +64,7 @@ def main() -> None:
         print(f"σ = {sigma:.4f}, level of p0 {rewards.mean():+.4f}\n\n{HEADER}", flush=True)
         for strength in given.strengths:
             for n in given.budgets:
-                for line in _lines(settings, rewards, tokens, strength / sigma, n):
+                for line in _lines(settings, rewards, tokens, strength / sigma, n, WAYS[strength >= STRONG]):
                     print(f"| {strength:g} | {n} | {line} |", flush=True)
 
 
@@ -93,13 +96,16 @@ def _pool(settings: dict[str, Any], n: int) -> tuple[Floats, float]:
     return rewards, float(result.table("samples")["n_tokens"].mean())  # type: ignore[arg-type]
 
 
-def _lines(settings: dict[str, Any], rewards: Floats, tokens: float, lam: float, n: int) -> Iterator[str]:
+def _lines(
+    settings: dict[str, Any], rewards: Floats, tokens: float, lam: float, n: int, ways: dict[str, Any]
+) -> Iterator[str]:
     """The rows of one λ and budget: way, level, verdict, tokens, and those for the verdict."""
     groups = rewards[:, : rewards.shape[1] // n * n].reshape(len(rewards), -1, n)
-    kept = (normalise(lam * groups) * groups).sum(axis=2)
-    for way, reached in (("resample", kept), ("best of n", groups.max(axis=2))):
-        yield f"{way} | {_level(rewards, reached.mean(axis=1))} | | {n * tokens:,.0f} | "
-    for way, more in (("refine", {}), ("steer, refine", {"steer": True, "block_tokens": 8})):
+    kept, drawn = (normalise(lam * groups) * groups).sum(axis=2), f"{n * tokens:,.0f}"
+    verdict = _run(settings, lam=lam, nsamples=n).summary.verdict
+    yield f"resample | {_level(rewards, kept.mean(axis=1))} | {verdict} | {drawn} | "
+    yield f"best of n | {_level(rewards, groups.max(axis=2).mean(axis=1))} | | {drawn} | "
+    for way, more in ways.items():
         result = _run(settings, lam=lam, nsamples=n // 2, refine=n // 2, **more)
         found = result.table("refined").group_by("prompt_id", maintain_order=True).agg(pl.col("gloom").mean())
         yield f"{way} | {_level(rewards, found['gloom'].to_numpy())} | {_said(result, len(rewards))}"

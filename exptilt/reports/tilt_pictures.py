@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from exptilt.reports import figures
+from exptilt.tilting.weights import Floats
 
+Places = NDArray[np.intp]
 BARS: Final = 40
 SCALES: Final = np.linspace(-1.0, 2.0, 61)
-TILT, WEIGHT = "Σ λ r", "exp(Σ λ r)"  # names that no value has
 BEFORE, AFTER = "#8a8f98", "#2f7fd1"
 
 
@@ -32,17 +34,19 @@ def tilt(samples: pl.DataFrame, lam: Mapping[str, float]) -> Any:
 
 def levels(samples: pl.DataFrame, lam: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Each value's mean over prompts where every λ is multiplied by one of SCALES, [S]."""
-    terms = [number * pl.col(value) for value, number in lam.items()]
-    tilted = samples.with_columns(pl.sum_horizontal(terms).alias(TILT))
-    means: dict[str, list[float]] = {value: [] for value in lam}
-    for scale in SCALES:
-        log_weight = scale * pl.col(TILT)
-        weight = (log_weight - log_weight.max().over("prompt_id")).exp()
-        rows = tilted.with_columns(weight.alias(WEIGHT)).group_by("prompt_id", maintain_order=True)
-        found = rows.agg((pl.col(v) * pl.col(WEIGHT)).sum() / pl.col(WEIGHT).sum() for v in lam)
-        for value in lam:
-            means[value].append(float(np.mean(found[value].to_numpy())))
-    return {value: np.array(found) for value, found in means.items()}
+    rows = samples.sort("prompt_id", maintain_order=True)
+    counts = rows["prompt_id"].rle().struct.field("len").to_numpy().astype(np.intp)
+    first, rewards = np.cumsum(counts) - counts, rows.select(*lam).to_numpy()
+    tilted = rewards @ np.array([*lam.values()])
+    means = np.array([_means(scale * tilted, rewards, first, counts) for scale in SCALES])
+    return dict(zip(lam, means.T, strict=True))
+
+
+def _means(log_weight: Floats, rewards: Floats, first: Places, counts: Places) -> Floats:
+    """The means over prompts [V] of rewards [S, V] by log weights [S]; a prompt's rows follow each other."""
+    weight = np.exp(log_weight - np.repeat(np.maximum.reduceat(log_weight, first), counts))
+    sums = np.add.reduceat(np.column_stack([rewards * weight[:, None], weight]), first)
+    return np.asarray((sums[:, :-1] / sums[:, -1:]).mean(axis=0))
 
 
 def _distributions(axis: Any, samples: pl.DataFrame, value: str) -> None:
