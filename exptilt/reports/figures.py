@@ -138,7 +138,6 @@ def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:
         left.set_ylabel("prompts")
         right.axvline(summary.n, color="#777777", linestyle="--", linewidth=1)
         right.set_xscale("log")
-        right.minorticks_off()
         right.set_xlabel("samples needed (dashed: n)")
     return figure
 
