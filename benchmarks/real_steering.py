@@ -1,9 +1,9 @@
 """How far resampling, best-of-n, moves and steering take a real chat model at the same budget.
 
-python benchmarks/real_steering.py            SmolLM2-135M-Instruct towards bad sentiment (VADER), 25 minutes
+python benchmarks/real_steering.py            SmolLM2-135M-Instruct towards bad sentiment (VADER), 20 minutes
 python benchmarks/real_steering.py --strengths 3 --budgets 32 64
 
-A budget is samples, or half of it samples and half moves, per prompt, for one draw of each. λσ says how
+A budget is samples, or half of it samples and half moves of a draw, per prompt. λσ says how
 strong a tilt is, σ the deviation of the reward within a prompt. Levels are means over prompts of the reward,
 in deviations from that of p0; errors are by prompt. Resampling and best-of-n are means over all groups of the
 pool's samples; moves and steering are one run each, with the verdict that it ended with. Tokens are those per
@@ -41,6 +41,8 @@ def gloom(prompts, completions):
     return [-analyzer.polarity_scores(completion)["compound"] for completion in completions]
 """
 STRONG: Final = 3.0  # λσ from which on samples are steered, too
+DRAWS: Final = 4  # of a prompt, whose mean has a smaller error
+MOST: Final = 512  # samples, which resampling and best-of-n are shown for, too
 REFINED: Final[dict[str, Any]] = {"refine": {}}
 WAYS: Final = (REFINED, REFINED | {"steer, refine": {"steer": True, "block_tokens": 5}})
 HEADER: Final = """\
@@ -53,18 +55,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="", help="a chat model's folder; made if none")
     parser.add_argument("--strengths", type=float, nargs="+", default=(1.0, 2.0, 3.0, 5.0))
-    parser.add_argument("--budgets", type=int, nargs="+", default=(32, 128, 512))
+    parser.add_argument("--budgets", type=int, nargs="+", default=(32, 128), help="512 takes an hour more")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--new", type=int, default=20, help="tokens at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         settings = _settings(given, Path(name))
-        rewards, tokens = _pool(settings, max(given.budgets))
+        rewards, tokens = _pool(settings, max(MOST, *given.budgets))
         sigma = float(np.sqrt(rewards.var(axis=1, ddof=1).mean()))
         print(f"σ = {sigma:.4f}, level of p0 {rewards.mean():+.4f}\n\n{HEADER}", flush=True)
         for strength in given.strengths:
-            for n in given.budgets:
-                for line in _lines(settings, rewards, tokens, strength / sigma, n, WAYS[strength >= STRONG]):
+            for n in dict.fromkeys((*given.budgets, MOST)):
+                ways = WAYS[strength >= STRONG] if n in given.budgets else {}
+                for line in _lines(settings, rewards, tokens, strength / sigma, n, ways):
                     print(f"| {strength:g} | {n} | {line} |", flush=True)
 
 
@@ -106,7 +109,7 @@ def _lines(
     yield f"resample | {_level(rewards, kept.mean(axis=1))} | {verdict} | {drawn} | "
     yield f"best of n | {_level(rewards, groups.max(axis=2).mean(axis=1))} | | {drawn} | "
     for way, more in ways.items():
-        result = _run(settings, lam=lam, nsamples=n // 2, refine=n // 2, **more)
+        result = _run(settings, lam=lam, nsamples=n // 2, refine=n // 2, ndraws=DRAWS, **more)
         found = result.table("refined").group_by("prompt_id", maintain_order=True).agg(pl.col("gloom").mean())
         yield f"{way} | {_level(rewards, found['gloom'].to_numpy())} | {_said(result, len(rewards))}"
 
@@ -118,11 +121,13 @@ def _level(rewards: Floats, reached: Floats) -> str:
 
 
 def _said(result: exptilt.Result, prompts: int) -> str:
-    """The verdict, and per prompt the tokens of the draws and those of the verdict."""
+    """The verdict, and per prompt the tokens of a draw and those of the verdict on it."""
     found, samples = result.summary.refinement, result.table("samples")
     assert found
-    drawn = int(samples["n_tokens"].sum()) + found.tokens - found.certificate
-    return f"{found.convergence.verdict} | {drawn / prompts:,.0f} | {found.certificate / prompts:,.0f}"
+    drawn = int(samples["n_tokens"].sum()) + (found.tokens - found.certificate) / DRAWS
+    return (
+        f"{found.convergence.verdict} | {drawn / prompts:,.0f} | {found.certificate / DRAWS / prompts:,.0f}"
+    )
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ def test_moves_go_on_from_the_tokens_that_were_drawn(tmp_path, folder, settings)
     assert all_gone(tmp_path / "bin")
 
 
-def test_what_a_server_of_the_run_cannot_refine_is_named(tmp_path, settings):
-    how = {"value": "humor", "lam": 1.0, "refine": 2, "stop": ("b",)}
+def test_what_a_server_of_the_run_cannot_refine_is_named(tmp_path, rewards_file, settings):
+    how = {"value": f"{rewards_file}:bees", "lam": 1.0, "refine": 2, "stop": ("b",)}
     with pytest.raises(ConfigError, match=r"--refine with --engine vllm takes no --stop"):
         prepare(MCAligned(**settings(stand_in(tmp_path / "bin"), **how)))
 
