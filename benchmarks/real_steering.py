@@ -1,6 +1,6 @@
 """How far resampling, best-of-n, moves and steering take a real chat model at the same budget.
 
-python benchmarks/real_steering.py            SmolLM2-135M-Instruct towards bad sentiment (VADER), half an hour
+python benchmarks/real_steering.py           SmolLM2-135M-Instruct towards bad sentiment (VADER); half an hour
 python benchmarks/real_steering.py --strengths 3 --budgets 32 128 512        (hours)
 
 A budget is samples, or half of it samples and half moves of a draw, per prompt. λσ says how
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="", help="a chat model's folder; made if none")
     parser.add_argument("--strengths", type=float, nargs="+", default=(1.0, 2.0, 3.0, 5.0))
-    parser.add_argument("--budgets", type=int, nargs="+", default=(32,), help="each four times as long as a quarter")
+    parser.add_argument("--budgets", type=int, nargs="+", default=(32,), help="a long one takes hours")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--new", type=int, default=20, help="tokens at most")
     given = parser.parse_args()
