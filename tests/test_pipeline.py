@@ -97,11 +97,15 @@ def test_whatever_defines_p0_is_in_the_key(toy, change):
     assert go(toy(**change)).reused["samples"] == 0
 
 
-def test_a_changed_reward_file_is_scored_again(toy, tmp_path):
+def test_a_changed_reward_file_is_scored_again(toy, tmp_path, monkeypatch):
+    """By its text, though it has the size and the time of the one before."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     own = tmp_path / "own.py"
     own.write_text("def tone(prompts, completions):\n    return [1.0] * len(prompts)\n")
+    os.utime(own, (1e9, 1e9))
     go(toy(value=f"{own}:tone"))
     own.write_text("def tone(prompts, completions):\n    return [2.0] * len(prompts)\n")
+    os.utime(own, (1e9, 1e9))
     changed = go(toy(value=f"{own}:tone"))
     assert changed.reused == {"samples": changed.shards, "tone": 0}
     assert {r["tone"] for r in records(changed)} == {2.0}

@@ -5,9 +5,9 @@ user named, it is run as it is. Data from storage is never executed. contract.py
 """
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
 from operator import attrgetter
 from types import ModuleType
 
@@ -84,9 +84,9 @@ def _module(place: str, revision: str) -> ModuleType:
 
 
 def _from_file(path: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location("exptilt_user_rewards", path)
-    if found is None or found.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    """The code of the file as it is: bytecode beside it counts as new for one of equal size and second."""
+    loader = SourceFileLoader("exptilt_user_rewards", path)
+    module = ModuleType(loader.name)
+    module.__file__ = path
+    exec(loader.source_to_code(loader.get_data(path), path), module.__dict__)
     return module
