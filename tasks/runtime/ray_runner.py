@@ -65,8 +65,8 @@ def _record(submitted: list[PrefectFuture[Any]], ended: set[PrefectFuture[Any]])
             if future not in done:
                 with contextlib.suppress(httpx.HTTPError):
                     client.set_task_run_state(future.task_run_id, Crashed(message=DIED), force=True)
-    if context and context.flow_run and len(done) == len(submitted):
-        wait_until_recorded(context.flow_run.id)
+    ended_well = len(done) == len(submitted)
+    if context and context.flow_run and ended_well and not wait_until_recorded(context.flow_run.id):
         _say_again(done)
 
 

@@ -12,8 +12,8 @@ RECORD_SECONDS = 20.0
 started: set[UUID] = set()  # the task runs of this process, and those that it had workers do
 
 
-def wait_until_recorded(flow_run_id: UUID) -> None:
-    """Wait until the server has recorded the last task states, which reach it as events.
+def wait_until_recorded(flow_run_id: UUID) -> bool:
+    """Wait until the server has recorded the last task states, which reach it as events; whether it has.
 
     A server that does not answer costs the record, never the run.
     """
@@ -25,5 +25,6 @@ def wait_until_recorded(flow_run_id: UUID) -> None:
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             if client.request("POST", "/task_runs/count", json=query).json() >= len(started):
-                return
+                return True
             time.sleep(0.2)
+    return False
