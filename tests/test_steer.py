@@ -17,6 +17,13 @@ def bees(prompts, completions):
     return [c.count("b") - 0.5 * c.count("a") for c in completions]
 """
 
+COUNTED = """
+def bees(prompts, completions):
+    with open(LOG, "a") as log:
+        print(len(completions), file=log)
+    return [c.count("b") - 0.5 * c.count("a") for c in completions]
+"""
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
@@ -75,10 +82,15 @@ def test_the_spread_of_log_z_is_that_of_independent_populations(make, steered):
     assert f"sd {plain.spread:.2f} between populations of a prompt" in plain.fact
 
 
+def pool_of(result: exptilt.Result, stage: str) -> list[pool.Entry]:
+    """The pool's entries of a stage."""
+    folders = Path(result.paths["folder"]).parents[1].glob(f"pool/{stage}/*")
+    return [entry for folder in folders if (entry := pool.find(str(folder)))]
+
+
 def entries(result: exptilt.Result) -> dict[str, int]:
     """When the pool's steered draws were written."""
-    folders = Path(result.paths["folder"]).parents[1].glob("pool/steered/*")
-    return {folder.name: (folder / pool.MANIFEST).stat().st_mtime_ns for folder in folders}
+    return {e.path: Path(e.path, pool.MANIFEST).stat().st_mtime_ns for e in pool_of(result, "steered")}
 
 
 def test_nothing_is_steered_twice(make, steered):
@@ -86,6 +98,24 @@ def test_nothing_is_steered_twice(make, steered):
     more = make("one", refine=3, steer=True, block_tokens=1)
     assert entries(more) == before
     assert more.summary.refinement.course[0] == steered.summary.refinement.course[0]
+
+
+def test_beginnings_of_samples_are_scored_once_for_every_tilt(make, tmp_path):
+    """A second λ scores as much as in a root of its own, but for the samples and their beginnings."""
+    (tmp_path / "counted.py").write_text(f"LOG = {str(tmp_path / 'log')!r}\n{COUNTED}")
+    how = {"value": f"{tmp_path}/counted.py:bees", "refine": 1, "steer": True, "block_tokens": 1, "end": 64}
+
+    def scored(root: str, lam: float) -> int:
+        (tmp_path / "log").write_text("")
+        make(root, lam=lam, **how)
+        return sum(map(int, (tmp_path / "log").read_text().split()))
+
+    scored("shared", 1.0)
+    begun = [entry.table("beginnings") for entry in pool_of(make("shared", lam=1.0, **how), "beginnings")]
+    assert len(begun) == 2
+    known = sum(table.height for table in begun) + 64 * 8
+    tried = scored("own", 2.0) - known - scored("shared", 2.0)
+    assert 0 <= tried < 10  # texts by a plan that finds no rewards
 
 
 def test_a_block_as_long_as_completions_is_plain_resampling(make):

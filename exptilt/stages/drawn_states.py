@@ -5,10 +5,12 @@ from typing import Final
 
 import polars as pl
 
+from exptilt.config.settings import MCAligned
 from exptilt.engines.base import Sample
+from exptilt.stages.blocks import Block
 from exptilt.stages.chain_states import Kernel, drawn_again
 from exptilt.stages.references import DrawsRef
-from exptilt.stages.tables import read
+from exptilt.stages.tables import even_order, in_order, read
 from exptilt.storage import schemas
 
 BEGIN: Final = [name for name in schemas.CHAINS if name not in ("trace", "log_weight")]  # of a state
@@ -34,6 +36,16 @@ def states_at(kernel: Kernel, draws: DrawsRef, kept: pl.DataFrame, number: int) 
         table = table.join(mine, on=schemas.SAMPLE, maintain_order="left")
     numbers = pl.concat_list(f"reward {place}" for place in range(len(draws.rewards)))
     return table.with_columns(rewards=numbers, accepted=0).select(BEGIN)
+
+
+def all_states(kernel: Kernel, draws: DrawsRef, block: Block) -> pl.DataFrame:
+    """All samples of a block that the run has as states, prompt by prompt."""
+    config = kernel.recipe.config
+    assert isinstance(config, MCAligned)
+    tables = [read(part, "samples") for part in draws.samples.parts[block.number]]
+    samples = in_order(tables, even_order(block.prompts, config.nsamples))
+    kept = samples.select(*schemas.SAMPLE).with_columns(draw_index=0)
+    return states_at(kernel, draws, kept, block.number)
 
 
 def _rows_of(kept: pl.DataFrame, parts: Sequence[str], name: str) -> pl.DataFrame:

@@ -82,7 +82,8 @@ class RefinedRef:
 
     Attributes:
         paths: from the draws on, or from the steered ones.
-        steered: the entries of steered draws, where the run steers.
+        beginnings: the entries that steered draws are calibrated by, where the run steers.
+        steered: those of these draws.
         populations: those of other populations of the prompts that have second chains.
         certified: the entry of the prompts that have second chains, "" where none has.
         doubled: the entries of these prompts' draws at 2 λ.
@@ -98,6 +99,7 @@ class RefinedRef:
     tokens: int
     certificate: int
     seconds: float
+    beginnings: tuple[str, ...] = ()
     steered: tuple[str, ...] = ()
     populations: tuple[str, ...] = ()
     certified: str = ""
@@ -110,7 +112,7 @@ class RefinedRef:
         """All entries of the chains, and of what the second ones are of."""
         chains = [path for part in (self.paths, self.above, self.back) for row in part for path in row]
         others = [*self.populations, *self.doubled, *([self.certified] if self.certified else [])]
-        return [*self.steered, *chains, *others]
+        return [*self.beginnings, *self.steered, *chains, *others]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,13 @@ from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import DrawsRef, Ranges, RefinedRef, SamplesRef
 from exptilt.stages.resample import resample
 from exptilt.stages.shards import samples_of_some, samples_without
-from exptilt.stages.steered_draws import Entries, other_populations, steered_draws
+from exptilt.stages.steered_draws import (
+    Calibration,
+    Entries,
+    calibration_of,
+    other_populations,
+    steered_draws,
+)
 from exptilt.stages.tables import digests, origin_of, prompts_of, read
 from exptilt.storage import keys, pool
 
@@ -52,22 +58,25 @@ def _refined(recipe: Recipe, draws: DrawsRef) -> RefinedRef:
     rows = {row["prompt_id"]: row for row in prompts_of(draws.samples.shard).to_dicts()}
     kernel = Kernel(recipe=recipe, prompts=rows, name=AT_LAM)
     certified = _certified(recipe, draws.samples)
-    first, steered = _begin(kernel, draws, draws)
-    others = other_populations(kernel, draws, certified) if recipe.steers and certified else []
+    calibration = calibration_of(kernel, draws) if recipe.steers else None
+    begun = calibration.beginnings if calibration else []
+    first, steered = _begin(kernel, draws, calibration)
+    others = other_populations(kernel, calibration, certified) if calibration else []
     doubled = _doubled(kernel, draws, certified)
-    above, more = _above(kernel, doubled, draws)
+    above, more = _above(kernel, doubled, calibration)
     up = advance([*first, *above], _moves(recipe))
     back = advance([replace(stand, kernel=kernel) for stand in up.stands[len(first) :]], _moves(recipe))
-    new = [*up.new, *back.new, *_new([*steered, *others, *more])]
+    new = [*up.new, *back.new, *_new([*begun, *steered, *others, *more])]
     if new:
         deaths.note_computed(recipe.workspace)
     paths = _paths(up, slice(len(first)))
     return RefinedRef(
         paths=paths,
+        beginnings=_named(begun),
         steered=_named(steered),
         populations=_named(others),
         **_second(doubled, more, _paths(up, slice(len(first), None)), _paths(back, slice(None))),
-        **_cost(new, {*_named(steered), *chain.from_iterable(paths)}),
+        **_cost(new, {*_named([*begun, *steered]), *chain.from_iterable(paths)}),
     )
 
 
@@ -90,11 +99,11 @@ def _cost(new: list[pool.Entry], first: set[str]) -> dict[str, Any]:
     }
 
 
-def _above(kernel: Kernel, doubled: Doubled | None, draws: DrawsRef) -> Begun:
+def _above(kernel: Kernel, doubled: Doubled | None, calibration: Calibration | None) -> Begun:
     """Where the second chains begin, as _begin."""
     if not doubled:
         return [], []
-    return _begin(replace(kernel, recipe=doubled[0], name=AT_TWICE), doubled[1], draws)
+    return _begin(replace(kernel, recipe=doubled[0], name=AT_TWICE), doubled[1], calibration)
 
 
 def _second(doubled: Doubled | None, steered: Entries, above: Ranges, back: Ranges) -> dict[str, Any]:
@@ -141,12 +150,12 @@ def _at_twice(recipe: Recipe) -> Recipe:
     return replace(recipe, config=config.model_copy(update={"lam": tuple(2 * lam for lam in config.lam)}))
 
 
-def _begin(kernel: Kernel, draws: DrawsRef, whole: DrawsRef) -> Begun:
+def _begin(kernel: Kernel, draws: DrawsRef, calibration: Calibration | None) -> Begun:
     """Where the chains of some draws begin: at these, or at steered ones of their prompts, whose entries
-    follow; `whole` are the draws of the shard."""
-    if not kernel.recipe.steers:
+    follow."""
+    if not calibration:
         return _stands(kernel, draws), []
-    made = steered_draws(kernel, whole, prompts_of(draws.samples.shard)["prompt_id"].to_list())
+    made = steered_draws(kernel, calibration, prompts_of(draws.samples.shard)["prompt_id"].to_list())
     return [stand_of(kernel, entry) for entry, _ in made], made
 
 

@@ -6,7 +6,7 @@ of the pool's block, which no shard divides. P prompts, n particles of each, S =
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from exptilt.config.settings import MCAligned
 from exptilt.engines.base import Sample
 from exptilt.rng import uniform
 from exptilt.run import current
+from exptilt.stages.beginnings import Beginning, ends
 from exptilt.stages.chain_states import COLUMNS, Kernel, States, prefixes, proposed, table_of
 from exptilt.stages.resample import picks_of
 from exptilt.storage import keys, schemas
@@ -36,7 +37,7 @@ class Particles:
         samples: the completions [S].
         rewards: theirs, [S, V].
         roots: the index of the sample that each began as, [S].
-        known: Σ λ r of beginnings that were scored, by prompt and tokens.
+        known: the rewards [V] of beginnings that were scored.
         tokens: that were drawn anew.
     """
 
@@ -44,7 +45,7 @@ class Particles:
     samples: list[Sample]
     rewards: Floats
     roots: Picks
-    known: dict[tuple[str, tuple[int, ...]], float] = field(default_factory=dict)
+    known: dict[Beginning, Floats]
     tokens: int = 0
 
     @property
@@ -78,34 +79,39 @@ def key_of(kernel: Kernel) -> dict[str, Any]:
 
 
 def steered(
-    kernel: Kernel, table: pl.DataFrame, prompt_ids: Sequence[str], population: int = 0
+    kernel: Kernel,
+    table: pl.DataFrame,
+    known: dict[Beginning, Floats],
+    prompt_ids: Sequence[str],
+    population: int = 0,
 ) -> tuple[dict[str, pl.DataFrame], int]:
     """Steered draws of some prompts of a block, and the tokens that they took.
 
     Args:
         kernel: the recipe and the prompts; its name tells the seeds of populations apart.
         table: all samples of the block with tokens and rewards, prompt by prompt, equally many of each.
+        known: the rewards [V] of these samples' beginnings; those of others are added.
         prompt_ids: the prompts to steer; the others serve to calibrate.
         population: 0 grows from the samples themselves, others from as many that are drawn for them.
 
     Returns:
         The tables `chains` and `populations` of an entry, and how many tokens were drawn.
     """
-    pool = _particles(kernel, table)
-    particles = _particles(kernel, table.filter(pl.col("prompt_id").is_in(prompt_ids)))
+    pool = _particles(table, known)
+    particles = _particles(table.filter(pl.col("prompt_id").is_in(prompt_ids)), known)
     if population:
         _draw_anew(kernel, particles, list(range(len(particles.samples))), "begin", 0)
-    particles.known = pool.known
     log_weight, populations = _grown(kernel, particles, pool)
     return {"chains": _drawn(kernel, particles, log_weight), "populations": populations}, particles.tokens
 
 
-def _particles(kernel: Kernel, table: pl.DataFrame) -> Particles:
+def _particles(table: pl.DataFrame, known: dict[Beginning, Floats]) -> Particles:
     return Particles(
         ids=table["prompt_id"].unique(maintain_order=True).to_list(),
         samples=[Sample(**row, logprob=None) for row in table.select(COLUMNS).iter_rows(named=True)],
         rewards=np.array(table["rewards"].to_list(), dtype=np.float64).reshape(table.height, -1),
         roots=table["sample_index"].to_numpy().astype(np.int32),
+        known=known,
     )
 
 
@@ -113,7 +119,7 @@ def _grown(kernel: Kernel, particles: Particles, pool: Particles) -> tuple[Float
     """Let the particles grow, block by block: their log weights [P, n], and the table `populations`."""
     shape, lam = (len(particles.ids), particles.n), kernel.recipe.lam_vector
     population, notes = steering.start(*shape), list[pl.DataFrame]()
-    for place, end in enumerate(_ends(kernel)):
+    for place, end in enumerate(ends(kernel)):
         current().check()
         potentials = _potentials(kernel, particles.ids, pool, end)
         line = _column([p.intercept for p in potentials]), _column([p.slope for p in potentials])
@@ -128,14 +134,6 @@ def _grown(kernel: Kernel, particles: Particles, pool: Particles) -> tuple[Float
     empty = pl.DataFrame(schema=schemas.POPULATIONS).drop("log_z")
     table = pl.concat([empty, *notes]).join(log_z, on="prompt_id", maintain_order="left")
     return steering.log_weights(population, log_psi), table.cast(schemas.POPULATIONS)
-
-
-def _ends(kernel: Kernel) -> range:
-    """The tokens at which a block ends, the last one aside."""
-    config, p0 = kernel.recipe.config, kernel.recipe.p0
-    assert isinstance(config, MCAligned)
-    assert p0
-    return range(config.block_tokens, p0.max_new_tokens, config.block_tokens)
 
 
 def _potentials(kernel: Kernel, ids: Sequence[str], pool: Particles, end: int) -> list[Potential]:
@@ -154,11 +152,11 @@ def _rewards(kernel: Kernel, particles: Particles, end: int) -> tuple[Floats, st
     new = [name for name in dict.fromkeys(names.values()) if name not in particles.known]
     if new:
         _, rewards = prefixes(kernel, [name for name, _ in new], [list(begun) for _, begun in new])
-        particles.known |= zip(new, (rewards @ kernel.recipe.lam_vector).tolist(), strict=True)
-    reward = particles.rewards @ kernel.recipe.lam_vector
+        particles.known |= zip(new, rewards, strict=True)
+    rewards = particles.rewards.copy()
     for i, name in names.items():
-        reward[i] = particles.known[name]
-    return reward, live
+        rewards[i] = particles.known[name]
+    return rewards @ kernel.recipe.lam_vector, live
 
 
 def _copy(kernel: Kernel, particles: Particles, ancestors: Picks, place: int, end: int) -> None:
@@ -173,10 +171,10 @@ def _copy(kernel: Kernel, particles: Particles, ancestors: Picks, place: int, en
     particles.samples = [particles.samples[ancestor] for ancestor in taken.tolist()]
     particles.rewards, particles.roots = particles.rewards[taken], particles.roots[taken]
     if again:
-        _draw_anew(kernel, particles, again, place, end)
+        _draw_anew(kernel, particles, again, f"{place}", end)
 
 
-def _draw_anew(kernel: Kernel, particles: Particles, places: list[int], block: int | str, end: int) -> None:
+def _draw_anew(kernel: Kernel, particles: Particles, places: list[int], block: str, end: int) -> None:
     """Draw what stands behind `end` anew at some places; each has a seed of its own."""
     prompt_ids = [particles.prompt_id(i) for i in places]
     begun = [(particles.samples[i].tokens or [])[:end] for i in places]

@@ -20,6 +20,7 @@ ENTRIES: Final = (
     "counts",
     "rewards",
     "draws",
+    "beginnings",
     "steered",
     "chains",
     "explored",

@@ -83,6 +83,13 @@ CHAINS: Final = pl.Schema(
         "trace": pl.List(pl.Float64()),  # Σ λ r after each move of the entry
     }
 )
+BEGINNINGS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "tokens": pl.List(pl.UInt32()),  # the first ones of a completion
+        "rewards": pl.List(pl.Float64()),  # of these as if they were all, in the values' order
+    }
+)
 POPULATIONS: Final = pl.Schema(
     {
         "prompt_id": pl.String(),
@@ -130,6 +137,7 @@ TABLES: Final[dict[str, pl.Schema]] = {
     "draws": DRAWS,
     "diagnostics": DIAGNOSTICS,
     "chains": CHAINS,
+    "beginnings": BEGINNINGS,
     "populations": POPULATIONS,
     "counts": COUNTS,
     "levels": LEVELS,

@@ -19,6 +19,7 @@ AGAIN: Final = {
     "counts": "a run counts again",
     "rewards": "a run scores it again",
     "draws": "a run resamples it again",
+    "beginnings": "a run scores it again",
     "steered": "a run steers it again",
     "chains": "a run moves it again",
     "explored": "a run computes it again",
