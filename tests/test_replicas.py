@@ -43,13 +43,13 @@ def test_any_number_of_threads_draws_the_same(folder, cores, prompts):
     expected = alone.draw(prompts, seeds, 0)
     cores(4)
     several = engine(folder)
-    assert len(several.models) == 4
+    assert len(several.models) == 2
     for rows, others in zip(several.draw(prompts, seeds, 0), expected, strict=True):
         assert [(s.completion, s.tokens) for s in rows] == [(s.completion, s.tokens) for s in others]
         assert [s.logprob for s in rows] == pytest.approx([s.logprob for s in others], abs=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (127, 1), (128, 2), (255, 2), (256, 4), (4096, 8)])
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (255, 1), (256, 2), (511, 2), (512, 4), (4096, 8)])
 def test_a_thread_has_rows_enough(cores, rows, threads):
     cores(12)
     assert threads_for(rows, "cpu") == threads

@@ -23,6 +23,7 @@ from transformers.utils import logging as hf_logging
 from exptilt.errors import ModelError
 from exptilt.models.adapter_weights import own_weights, set_labels
 from exptilt.models.adapters import merged
+from exptilt.models.device_queue import apart
 from exptilt.models.formats import check_quantisation
 from exptilt.models.reference import ModelRef
 from exptilt.models.tokenization import PROBE, encode, positions
@@ -60,7 +61,7 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
     """
     try:
         with _loading:
-            model = _read(auto, ref, role, getattr(torch, dtype)).to(device).eval()
+            model = apart(lambda: _ready(auto, ref, role, device, dtype))
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{role} {ref.name!r} does not fit on {device}: {error}") from error
     except ModelError:
@@ -69,15 +70,16 @@ def load_model(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> 
         raise ModelError(f"{role} {ref.name!r} does not load: {reason(error)}") from error
     if device.startswith("cuda"):
         current().owned("memory that torch keeps of its GPUs", _given_back, lambda _: True)
-    return _packed(model)
+    return model
 
 
-def _packed(model: Any) -> Any:
-    """The model with its layers as they compute fastest; what that needs is not loaded for a tokenizer."""
+def _ready(auto: Any, ref: ModelRef, role: str, device: str, dtype: str) -> Any:
+    """The model on its device, with its layers as they compute fastest; what that needs is not loaded for a
+    tokenizer."""
     from exptilt.models.fused_layers import fuse
     from exptilt.models.packed_linear import pack
 
-    return fuse(pack(model))
+    return fuse(pack(_read(auto, ref, role, getattr(torch, dtype)).to(device).eval()))
 
 
 @contextmanager

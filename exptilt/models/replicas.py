@@ -16,7 +16,7 @@ from exptilt.once import once
 from exptilt.run import carried
 
 R = TypeVar("R")
-ROWS: Final = 64  # that a thread draws at least: for fewer, reading the weights takes longer than computing
+ROWS: Final = 128  # that a thread draws at least: for fewer, reading the weights takes longer than computing
 
 
 def threads_for(rows: int, device: str) -> int:
