@@ -40,6 +40,7 @@ from transformers import (
 )
 
 from exptilt.models.devices import fast_dtype
+from exptilt.process_setup import SPINS
 
 HERE: Final = Path(__file__).parent
 WAYS: Final = ("research", "generate", "generate_batch", "vllm", "exptilt", "floor")
@@ -108,7 +109,8 @@ def _program(way: str, given: argparse.Namespace) -> tuple[str, str, dict[str, s
     if way == "floor":
         return "generate_floor.py", sys.executable, {}
     if way != "vllm":
-        return "generate_ways.py", sys.executable, {}
+        spins = {"GOMP_SPINCOUNT": str(SPINS)} if way == "exptilt" else {}  # as a run sets it
+        return "generate_ways.py", sys.executable, spins
     kept = {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     on_cpu = {"VLLM_CPU_KVCACHE_SPACE": "4"} if given.device == "cpu" else {}
     python = given.vllm_python or str(Path(real_setup.vllm()).with_name("python"))
