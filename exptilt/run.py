@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, wraps
 from threading import Event, Lock
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 from exptilt.errors import Stopped
@@ -34,6 +34,7 @@ class Run:
         """
         outer = _entered.get()
         self.endpoint, self.retries, self.meter = endpoint, 0, Meter()
+        self.findings = dict[str, Any]()  # see exptilt.storage.findings
         self._stop: Event = outer._stop if outer else Event()
         self._counting, self._name = Lock(), uuid4().hex
         self._owned: Owned = outer._owned if outer else Owned()

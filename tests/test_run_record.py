@@ -1,13 +1,17 @@
 """The run record: what the first run of a configuration found out, every later one takes over."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from checkpoints import causal
 
+import exptilt
 from exptilt.config.settings import MCAligned, Original
-from exptilt.errors import ConfigError
+from exptilt.errors import ConfigError, PromptError
 from exptilt.local_run import prepare, run
 from exptilt.stages import claims
 
@@ -114,3 +118,55 @@ def test_of_runs_that_begin_at_once_all_hold_one_record(tmp_path, own):
     assert {json.dumps(plan.record.model_dump()) for plan in plans} == {
         json.dumps(json.loads(path.read_text()))
     }
+
+
+AGAIN = """
+import sys
+import exptilt
+summary = exptilt.mc_aligned(**eval(sys.argv[1])).summary
+print(summary.kept, sorted({"torch", "transformers"} & sys.modules.keys()))
+"""
+
+
+def test_a_run_whose_tables_are_there_loads_no_torch(tmp_path):
+    settings = {
+        "basemodel": "demo",
+        "value": "humor",
+        "lam": -1.0,
+        "end": 40,
+        "nsamples": 2,
+        "max_new_tokens": 4,
+    }
+    exptilt.mc_aligned(**settings, save_directory=str(tmp_path))
+    asked = repr({**settings, "lam": 2.0, "save_directory": str(tmp_path)})
+    again = subprocess.run([sys.executable, "-c", AGAIN, asked], capture_output=True, text=True, check=True)
+    assert again.stdout == "40 []\n"
+
+
+@pytest.fixture
+def letters(tmp_path):
+    """The plan of a small checkpoint on one prompt."""
+    folder = causal(tmp_path / "letters", "llama")
+    (tmp_path / "p.txt").write_text("abc\n")
+
+    def planned(**more):
+        settings = {"basemodel": folder, "data": str(tmp_path / "p.txt"), "save_directory": str(tmp_path)}
+        return prepare(Original(**{**settings, "max_new_tokens": 12, **more}))
+
+    return planned
+
+
+def test_what_was_found_out_of_other_prompts_is_not_taken(tmp_path, letters):
+    letters()
+    (tmp_path / "p.txt").write_text("abc\n" + "a" * 5000 + "\n")
+    with pytest.raises(PromptError, match=r"prompt 1 has 5,?000 tokens"):
+        letters()
+
+
+def test_what_other_versions_found_out_is_not_taken(tmp_path, letters):
+    plan = letters()
+    (path,) = records(tmp_path)
+    findings = {key: [[1], [1]] for key in json.loads(path.read_text())["findings"]}
+    altered(tmp_path, findings=findings, versions=plan.record.versions | {"transformers": "1.0"})
+    assert letters().recipe.p0 == plan.recipe.p0
+    assert json.loads(path.read_text())["findings"].items() <= plan.record.findings.items()

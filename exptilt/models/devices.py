@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from exptilt.errors import ConfigError, DeviceError
 from exptilt.models.reference import ModelRef
 from exptilt.run import current
+from exptilt.storage.findings import found
 from exptilt.wording import counted
 
 R = TypeVar("R")
@@ -133,10 +134,17 @@ def base_dtype(model: ModelRef, device: str, asked: str) -> str:
     """
     if asked != "auto":
         return asked
-    from exptilt.models.loading import hidden_size
-
-    small = device.startswith("cpu") and (hidden_size(model) or NARROW) < NARROW
+    small = device.startswith("cpu") and (_hidden_size(model) or NARROW) < NARROW
     return "float32" if small else fast_dtype(device)
+
+
+def _hidden_size(model: ModelRef) -> int | None:
+    def find() -> int | None:
+        from exptilt.models.loading import hidden_size
+
+        return hidden_size(model)
+
+    return found("hidden size", model.identity, find)
 
 
 def on_one_of(devices: Devices, kind: str, at_once: int, work: Callable[[str], R]) -> R:

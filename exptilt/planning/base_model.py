@@ -12,6 +12,7 @@ from exptilt.models import vllm_command
 from exptilt.models.reference import HUGGINGFACE, ModelRef
 from exptilt.models.vllm_command import VLLM
 from exptilt.storage import filesystem
+from exptilt.storage.findings import found
 from exptilt.wording import counted
 
 
@@ -40,15 +41,15 @@ def p0_of(config: Config, device: str) -> P0:
 
 def _served_by_vllm(name: str) -> ModelRef:
     """The base model, to be drawn from by vLLM; an error where it is no checkpoint, or has adapters."""
-    found = registry.base_model(name)
-    if found.engine != HUGGINGFACE:
+    ref = registry.base_model(name)
+    if ref.engine != HUGGINGFACE:
         raise ConfigError(f"--engine vllm serves a checkpoint, which {name} is not: leave it out")
-    if found.adapters:
+    if ref.adapters:
         raise ModelError(
-            f"--engine vllm: {name!r} is a base with {counted(len(found.adapters), 'adapter')}, and exptilt "
+            f"--engine vllm: {name!r} is a base with {counted(len(ref.adapters), 'adapter')}, and exptilt "
             "serves only whole checkpoints: pass a merged one, or leave --engine out"
         )
-    return replace(found, engine=VLLM)
+    return replace(ref, engine=VLLM)
 
 
 def _reasoning(config: Config, model: ModelRef) -> Reasoning:
@@ -77,20 +78,29 @@ def _end_tokens(model: ModelRef) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The base model's end tokens, as generation_config.end_tokens; ModelError where it continues no text."""
     if not registry.capabilities(model).has_checkpoint:
         return (), ()
-    from exptilt.models import generation_config, loading
 
-    loading.check_causal(model)
-    return generation_config.end_tokens(model)
+    def find() -> list[list[int]]:
+        from exptilt.models import generation_config, loading
+
+        loading.check_causal(model)
+        return [list(ids) for ids in generation_config.end_tokens(model)]
+
+    ends, named = found("end tokens", model.identity, find)
+    return tuple(ends), tuple(named)
 
 
 def is_opened(model: ModelRef, texts: list[str]) -> bool:
     """Whether of the special tokens that the model's tokenizer puts around `texts` some are left out."""
     if not registry.capabilities(model).has_checkpoint:
         return False
-    from exptilt.models.loading import load_tokenizer
-    from exptilt.models.tokenization import are_opened
 
-    return are_opened(load_tokenizer(model), texts)
+    def find() -> bool:
+        from exptilt.models.loading import load_tokenizer
+        from exptilt.models.tokenization import are_opened
+
+        return are_opened(load_tokenizer(model), texts)
+
+    return found("opened", [model.identity, texts], find)
 
 
 def other_sampler(p0: P0) -> str:
@@ -98,7 +108,12 @@ def other_sampler(p0: P0) -> str:
     not, or has none."""
     if not registry.capabilities(p0.model).has_checkpoint:
         return ""
-    from exptilt.models.generation_config import unlike
+    numbers = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
+    used = {**numbers, "stop_strings": list(p0.stop)}
 
-    used = {"temperature": p0.temperature, "top_k": p0.top_k, "top_p": p0.top_p}
-    return unlike(p0.model, {**used, "stop_strings": list(p0.stop)})
+    def find() -> str:
+        from exptilt.models.generation_config import unlike
+
+        return unlike(p0.model, used)
+
+    return found("other sampler", [p0.model.identity, used], find)

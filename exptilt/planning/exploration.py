@@ -21,6 +21,7 @@ from exptilt.errors import ConfigError
 from exptilt.models.devices import Devices
 from exptilt.models.reference import ModelRef
 from exptilt.planning import import_file, plan
+from exptilt.planning.notes import notes
 from exptilt.planning.plan import Plan
 from exptilt.rewards import RewardSpec
 from exptilt.run import current, in_a_new_run
@@ -48,15 +49,17 @@ def prepare(config: Sweep | Palette, workers: int = 0) -> Plan:
     write_checks.check_writable(config.save_directory)
     left_out: dict[int, str] = {}
     scored = list(_scored(config, left_out))
+    recipe = Recipe(
+        config=_as_of_file(config, max(n for _, n in scored)),
+        p0=None,
+        rewards=_specs(config.columns, config.file),
+        devices=Devices(["cpu"]),
+        name=file_names.short_name(config.file),
+        run=current(),
+    )
     return Plan(
-        recipe=Recipe(
-            config=_as_of_file(config, max(n for _, n in scored)),
-            p0=None,
-            rewards=_specs(config.columns, config.file),
-            devices=Devices(["cpu"]),
-            name=file_names.short_name(config.file),
-            run=current(),
-        ),
+        recipe=recipe,
+        notes=tuple(notes(recipe, null={}, unsteady=())),
         shards=tuple(ref.samples.shard for ref, _ in scored),
         skipped=left_out,
         truncated=(),

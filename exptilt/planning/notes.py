@@ -5,25 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from exptilt import rewards
 from exptilt.engines.base import P0
 from exptilt.planning.base_model import other_sampler
-from exptilt.planning.run_record import RunRecord
 from exptilt.planning.values import sources
 from exptilt.rewards import RewardSpec
 from exptilt.stages.recipe import Recipe
 
 
-def notes(
-    recipe: Recipe, null: Mapping[str, str], unsteady: Sequence[str], record: RunRecord | None
-) -> Iterator[str]:
+def notes(recipe: Recipe, null: Mapping[str, str], unsteady: Sequence[str]) -> Iterator[str]:
     """The lines of a run.
 
     Args:
         recipe: the run's.
         null: why columns of the samples are null.
         unsteady: values that were found to give one text several numbers.
-        record: what the run draws with where its configuration leaves that open.
     """
-    if record and record.note:
-        yield record.note
     if recipe.p0:
         yield from _other_sampler(recipe.p0)
     yield from _templates(recipe.rewards)

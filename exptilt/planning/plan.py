@@ -43,9 +43,9 @@ class Plan:
 
     `skipped` says why, by a prompt's index; `scored` holds the shards' samples and rewards where they came
     from a file. `form` says that prompts are conversations and in which column, "" where they are texts;
-    `null` says why columns of the samples are null that the engine was found not to give; `unsteady` are
-    values that were found to give one text several numbers, where the run refines; `record` is what
-    the run draws with where its configuration leaves that open.
+    `null` says why columns of the samples are null that the engine was found not to give; `notes` are what
+    the run says in lines of their own before it starts; `record` is what it draws with where its
+    configuration leaves that open.
     """
 
     recipe: Recipe
@@ -55,7 +55,7 @@ class Plan:
     scored: tuple[ScoredRef, ...] = ()
     form: str = ""
     null: dict[str, str] = field(default_factory=dict)
-    unsteady: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     record: RunRecord | None = None
 
     @property
@@ -72,13 +72,14 @@ class Plan:
     def opening(self) -> str:
         """The run in one line, before it starts; a second one where the model asks for another sampler."""
         config, recipe = self.recipe.config, self.recipe
+        begun = [self.record.note] if self.record and self.record.note else []
         chat = f"{self.form} by the chat template" if recipe.p0 and recipe.p0.chat else ""
         prompts, samples = counted(self.n_prompts, "prompt"), counted(config.nsamples, "sample")
         shards = counted(len(self.shards), "shard")
         return (
             f"{recipe.drawn_by}: {prompts} of {config.data}{chat} × {samples} in {shards}"
             + self._terms
-            + "".join(f"\nnote: {note}" for note in notes(recipe, self.null, self.unsteady, self.record))
+            + "".join(f"\nnote: {note}" for note in [*begun, *self.notes])
         )
 
     @property
@@ -106,6 +107,7 @@ def prepare(config: Config, workers: int = 0) -> Plan:
     write_checks.check_writable(config.save_directory)
     publishing.check(config)
     found = run_record.find(config)
+    run_record.take_findings(found)
     plan = _prepared(config, found, workers)
     mine = plan.record
     assert mine
@@ -146,7 +148,7 @@ def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
     null, unsteady = _try_out(recipe, shards, found)
     return Plan(
         null=null,
-        unsteady=unsteady,
+        notes=tuple(notes(recipe, null, unsteady)),
         record=run_record.of_this_machine(
             found.device if found else devices.kind(names[0]), p0.dtype, reward_dtype, in_each
         ),

@@ -12,7 +12,9 @@ from exptilt.conversation import Prompt, prompt_of, text_of
 from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError, ModelError, PromptError, PromptRefused
+from exptilt.models.reference import ModelRef
 from exptilt.storage import keys
+from exptilt.storage.findings import found
 from exptilt.wording import counted
 
 TOO_LONG: Final = "too long"
@@ -51,6 +53,10 @@ def fit(
         return
     too_long, kept = dict[int, int](), 0
     for given in tables:
+        if _fits(p0, given, room):
+            kept += given.height
+            yield Fitted(table=given, skipped={}, truncated=[])
+            continue
         table, refused = _templated(given, p0, policy)
         lengths = _lengths(p0, table)
         fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
@@ -62,6 +68,20 @@ def fit(
         raise PromptError(_too_long(too_long, room, p0))
     if not kept:
         raise PromptError("every prompt is too long for the model, or refused by its template: none is left")
+
+
+def _fits(p0: P0, table: pl.DataFrame, room: int) -> bool:
+    """Whether all prompts of a table have tokens and room for them; False for conversations, whose template
+    may hold the date."""
+    if p0.chat:
+        return False
+    texts = table["prompt"].to_list()
+
+    def find() -> bool:
+        lengths = [len(row) for row in _tokens(p0, texts)]
+        return min(lengths) > 0 and max(lengths) <= room
+
+    return found("fits", [p0.model.identity, room, texts], find)
 
 
 def _templated(table: pl.DataFrame, p0: P0, policy: str) -> tuple[pl.DataFrame, dict[int, str]]:
@@ -105,9 +125,7 @@ def _room(p0: P0) -> int | None:
     """Tokens that a prompt may have, or None without a limit."""
     if not registry.capabilities(p0.model).has_checkpoint:
         return None
-    from exptilt.models.loading import context_length
-
-    length = context_length(p0.model)
+    length = found("context length", p0.model.identity, lambda: _context_length(p0.model))
     if length is None:
         return None
     if length <= p0.max_new_tokens:
@@ -116,6 +134,12 @@ def _room(p0: P0) -> int | None:
             f"{p0.model.name} takes {counted(length, 'token')}"
         )
     return length - p0.max_new_tokens
+
+
+def _context_length(model: ModelRef) -> int | None:
+    from exptilt.models.loading import context_length
+
+    return context_length(model)
 
 
 def _too_long(refused: dict[int, int], room: int, p0: P0) -> str:

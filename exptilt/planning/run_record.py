@@ -18,6 +18,7 @@ from exptilt.config.settings import Config, Original
 from exptilt.errors import ConfigError, MissingError
 from exptilt.models import devices
 from exptilt.models.devices import Devices
+from exptilt.run import current
 from exptilt.stages.blocks import BLOCK
 from exptilt.storage import exclusive, filesystem, keys, pool
 from exptilt.wording import counted
@@ -44,6 +45,7 @@ class RunRecord(BaseModel):
         reward_dtype: the reward models'.
         blocks_per_shard: the size of a shard.
         versions: of exptilt, and of what computes.
+        findings: of models and prompts, see exptilt.storage.findings.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +56,7 @@ class RunRecord(BaseModel):
     reward_dtype: str
     blocks_per_shard: int
     versions: dict[str, str]
+    findings: dict[str, Any] = {}
 
     @property
     def taken(self) -> tuple[str, str, str, int]:
@@ -82,12 +85,23 @@ def of_this_machine(device: str, dtype: str, reward_dtype: str, blocks_per_shard
         dtype=dtype,
         reward_dtype=reward_dtype,
         blocks_per_shard=blocks_per_shard,
-        versions={
-            "exptilt": __version__,
-            "Python": ".".join(platform.python_version_tuple()[:2]),
-            **{name: version(name) for name in ("torch", "transformers")},
-        },
+        versions=_versions(),
+        findings=current().findings,
     )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "exptilt": __version__,
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        **{name: version(name) for name in ("torch", "transformers")},
+    }
+
+
+def take_findings(found: RunRecord | None) -> None:
+    """Let the current run know what a record of these versions says was found out."""
+    if found and found.versions == _versions():
+        current().findings.update(found.findings)
 
 
 def find(config: Config) -> RunRecord | None:
@@ -130,7 +144,7 @@ def settled(
         ConfigError: another machine works at this run, with other versions.
     """
     if found and found.versions == mine.versions:
-        return found
+        return _with_findings(config, found, mine)
     if found and is_going():
         raise ConfigError(_other_versions(mine, found))
     text = filesystem.json_bytes(mine.model_dump())
@@ -140,6 +154,15 @@ def settled(
             return first
     filesystem.write_bytes(_path(config), text)
     return mine
+
+
+def _with_findings(config: Config, found: RunRecord, mine: RunRecord) -> RunRecord:
+    """The record that was found, kept with what else was found out now."""
+    if mine.findings.keys() <= found.findings.keys():
+        return found
+    more = found.model_copy(update={"findings": {**found.findings, **mine.findings}})
+    filesystem.write_bytes(_path(config), filesystem.json_bytes(more.model_dump()))
+    return more
 
 
 def _other_versions(mine: RunRecord, found: RunRecord) -> str:

@@ -17,6 +17,7 @@ from exptilt.rewards.base import Form, Member, RewardSpec
 from exptilt.rewards.catalogue import CATALOGUE, Entry, parse, plugin
 from exptilt.rewards.ensemble_file import is_ensemble
 from exptilt.rewards.registry import KINDS, needs_of
+from exptilt.storage.findings import found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +139,19 @@ def _with_model(asked: Asked, entry: Entry, beside: Beside) -> RewardSpec:
     )
     if not has_labels:
         return spec
-    from exptilt.models.loading import classifier_config
-
-    spec = labels.checked(spec, classifier_config(spec.model, role))
+    spec = replace(spec, multi_label=_is_multi_label(spec, role))
     return _formed(spec, asked.form or _usual_form(spec, asked, entry, beside))
+
+
+def _is_multi_label(spec: RewardSpec, role: str) -> bool:
+    """What a classifier's configuration adds to its identity; ModelError as labels.checked."""
+
+    def find() -> bool:
+        from exptilt.models.loading import classifier_config
+
+        return labels.checked(spec, classifier_config(spec.model, role)).multi_label
+
+    return found("multi-label", [spec.model.identity, spec.label, spec.transform], find)
 
 
 def _usual_form(spec: RewardSpec, asked: Asked, entry: Entry, beside: Beside) -> Form:
@@ -154,9 +164,13 @@ def has_template(spec: RewardSpec) -> bool:
     """Whether the tokenizer of a classifier that is here has a chat template."""
     if not KINDS[spec.kind].has_labels or needs_of(spec) != "checkpoint":
         return False
-    from exptilt.models.loading import load_tokenizer
 
-    return bool(load_tokenizer(spec.model).chat_template)
+    def find() -> bool:
+        from exptilt.models.loading import load_tokenizer
+
+        return bool(load_tokenizer(spec.model).chat_template)
+
+    return found("has template", spec.model.identity, find)
 
 
 def _formed(spec: RewardSpec, form: Form) -> RewardSpec:
