@@ -49,7 +49,7 @@ def floor(config: Any, weights: int, request: dict[str, Any], device: str) -> di
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * size
-    prompts = min(max(AUTO_ROWS[device] // n, 1), len(ids))
+    prompts = min(max(AUTO_ROWS // n, 1), len(ids))
     live = prompts * sum(map(len, ids)) / len(ids) + prompts * n * request["new"] / 2
     moved, product = bandwidth(device), multiplication(dtype, device)
     memory = (weights + per_token * live) * dtype.itemsize / moved

@@ -7,7 +7,7 @@ can move is the last bits of a logit, which changes a draw only where two candid
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from exptilt.models.replicas import replica, side_by_side, threads_for
 from exptilt.models.tokenization import completions, encode, refuse_unknown
 from exptilt.run import current
 
-AUTO_ROWS = {"cpu": 256, "cuda": 1024}  # more at once is no faster
+AUTO_ROWS: Final = 1024  # more at once is no faster, or has no room
 SHARED = ("captured", "shared")
 Block = tuple[list[int], slice]  # places of prompts, and which of their samples
 
@@ -52,7 +52,7 @@ class TransformersEngine:
     """y ~ p0(.|x) by a transformers model."""
 
     def __init__(self, p0: P0, device: str) -> None:
-        self.p0, self.device, self.kind = p0, device, torch.device(device).type
+        self.p0, self.device = p0, device
         self.tokenizer = load_tokenizer(p0.model)
         self.model = causal_model(p0.model, device, p0.dtype)
         self.lock = alone(self.model)
@@ -65,7 +65,7 @@ class TransformersEngine:
 
     def _replicas(self) -> list[Any]:
         """One for each thread beyond the first that a full batch is worth."""
-        more = threads_for(AUTO_ROWS[self.kind], self.device) - 1 if self.way in BY_STEPS else 0
+        more = threads_for(AUTO_ROWS, self.device) - 1 if self.way in BY_STEPS else 0
         with self.lock:
             return [replica(self.model) for _ in range(more)]
 
@@ -102,7 +102,7 @@ class TransformersEngine:
         texts, ids = self._encoded(prompts)
         starts = [Start(*both) for both in zip(ids, begun, strict=True)]
         found: list[list[Sample]] = [[] for _ in texts]
-        for block in self._blocks(starts, seeds.shape[1], batch_size or AUTO_ROWS[self.kind]):
+        for block in self._blocks(starts, seeds.shape[1], batch_size or AUTO_ROWS):
             for (places, columns), rows in self._decode(block, starts, seeds):
                 each = np.repeat(places, columns.stop - columns.start).tolist()
                 self._check_finite(rows, each, prompts)
