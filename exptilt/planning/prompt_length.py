@@ -53,21 +53,26 @@ def fit(
         return
     too_long, kept = dict[int, int](), 0
     for given in tables:
-        if _fits(p0, given, room):
-            kept += given.height
-            yield Fitted(table=given, skipped={}, truncated=[])
-            continue
-        table, refused = _templated(given, p0, policy)
-        lengths = _lengths(p0, table)
-        fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
-        if policy == "error":
-            too_long |= zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
+        fitted, lengths = _fitted(given, p0, room, policy)
+        too_long |= lengths
         kept += fitted.table.height
-        yield replace(fitted, skipped={**refused, **fitted.skipped})
+        yield fitted
     if too_long:
         raise PromptError(_too_long(too_long, room, p0))
     if not kept:
         raise PromptError("every prompt is too long for the model, or refused by its template: none is left")
+
+
+def _fitted(given: pl.DataFrame, p0: P0, room: int, policy: str) -> tuple[Fitted, dict[int, int]]:
+    """The prompts of a table that can be drawn from; and the tokens of those whose length is an error, by
+    index."""
+    if _fits(p0, given, room):
+        return Fitted(table=given, skipped={}, truncated=[]), {}
+    table, refused = _templated(given, p0, policy)
+    lengths = _lengths(p0, table)
+    fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
+    long = zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
+    return replace(fitted, skipped={**refused, **fitted.skipped}), dict(long if policy == "error" else ())
 
 
 def _fits(p0: P0, table: pl.DataFrame, room: int) -> bool:
