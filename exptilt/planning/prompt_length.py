@@ -1,7 +1,8 @@
 """Prompts against the base model's context: the too long ones are refused, left out or cut, as asked."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Final, Literal
 
 import numpy as np
@@ -66,27 +67,23 @@ def fit(
 def _fitted(given: pl.DataFrame, p0: P0, room: int, policy: str) -> tuple[Fitted, dict[int, int]]:
     """The prompts of a table that can be drawn from; and the tokens of those whose length is an error, by
     index."""
-    if _fits(p0, given, room):
-        return Fitted(table=given, skipped={}, truncated=[]), {}
     table, refused = _templated(given, p0, policy)
-    lengths = _lengths(p0, table)
+    measure = cache(partial(_lengths, p0, table))
+    if _fits(p0, table, room, measure):
+        return Fitted(table=table, skipped={}, truncated=[]), {}
+    lengths = measure()
     fitted = _cut(table, lengths, p0, room) if policy == "truncate" else _without(table, lengths, room)
     long = zip(fitted.skipped, lengths[lengths > room].tolist(), strict=True)
     return replace(fitted, skipped={**refused, **fitted.skipped}), dict(long if policy == "error" else ())
 
 
-def _fits(p0: P0, table: pl.DataFrame, room: int) -> bool:
-    """Whether all prompts of a table have tokens and room for them; False for conversations, whose template
-    may hold the date."""
+def _fits(p0: P0, table: pl.DataFrame, room: int, measure: Callable[[], NDArray[np.int64]]) -> bool:
+    """Whether there is room for all prompts of a table, whose lengths `measure` gives; False for
+    conversations, whose template may hold the date."""
     if p0.chat:
         return False
-    texts = table["prompt"].to_list()
-
-    def find() -> bool:
-        lengths = [len(row) for row in _tokens(p0, texts)]
-        return min(lengths) > 0 and max(lengths) <= room
-
-    return found("fits", [p0.model.identity, room, texts], find)
+    of = [p0.model.identity, room, table["prompt"].to_list()]
+    return found("fits", of, lambda: bool(measure().max() <= room))
 
 
 def _templated(table: pl.DataFrame, p0: P0, policy: str) -> tuple[pl.DataFrame, dict[int, str]]:
