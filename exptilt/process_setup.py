@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 SWITCH_SECONDS: Final = 0.0002  # at 5 ms, who drives a model waits for Prefect's threads at every operation
-SPINS: Final = 5_000  # of OpenMP before a thread sleeps; two runs at once took 20 times as long without
+SPINS: Final = 10_000  # of OpenMP before a thread sleeps; two runs at once took 20 times as long without
 NEW_OBJECTS: Final = 50_000  # between collections; at 700, loading libraries and models collects for seconds
 
 

@@ -7,6 +7,7 @@ from families import causal_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
+from exptilt.engines.huggingface import shared_prefix
 from exptilt.engines.huggingface.incremental import Stepper
 from exptilt.models.batching import left_pad
 
@@ -36,6 +37,22 @@ def model(request, tmp_path):
 
 def stepper_of(model):
     return Stepper.prefill(model, *left_pad(PROMPTS, "cpu"))[0]
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(shared_prefix, "AT_HAND", ())
+
+
+@torch.inference_mode()
+def test_a_cpu_computes_the_same(model, monkeypatch):
+    steps = []
+    for at_hand in ((), ("cpu",)):
+        monkeypatch.setattr(shared_prefix, "AT_HAND", at_hand)
+        stepper = stepper_of(model)
+        with stepper.fork(3, STEPS, "shared"):
+            steps.append([stepper.next_logits(torch.arange(6) + step).clone() for step in range(STEPS)])
+    assert all(torch.equal(*both) for both in zip(*steps, strict=True))
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from families import causal_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -14,8 +15,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from exptilt.models.fused_layers import OnePassRMSNorm, fuse
-from exptilt.models.packed_linear import pack
+from exptilt.models.fused_layers import GatedMLP, OnePassRMSNorm, fuse
+from exptilt.models.packed_linear import Joined, Packed, pack
 
 SMALL = {
     "hidden_size": 64,
@@ -27,6 +28,7 @@ SMALL = {
     "vocab_size": 200,
     "pad_token_id": 0,
 }
+READERS = ["falcon_mamba", "gpt2", "jamba", "longcat_flash", "mamba", "mamba2", "nemotron_h", "opt", "qwen3"]
 TOKENS = torch.arange(1, 121).view(4, 30)
 packs = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU packs nothing")
 
@@ -54,7 +56,40 @@ def test_a_fused_model_is_as_near_to_float32_as_it_was(config):
     with torch.no_grad():
         exact = copy.deepcopy(plain).float()(TOKENS).logits
     assert error(fused, exact) <= 1.05 * error(plain, exact)
-    assert any(isinstance(part, OnePassRMSNorm) for part in fused.modules())
+    parts = {type(part) for part in fused.modules()}
+    assert OnePassRMSNorm in parts
+    assert (GatedMLP in parts, Joined in parts) == (config is not Phi3Config,) * 2
+
+
+@packs
+@pytest.mark.parametrize("family", READERS)
+def test_a_model_that_reads_its_weights_itself_computes_as_before(family, tmp_path):
+    folder = causal_model(family, tmp_path / "model")
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    tokens = torch.arange(1, 25).view(2, 12)
+    with torch.no_grad():
+        exact = copy.deepcopy(plain).float()(tokens).logits
+        before, packed = plain(tokens).logits.float(), pack(copy.deepcopy(plain))
+        assert torch.equal(packed(tokens).logits.float(), before)
+        after = fuse(packed)(tokens).logits.float()
+    assert (after - exact).abs().mean() <= 1.25 * (before - exact).abs().mean()
+
+
+@packs
+@pytest.mark.parametrize("bias", [True, False])
+def test_joined_layers_give_each_its_own_numbers_whoever_is_asked(bias):
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, size, bias=bias).bfloat16() for size in (64, 16, 32)]
+    joined = Joined(layers)
+    inputs = [torch.randn(5, 1, 64).bfloat16() for _ in range(2)]
+    for place, x in [(0, 0), (1, 0), (2, 0), (1, 1), (1, 1), (0, 0), (2, 1), (0, 1)]:
+        assert torch.equal(joined(inputs[x], place), layers[place](inputs[x]))
+
+
+@packs
+def test_a_packed_layer_still_has_its_weight():
+    layer = nn.Linear(48, 40).bfloat16()
+    assert torch.equal(Packed(layer.weight, layer.bias).weight, layer.weight)
 
 
 @packs

@@ -62,7 +62,7 @@ def test_a_replica_shares_the_weights_and_not_how_it_attends(folder):
     for one, other in zip(model.parameters(), copy.parameters(), strict=True):
         assert one is other
     packed = zip(model.modules(), copy.modules(), strict=True)
-    assert all(one.weight is other.weight for one, other in packed if isinstance(one, Packed))
+    assert all(one.packed is other.packed for one, other in packed if isinstance(one, Packed))
     copy.set_attn_implementation("eager")
     assert model.config._attn_implementation != "eager"
 

@@ -15,7 +15,7 @@ from exptilt.errors import ConfigError, ModelError, RewardError
 from exptilt.models import reference
 from exptilt.models.batching import Budget, batches, in_batches
 from exptilt.models.fused_layers import fuse
-from exptilt.models.packed_linear import Packed, pack
+from exptilt.models.packed_linear import GELU, Packed, pack
 from exptilt.rewards import diversity, prefix_sharing
 from exptilt.rewards.base import CONVERSATION, RewardSpec
 from exptilt.rewards.catalogue import check_name, parse
@@ -143,7 +143,7 @@ def test_a_fused_gelu_is_that_of_the_exact_sum_rounded_once():
     x, weight, bias = (torch.randn(size).bfloat16() for size in ((64, 96), (80, 96), (80,)))
     x[:8] *= 20
     packed = Packed(weight, bias)
-    packed.gelu = True
+    packed.after = GELU
     exact = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
     expected = torch.nn.functional.gelu(exact, approximate="tanh")
     torch.testing.assert_close(packed(x).double(), expected, rtol=2**-7, atol=2**-10)

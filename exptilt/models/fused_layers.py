@@ -1,5 +1,7 @@
-"""Layers of a packed model computed in fewer passes over memory: a GELU behind a linear layer, and RMS
-normalisation, replaced only where both give the same numbers for random ones, but for the rounding left out.
+"""Layers of a packed model computed in fewer passes over memory: a GELU behind a linear layer, gated
+feed-forward layers, RMS normalisation.
+
+A layer is replaced only where both give the same numbers for random ones, but for the rounding left out.
 """
 
 from typing import Any, Final
@@ -9,24 +11,39 @@ from torch import nn
 from torch.nn.functional import layer_norm
 from transformers.activations import GELUTanh
 
-from exptilt.models.packed_linear import Packed
+from exptilt.models.packed_linear import GELU, SILU, Packed
 
 Tensor = torch.Tensor
 SAME: Final = 0.01  # mean distance as a share of the spread; bfloat16 rounds by 0.002
+GATED: Final = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+
+class GatedMLP(nn.Module):
+    """down(f(gate(x)) · up(x)) for x [..., K] and f GELU or SiLU, each product rounded once."""
+
+    def __init__(self, layer: Any, after: tuple[str, str]) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = layer.gate_proj, layer.up_proj, layer.down_proj
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Three operations by oneDNN."""
+        down: Tensor = self.down_proj(self.up_proj.times(x, self.gate_proj.then(x, self.after)))
+        return down
 
 
 class OnePassRMSNorm(nn.Module):
-    """x / sqrt(mean x² + eps) · weight, for x [..., K]: what layer normalisation makes of (x, -x), whose mean
-    is zero, in one pass."""
+    """x / sqrt(mean x² + eps) · scale, for x [..., K]: what layer normalisation makes of (x, -x), whose mean
+    is zero, in one pass. `weight` is the layer's own, whose type models ask for."""
 
-    def __init__(self, weight: Tensor, eps: float) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor, eps: float) -> None:
         super().__init__()
-        self.weight, self.eps = torch.cat([weight, weight]), eps
+        self.weight, self.scale, self.eps = weight, torch.cat([scale, scale]), eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Rounded once."""
         both = torch.cat([x, -x], -1)
-        return layer_norm(both, both.shape[-1:], self.weight, None, self.eps)[..., : x.shape[-1]]
+        return layer_norm(both, both.shape[-1:], self.scale, None, self.eps)[..., : x.shape[-1]]
 
 
 def fuse(model: Any) -> Any:
@@ -51,21 +68,27 @@ def _with_gelu(module: Any) -> None:
     """Let GPT-2's first layer compute the tanh GELU behind it; other forms gain nothing."""
     layer = getattr(module, "c_fc", None)
     if isinstance(layer, Packed) and isinstance(getattr(module, "act", None), GELUTanh):
-        layer.gelu, module.act = True, nn.Identity()
+        layer.after, module.act = GELU, nn.Identity()
 
 
 def _replacements(module: Any) -> list[nn.Module]:
-    """What may compute the same; a norm without a weight stays."""
+    """What may compute the same; a norm without a weight stays, whose width is not known."""
+    children = dict(module.named_children())
+    if set(children) == GATED and all(isinstance(children[name], Packed) for name in GATED - {"act_fn"}):
+        return [GatedMLP(module, SILU), GatedMLP(module, GELU)]
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     weight = getattr(module, "weight", None)
-    if not type(module).__name__.endswith("RMSNorm") or not isinstance(eps, float) or weight is None:
+    if not type(module).__name__.endswith("RMSNorm") or not isinstance(eps, float):
         return []
-    kept = weight.detach().float()
-    return [OnePassRMSNorm(kept, eps), OnePassRMSNorm(1 + kept, eps)]
+    if not isinstance(weight, nn.Parameter):
+        return []
+    scale = weight.detach().float()
+    return [OnePassRMSNorm(weight, kept, eps) for kept in (scale, 1 + scale)]
 
 
 def _agree(module: Any, replacement: nn.Module) -> bool:
     """Whether both give the same numbers."""
-    x = torch.randn(8, module.weight.numel(), generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    width = module.gate_proj.inputs if isinstance(replacement, GatedMLP) else module.weight.numel()
+    x = torch.randn(8, width, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     exact, found = module(x).float(), replacement(x).float()
     return bool((found - exact).abs().mean() <= SAME * exact.std())

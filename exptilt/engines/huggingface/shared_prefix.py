@@ -21,6 +21,7 @@ BEYOND: Final = ("sinks", "position_bias", "alibi", "head_mask")
 SHARED: Final = (DynamicLayer, DynamicSlidingWindowLayer)
 SLOTS: Final = {"cpu": 16, "cuda": 64}  # how many a row's cache has at first, and grows by at least
 GROWTH: Final = 8  # it grows by a part of what it has, so that long rows are seldom copied
+AT_HAND: Final = ("cpu",)  # where it costs nothing to know the slot; index_copy_ takes five times as long
 _cache: ContextVar["ForkedCache"] = ContextVar("cache")
 
 
@@ -42,8 +43,8 @@ class ForkedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Take one more token per row, [R, G, 1, D]; gives the slots."""
-        self.own_keys.index_copy_(2, self.at, key_states)
-        self.own_values.index_copy_(2, self.at, value_states)
+        _put(key_states, self.own_keys, self.at)
+        _put(value_states, self.own_values, self.at)
         return self.own_keys, self.own_values
 
     def grow(self, slots: int) -> None:
@@ -106,6 +107,14 @@ def _slots(like: Tensor, rows: int, slots: int) -> Tensor:
     return like.new_zeros(rows, like.shape[1], slots, like.shape[3])
 
 
+def _put(token: Tensor, slots: Tensor, at: Tensor) -> None:
+    """`token` [R, G, 1, D] into the slot `at`."""
+    if at.device.type in AT_HAND:
+        slots.narrow(2, int(at), 1).copy_(token)
+    else:
+        slots.index_copy_(2, at, token)
+
+
 def _with_slots(hidden: Tensor, slots: int) -> Tensor:
     return torch.cat([hidden, hidden.new_ones(*hidden.shape[:-1], slots)], -1)
 
@@ -165,13 +174,13 @@ def attend(
         raise ValueError("this model's attention is not the plain one")
     rows, width = len(query), query.shape[-1]
     prompts, _, t, _ = layer.prompt_keys.shape
-    grouped = query.reshape(rows, key.shape[1], -1, width)
+    scaled = query * (width**-0.5 if scaling is None else scaling)
+    grouped = scaled.reshape(rows, key.shape[1], -1, width)
     shared = _by_prompt(grouped, prompts) @ layer.prompt_keys.transpose(-1, -2)
     own = grouped @ key.transpose(-1, -2)
-    scores = torch.cat([_by_row(shared, rows), own.view(prompts, -1, *own.shape[1:])], -1).float()
-    scores *= width**-0.5 if scaling is None else scaling
+    scores = torch.cat([_by_row(shared, rows), own.view(prompts, -1, *own.shape[1:])], -1)
     if softcap is not None:
-        scores = softcap * (scores / softcap).tanh()
+        scores = softcap * (scores.float() / softcap).tanh()
     scores.masked_fill_(_hidden(cache, t, sliding_window), -torch.inf)
     p = _softmax(scores, s_aux).to(query.dtype).flatten(0, 1)
     out, more = _by_prompt(p[..., :t], prompts) @ layer.prompt_values, p[..., t:] @ value
@@ -188,10 +197,11 @@ def _hidden(cache: ForkedCache, t: int, window: int | None) -> Tensor:
 
 
 def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
-    """Over the last of `scores` [B, N, G, K, X], and a sink for each of the G·K heads, which is left out."""
+    """Over the last of `scores` [B, N, G, K, X], and a sink for each of the G·K heads, which is left out.
+    What is added up is float32."""
     if sinks is None:
         return scores.softmax(-1)
-    column = sinks.float().view(*scores.shape[2:4], 1).expand(*scores.shape[:-1], 1)
+    column = sinks.to(scores.dtype).view(*scores.shape[2:4], 1).expand(*scores.shape[:-1], 1)
     return torch.cat([scores, column], -1).softmax(-1)[..., :-1]
 
 

@@ -12,6 +12,9 @@ from exptilt.models.forward import log_norms
 from exptilt.rng import uniform
 
 Tensor = torch.Tensor
+COLUMNS: Final = 4096  # of a vocabulary laid out in rows
+LEAST: Final = 16  # columns for each that is sought; for fewer, topk alone is as fast
+AT_ONCE: Final = 4
 SMALLEST: Final = torch.finfo(torch.float32).tiny  # a temperature that float32 does not take for 0
 
 
@@ -29,7 +32,7 @@ def choose(logits: Tensor, seeds: Tensor, places: Tensor, p0: P0) -> tuple[Tenso
         logits hold NaN or +Inf, or nothing but -Inf: topk takes NaN for the largest.
     """
     all_tokens = logits.shape[-1]
-    kept, tokens = logits.topk(min(p0.top_k or all_tokens, all_tokens))
+    kept, tokens = largest(logits, min(p0.top_k or all_tokens, all_tokens))
     kept = kept.float()
     logp = ((kept - kept[:, :1]) / max(p0.temperature, SMALLEST)).log_softmax(-1)
     if p0.top_p < 1:
@@ -38,15 +41,34 @@ def choose(logits: Tensor, seeds: Tensor, places: Tensor, p0: P0) -> tuple[Tenso
     noise = -torch.log(-torch.log(uniform(seeds[:, None], places, tokens)))
     pick = (logp + noise).argmax(-1, keepdim=True)
     token = tokens.gather(-1, pick)
-    return token[:, 0], logp.gather(-1, pick)[:, 0].double(), log_likelihood(logits, token).double()
+    raw = log_likelihood(logits, token, kept[:, :1])
+    return token[:, 0], logp.gather(-1, pick)[:, 0].double(), raw.double()
 
 
-def log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log softmax(logits) [R] at `tokens` [R, 1] in float32, on a CPU a few rows at a time, which its caches
-    hold."""
-    at_once = 8 if logits.device.type == "cpu" else len(logits)
-    parts = zip(torch.split(logits, at_once), torch.split(tokens, at_once), strict=True)
-    return torch.cat([rows.float().log_softmax(-1).gather(-1, chosen)[:, 0] for rows, chosen in parts])
+def largest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of `logits` [R, V] and their places, in falling order, as topk gives them.
+
+    A CPU looks at the largest of each of COLUMNS columns first: what is sought lies in k of them.
+    """
+    deep = logits.shape[-1] // COLUMNS
+    if logits.device.type != "cpu" or deep < 2 or k > COLUMNS // LEAST:
+        return logits.topk(k)
+    table = logits[:, : deep * COLUMNS]
+    columns = table.view(-1, deep, COLUMNS).amax(1).topk(k).indices[:, None]
+    below = torch.arange(0, deep * COLUMNS, COLUMNS)[:, None]
+    rest = torch.arange(deep * COLUMNS, logits.shape[-1]).expand(len(logits), -1)
+    places = torch.cat([(columns + below).flatten(1), rest], -1)
+    kept, among = logits.gather(-1, places).topk(k)
+    return kept, places.gather(-1, among)
+
+
+def log_likelihood(logits: Tensor, tokens: Tensor, most: Tensor) -> Tensor:
+    """log softmax(logits) [R] at `tokens` [R, 1] in float32, `most` [R, 1] being the largest logits; on a CPU
+    a few rows at a time, which its caches hold."""
+    at_once = AT_ONCE if logits.device.type == "cpu" else len(logits)
+    parts = zip(torch.split(logits, at_once), torch.split(most, at_once), strict=True)
+    sums = torch.cat([rows.to(torch.float32, copy=True).sub_(top).exp_().sum(-1) for rows, top in parts])
+    return (logits.gather(-1, tokens).float() - most)[:, 0] - sums.log()
 
 
 def prompt_likelihood(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
