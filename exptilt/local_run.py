@@ -1,10 +1,8 @@
 """The steps of every kind of run in one process, a thread for each device, without an orchestrator."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -13,7 +11,8 @@ from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.running import Running
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import Original, Valued
-from exptilt.errors import ConfigError, Stopped
+from exptilt.errors import ConfigError
+from exptilt.local_shards import Silent, Watcher, each, outcome_of
 from exptilt.outputs import dataset, palette, publish, scores, sweep
 from exptilt.outputs.dataset import Shard
 from exptilt.planning import exploration, score_file
@@ -25,35 +24,12 @@ from exptilt.reports.summary import Summary
 from exptilt.reports.terminal import Outcome
 from exptilt.rewards import RewardSpec
 from exptilt.stages import claims
-from exptilt.stages.claims import Claims
 from exptilt.stages.failures import AllMissing
 from exptilt.stages.outcomes import results
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ExploredRef, RewardsRef, SamplesRef, ScoredRef, ShardRef
 from exptilt.stages.retries import with_retries
 from exptilt.stages.workspace import Workspace
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Watcher(Protocol):
-    """Is told which shards begin and end, by their places, from the threads that do them."""
-
-    def began(self, place: int) -> None: ...
-
-    def ended(self, place: int, outcome: Any) -> None: ...
-
-
-class Silent:
-    """Shows nothing."""
-
-    def began(self, place: int) -> None:
-        """Nothing is shown."""
-
-    def ended(self, place: int, outcome: Any) -> None:
-        """Nothing is shown."""
-
 
 Watch = Callable[[Plan | ScorePlan], AbstractContextManager[Watcher]]
 
@@ -114,12 +90,12 @@ def _run(plan: Plan | ScorePlan, watcher: Watcher) -> Outcome:
             return _palette(plan, watcher)
         case _:
             claimed = claims.of_shards(plan.recipe, plan.shards)
-            return _merged(plan, _each(claimed, plan.shards, partial(_shard, plan.recipe), watcher))
+            return _merged(plan, each(claimed, plan.shards, partial(_shard, plan.recipe), watcher))
 
 
 def _score(plan: ScorePlan, watcher: Watcher) -> Outcome:
     at, pairs = plan.workspace, [(shard, spec) for shard in plan.shards for spec in plan.rewards]
-    made = _each(claims.of_values(at, pairs), pairs, lambda pair: _rewards(at, *pair), watcher)
+    made = each(claims.of_values(at, pairs), pairs, lambda pair: _rewards(at, *pair), watcher)
     scored = [ref for ref in made if not isinstance(ref, AllMissing)]
     return with_retries(at.run, f"save {plan.config.file}", scores.save, plan, scored)
 
@@ -128,16 +104,16 @@ def _sweep(plan: Plan, watcher: Watcher) -> Outcome:
     recipe, config = plan.recipe, plan.recipe.config
     assert isinstance(config, Sweep)
     claimed = claims.of_shards(recipe, plan.shards)
-    explored = _each(claimed, plan.scored or plan.shards, partial(_explored, recipe), watcher)
+    explored = each(claimed, plan.scored or plan.shards, partial(_explored, recipe), watcher)
     for place in config.saved:
         chosen = exploration.tilted(plan, config.vectors[place])
-        _merged(chosen, results([_outcome(partial(_tilted, chosen.recipe), shard) for shard in explored]))
+        _merged(chosen, results([outcome_of(partial(_tilted, chosen.recipe), shard) for shard in explored]))
     return with_retries(recipe.run, "save the sweep", sweep.frontier, plan, explored)
 
 
 def _palette(plan: Plan, watcher: Watcher) -> Outcome:
     recipe, claimed = plan.recipe, claims.of_shards(plan.recipe, plan.shards)
-    scored = _each(claimed, plan.scored or plan.shards, partial(_scored, recipe), watcher)
+    scored = each(claimed, plan.scored or plan.shards, partial(_scored, recipe), watcher)
     return with_retries(recipe.run, "find the palette", palette.find, plan, scored)
 
 
@@ -146,71 +122,14 @@ def _merged(plan: Plan, shards: Sequence[Shard]) -> Summary:
     return publish.published(plan, summary)
 
 
-def _each(
-    claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watcher: Watcher
-) -> list[R | AllMissing]:
-    """What `work` gives for every shard, AllMissing where all prompts of one are left out.
-
-    Runs that share the root take different shards while there are any.
-    """
-    with claimed, _threads(claimed.workspace) as start:
-        ends = [start(_next, claimed, shards, work, watcher) for _ in shards]
-        outcomes = dict(end() for end in ends)
-    return results([outcomes[place] for place in range(len(shards))])
-
-
-def _next(
-    claimed: Claims, shards: Sequence[T], work: Callable[[T], R], watcher: Watcher
-) -> tuple[int, R | Exception]:
-    """Take a shard; its place, and what `work` gives for it or failed with."""
-    with claimed.next() as place:
-        watcher.began(place)
-        outcome = _outcome(partial(_alive, claimed, place, work), shards[place])
-        watcher.ended(place, outcome)
-        return place, outcome
-
-
-def _alive(claimed: Claims, place: int, work: Callable[[T], R], shard: T) -> R:
-    """What `work` gives for a shard, unless processes die at it, one after the other."""
-    claimed.check(place)
-    done = work(shard)
-    claimed.forget_deaths(place)
-    return done
-
-
-@contextmanager
-def _threads(workspace: Workspace) -> Iterator[Callable[..., Callable[[], Any]]]:
-    """Start work in a thread for each device; it gives a function that waits for the result.
-
-    A single thread is the caller's, which works when it waits: Ctrl-C then ends also a step that never checks
-    for a stop.
-    """
-    if len(workspace.devices) == 1:
-        yield partial
-        return
-    pool = ThreadPoolExecutor(len(workspace.devices), "shard")
-    try:
-        yield lambda *work: pool.submit(*work).result
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            workspace.run.stop()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _outcome(work: Callable[[T], R], shard: T) -> R | Exception:
-    """What `work` gives for the shard, or what it failed with."""
-    try:
-        return work(shard)
-    except Stopped:
-        raise
-    except Exception as error:
-        return error
-
-
 def _samples(recipe: Recipe, shard: ShardRef) -> SamplesRef:
     return with_retries(recipe.run, f"generate {shard.name}", stages.generate, recipe, shard)
+
+
+def _rated(recipe: Recipe, shard: ShardRef) -> tuple[SamplesRef, Sequence[RewardsRef]]:
+    """A shard's samples, and the rewards of each value."""
+    samples = _samples(recipe, shard)
+    return samples, [_rewards(recipe.workspace, samples, spec) for spec in recipe.rewards]
 
 
 def _rewards(workspace: Workspace, samples: SamplesRef, spec: RewardSpec) -> RewardsRef:
@@ -225,18 +144,15 @@ def _draws(recipe: Recipe, samples: SamplesRef, rewards: Sequence[RewardsRef]) -
 
 
 def _shard(recipe: Recipe, shard: ShardRef) -> Shard:
-    samples = _samples(recipe, shard)
-    rewards = [_rewards(recipe.workspace, samples, spec) for spec in recipe.rewards]
+    samples, rewards = _rated(recipe, shard)
     return _draws(recipe, samples, rewards) if rewards else samples
 
 
 def _scored(recipe: Recipe, shard: ShardRef | ScoredRef) -> ScoredRef:
     """A shard drawn and scored, or as a scored file has it."""
-    if isinstance(shard, ScoredRef):
-        samples, rewards = shard.samples, list(shard.rewards)
-    else:
-        samples = _samples(recipe, shard)
-        rewards = [_rewards(recipe.workspace, samples, spec) for spec in recipe.rewards]
+    samples, rewards = (
+        (shard.samples, shard.rewards) if isinstance(shard, ScoredRef) else _rated(recipe, shard)
+    )
     return with_retries(recipe.run, f"collect {samples.shard.name}", stages.agreed, recipe, samples, rewards)
 
 

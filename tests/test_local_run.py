@@ -14,7 +14,8 @@ from exptilt.config.exploration import Palette, Sweep
 from exptilt.config.scoring import Scoring
 from exptilt.config.settings import MCAligned
 from exptilt.errors import ConfigError, MissingError, RefusedError, ServerError, ShardsFailed, Stopped
-from exptilt.local_run import Silent, prepare, run
+from exptilt.local_run import prepare, run
+from exptilt.local_shards import Silent
 from exptilt.run import Run
 from exptilt.stages import retries
 from exptilt.stages.blocks import BLOCK
