@@ -59,6 +59,8 @@ def test_a_fused_model_is_as_near_to_float32_as_it_was(config):
     parts = {type(part) for part in fused.modules()}
     assert OnePassRMSNorm in parts
     assert (GatedMLP in parts, Joined in parts) == (config is not Phi3Config,) * 2
+    copies = [part for part in fused.modules() if isinstance(part, Packed) and "weight" in vars(part)]
+    assert not copies
 
 
 @packs

@@ -77,9 +77,9 @@ def _replacements(module: Any) -> list[nn.Module]:
     if set(children) == GATED and all(isinstance(children[name], Packed) for name in GATED - {"act_fn"}):
         return [GatedMLP(module, SILU), GatedMLP(module, GELU)]
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    weight = getattr(module, "weight", None)
     if not type(module).__name__.endswith("RMSNorm") or not isinstance(eps, float):
         return []
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, nn.Parameter):
         return []
     scale = weight.detach().float()

@@ -5,6 +5,7 @@ torch.ops.mkldnn has no public name for these products: the private ones are tho
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -26,9 +27,9 @@ class Packed(nn.Module):
         self.bias = None if bias is None else bias.detach()
         self.inputs, self.after = weight.shape[1], NOTHING
 
-    @property
+    @cached_property
     def weight(self) -> torch.Tensor:
-        """As it was, made anew, for a model that multiplies by itself."""
+        """As it was, a copy that is made where a model multiplies by itself or asks for the type."""
         dense: torch.Tensor = self.packed.to_dense()
         return dense
 

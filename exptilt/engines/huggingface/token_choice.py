@@ -14,7 +14,7 @@ from exptilt.rng import uniform
 Tensor = torch.Tensor
 COLUMNS: Final = 4096  # of a vocabulary laid out in rows
 LEAST: Final = 16  # columns for each that is sought; for fewer, topk alone is as fast
-AT_ONCE: Final = 4
+AT_ONCE: Final = 4  # rows, whose logits a core's cache holds
 SMALLEST: Final = torch.finfo(torch.float32).tiny  # a temperature that float32 does not take for 0
 
 
