@@ -73,11 +73,12 @@ def compute_each(
             and from the entries [V] of its rewards.
     """
     prompts, done = prompts_of(samples.shard), []
-    order = order_of(prompts, samples, n)
+    whole = order_of(prompts, samples, n)
     for block in blocks_of(prompts):
+        order = whole.filter(pl.col("prompt_id").is_in(block.prompt_ids))
         rewards = [ref.parts[block.number] for ref in scored]
         parts = [*samples.parts[block.number], *(part for ref in rewards for part in ref)]
-        said = {"of": digests(parts), "shard": block.key, **settings, **_counts(samples, block, order)}
+        said = {"of": digests(parts), "shard": block.key, **settings, **_counts(samples, order)}
         path = workspace.path(stage, keys.content_key(said))
         done.append(pool.compute_once(path, partial(_computed, compute, rewards, order, parts[0])))
     return tuple(entry.path for entry, _ in done), all(cached for _, cached in done)
@@ -93,9 +94,6 @@ def _computed(
     return tables, {**meta, **origin_of(part)}
 
 
-def _counts(samples: SamplesRef, block: Block, order: pl.DataFrame) -> dict[str, Any]:
+def _counts(samples: SamplesRef, order: pl.DataFrame) -> dict[str, Any]:
     """How many samples each prompt of a block has, where they differ."""
-    if not samples.counts:
-        return {}
-    mine = block.prompts.join(order, on="prompt_id", maintain_order="left")
-    return {"counts": mine["n"].to_list()}
+    return {"counts": order["n"].to_list()} if samples.counts else {}

@@ -76,9 +76,22 @@ def even_order(prompts: pl.DataFrame, n: int) -> pl.DataFrame:
 
 def in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame:
     """The rows of the prompts that `order` has, the first of several for one sample."""
-    table = pl.concat(parts).lazy().unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
-    kept = table.join(order.lazy(), on="prompt_id").filter(pl.col("sample_index") < pl.col("n"))
+    table = pl.concat(parts)
+    if _is_in_order(table, order):
+        return table
+    first = table.lazy().unique(["prompt_id", "sample_index"], keep="first", maintain_order=True)
+    kept = first.join(order.lazy(), on="prompt_id").filter(pl.col("sample_index") < pl.col("n"))
     return kept.sort("place", "sample_index").drop("place", "n").collect()
+
+
+def _is_in_order(table: pl.DataFrame, order: pl.DataFrame) -> bool:
+    """Whether a table has the samples of `order` and no others, one after the other."""
+    names, counts = order["prompt_id"].to_list(), order["n"].to_list()
+    if table.height != sum(counts):
+        return False
+    wanted = [name for name, n in zip(names, counts, strict=True) for _ in range(n)]
+    numbers = [index for n in counts for index in range(n)]
+    return table["prompt_id"].to_list() == wanted and table["sample_index"].to_list() == numbers
 
 
 def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:

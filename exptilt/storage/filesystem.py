@@ -53,7 +53,9 @@ def writing(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _writing_local(path: str) -> Iterator[IO[bytes]]:
-    target = Path(path).resolve()  # a link stays, what it points to is replaced
+    target = Path(path)
+    if target.is_symlink():  # it stays, what it points to is replaced
+        target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / temporary(target.name)
     try:

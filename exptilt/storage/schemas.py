@@ -6,6 +6,7 @@ engine cannot say, and what is not known of texts that were not drawn here).
 
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from exptilt.errors import StorageError
@@ -179,19 +180,19 @@ def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
     if table.schema != TABLES[name]:
         found = ", ".join(f"{c} {t}" for c, t in table.schema.items())
         raise StorageError(f"table {name!r} has the wrong columns: {found}")
-    nulls = table.null_count().row(0, named=True)
-    bad = [c for c, count in nulls.items() if count and c not in NULLABLE]
-    if bad:
-        raise StorageError(f"table {name!r} has nulls in column {bad[0]!r}")
-    nans = _with_nan(table)
-    if nans:
-        raise StorageError(f"table {name!r} has NaN in column {nans[0]!r}")
+    for column in table:
+        if column.null_count() and column.name not in NULLABLE:
+            raise StorageError(f"table {name!r} has nulls in column {column.name!r}")
+        if _has_nan(column):
+            raise StorageError(f"table {name!r} has NaN in column {column.name!r}")
     return table
 
 
-def _with_nan(table: pl.DataFrame) -> list[str]:
-    """The columns that hold NaN, found in one query."""
-    lists = [c for c, kind in table.schema.items() if isinstance(kind, pl.List) and kind.inner.is_float()]
-    numbers = [pl.col(c) for c, kind in table.schema.items() if kind.is_float()]
-    asked = [number.is_nan().any() for number in (*numbers, *(pl.col(c).explode() for c in lists))]
-    return [c for c, found in table.select(asked).to_dict(as_series=False).items() if any(found)]
+def _has_nan(column: pl.Series) -> bool:
+    """Whether a column of numbers, or of lists of them, holds NaN; nulls are none."""
+    kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
+    if not kind.is_float():
+        return False
+    numbers = column.explode() if isinstance(column.dtype, pl.List) else column
+    known = numbers.drop_nulls() if numbers.null_count() else numbers
+    return bool(np.isnan(known.to_numpy()).any())
