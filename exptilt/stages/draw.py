@@ -171,12 +171,17 @@ def _table(samples: Sequence[base.Sample]) -> pl.DataFrame:
 
 
 def _lists(rows: Sequence[Sequence[int] | None]) -> pl.Series:
-    """Tokens [S][*] as a column, which polars would make a column of each row for."""
-    known = [row or () for row in rows]
-    ends = pa.array(np.cumsum([0, *map(len, known)]))
-    flat = pa.array(np.fromiter(itertools.chain.from_iterable(known), dtype=np.uint32))
-    unknown = pa.array([row is None for row in rows])
-    lists = pa.LargeListArray.from_arrays(ends, flat, mask=unknown)
+    """Tokens [S][*] as a column, which polars would make a column of each row for.
+
+    From buffers: pyarrow loads pandas to look at any other array.
+    """
+    tokens = [row or () for row in rows]
+    flat = np.fromiter(itertools.chain.from_iterable(tokens), dtype=np.uint32)
+    ends = np.cumsum([0, *map(len, tokens)])
+    known = np.packbits(np.array([row is not None for row in rows], dtype=bool), bitorder="little")
+    values = pa.Array.from_buffers(pa.uint32(), flat.size, [None, pa.py_buffer(flat)])
+    parts = [pa.py_buffer(known), pa.py_buffer(ends)]
+    lists = pa.Array.from_buffers(pa.large_list(pa.uint32()), len(rows), parts, children=[values])
     return pl.Series(lists, dtype=schemas.SAMPLES["tokens"])
 
 
