@@ -28,6 +28,7 @@ STYLE: Final[Any] = {
 }
 MOST_PAIRS: Final = 15
 WIDTH, HEIGHT = 3.4, 2.8  # inches, of a picture
+TICKS: Final = 4  # intervals of an axis; drawing these is most of what a page's pictures take
 
 
 def grid(rows: int) -> tuple[Any, list[Any]]:
@@ -36,7 +37,10 @@ def grid(rows: int) -> tuple[Any, list[Any]]:
 
     figure = Figure(figsize=(2 * WIDTH, HEIGHT * rows))
     figure.subplots_adjust(0.09, 0.17 / rows, 0.99, 1 - 0.04 / rows, wspace=0.25, hspace=0.3)
-    return figure, [figure.add_subplot(rows, 2, place + 1) for place in range(2 * rows)]
+    axes = [figure.add_subplot(rows, 2, place + 1) for place in range(2 * rows)]
+    for axis in axes:
+        axis.locator_params(nbins=TICKS)
+    return figure, axes
 
 
 def styled() -> Any:
@@ -129,6 +133,8 @@ def _levels(axis: Any, level: "Level") -> None:
 
 def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:
     """Two histograms over prompts: the ESS, and the samples needed beside the n at hand."""
+    from matplotlib.ticker import EngFormatter, LogFormatter
+
     colour = COLOURS[summary.verdict]
     with styled():
         figure, (left, right) = grid(1)
@@ -138,6 +144,8 @@ def certificate(summary: "Summary", ess: "Bars", needed: "Bars") -> Any:
         left.set_ylabel("prompts")
         right.axvline(summary.n, color="#777777", linestyle="--", linewidth=1)
         right.set_xscale("log")
+        right.xaxis.set_major_formatter(EngFormatter(sep=""))  # as text: formulas take ten times as long
+        right.xaxis.set_minor_formatter(LogFormatter())
         right.set_xlabel("samples needed (dashed: n)")
     return figure
 
