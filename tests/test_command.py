@@ -61,7 +61,7 @@ def written(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.soak] if name in {"sweep", "palette"} else [])
+        pytest.param(name, marks=[] if name in {"mc-aligned", "score"} else [pytest.mark.soak])
         for name in (*RUNS, "score pairs")
     ],
 )

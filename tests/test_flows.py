@@ -25,6 +25,8 @@ from processes import (
     wait_until,
 )
 
+import exptilt
+
 DEMO = ["--end", "8", "--nsamples", "4", "--lam", "-0.5", "--value", "humor"]
 TEMP = "results/temp/demo-demo_lam=-0.500_val=humor_0to8"
 
@@ -80,10 +82,10 @@ def test_gendata_gives_the_rows_of_the_flow(server, tmp_path, rows_of_the_flow):
     assert rows(tmp_path / f"{TEMP}.json") == rows_of_the_flow
 
 
-def test_deployments_give_the_rows_of_the_flow(server, tmp_path, rewards_file):
+def test_deployments_give_the_rows_of_the_library(server, tmp_path, rewards_file):
     value = f"{rewards_file}:bees"
-    done = run_flow(*toy(value, "--end", "8", "--nsamples", "4"), env=server, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    common = {"basemodel": "toy", "end": 8, "nsamples": 4, "save_directory": f"{tmp_path}/results"}
+    exptilt.mc_aligned(value=value, lam=1.0, **common)
     folder, tilt = tmp_path / "deployed", ["-p", 'lam={"bees": 1.0}', "-p", f'value=["{value}"]']
     deploy(server)
     with worker(server, tmp_path):

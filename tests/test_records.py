@@ -165,5 +165,5 @@ def test_memory_does_not_grow_with_the_records(tmp_path, monkeypatch, rewards_fi
         return most
 
     peak(100)  # what is imported
-    few, many = peak(400), peak(2000)
-    assert many < few + 1600 * 500  # bytes; a text has 2,000
+    few, many = peak(400), peak(1200)
+    assert many < few + 800 * 500  # bytes; a text has 2,000
