@@ -79,6 +79,7 @@ def test_rows_summary_and_exit_code_are_the_flows(name, tmp_path, server, reward
     assert told(command.stderr) == told(flow.stderr)
 
 
+@pytest.mark.soak
 def test_failed_shards_are_named_as_the_flow_names_them(tmp_path, server):
     (tmp_path / "own.py").write_text(
         "def picky(prompts, completions):\n    return [1 / ('bad' not in p) for p in prompts]\n"
