@@ -32,6 +32,10 @@ def words(prompts, completions):
 """
 
 
+IDLE = [  # services of schedules and of automations, which take a tenth of a core for nothing
+    *("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN"),
+    *("CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER", "TRIGGERS"),
+]
 LONG = (
     "flows server command sharing storage pipeline failing_prompts faults vllm models_end publishing".split()
 )
@@ -87,5 +91,6 @@ def clean(tmp_path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as env:
+    calm = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE}
+    with prefect_server(tmp_path_factory.mktemp("prefect"), **calm) as env:
         yield env

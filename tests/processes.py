@@ -78,12 +78,6 @@ def process(
         running.wait()
 
 
-IDLE = [  # services of schedules and of automations, which take a tenth of a core for nothing
-    *("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN"),
-    *("CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER", "TRIGGERS"),
-]
-
-
 @contextlib.contextmanager
 def prefect_server(home: Path, **more: str) -> Iterator[dict[str, str]]:
     """A Prefect server with an empty home and `more` settings; the environment that reaches it."""
@@ -91,7 +85,6 @@ def prefect_server(home: Path, **more: str) -> Iterator[dict[str, str]]:
     api = f"http://127.0.0.1:{port}/api"
     env = environment(home, PREFECT_SERVER_API_PORT=str(port), DO_NOT_TRACK="1")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    calm = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE}
 
     def answers() -> bool:
         try:
@@ -99,7 +92,7 @@ def prefect_server(home: Path, **more: str) -> Iterator[dict[str, str]]:
         except httpx.HTTPError:
             return False
 
-    with process(command, {**env, **calm, **more}, home / "server.log"):
+    with process(command, {**env, **more}, home / "server.log"):
         wait_until(answers)
         yield {**env, "PREFECT_API_URL": api}
 

@@ -74,7 +74,7 @@ def test_no_kind_of_reward_model_outlives_its_run(tmp_path, loaded, kind):
 
 def test_a_run_that_fails_leaves_none_either(tmp_path, loaded):
     names, models = loaded
-    (tmp_path / "broken.py").write_text("def broken(prompts, completions):\n    raise ValueError('no')\n")
+    (tmp_path / "broken.py").write_text("def broken(prompts, completions):\n    raise OSError('no')\n")
     wrong = settings(causal(tmp_path / "base", "gpt2"), f"{tmp_path / 'broken.py'}:broken")
     with pytest.raises(exptilt.ExptiltError):
         exptilt.mc_aligned(**wrong, save_directory=tmp_path / "out")

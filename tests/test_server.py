@@ -106,7 +106,7 @@ LAWS = [
 def test_tokens_and_likelihoods_are_those_of_the_engine_here(folder, chats, law, chat):
     """With and without a template; of a chat's text that a stop text cut, nll is not known."""
     where, lacks = chats if chat else folder, bool(chat and "stop" in law)
-    seeds = keys.seeds_for(0, PROMPTS, 0, 4)
+    seeds = keys.seeds_for(0, PROMPTS, 0, 6)
     with http_server(Small(where)) as root:
         engine = OpenAIEngine(p0(f"{root}#org/small", chat=chat, **law))
         found = engine.draw(PROMPTS, seeds, 0)

@@ -56,12 +56,12 @@ def level(prompt: str) -> float:
     return float(weight @ reward / weight.sum())
 
 
-def test_three_shards_are_one(make):
-    how = {"refine": 2, "steer": True, "block_tokens": 3, "end": 80, "ndraws": 1, "nsamples": 4}
-    one, three = make("whole", shard_size=96, **how), make("parts", shard_size=32, **how)
-    assert (one.summary.shards, three.summary.shards) == (1, 3)
-    assert rows(one) == rows(three)
-    assert one.summary.refinement.steering == three.summary.refinement.steering
+def test_seven_shards_are_one(make):
+    how = {"refine": 2, "steer": True, "block_tokens": 3, "end": 200, "ndraws": 1, "nsamples": 4}
+    one, seven = make("whole", shard_size=200, **how), make("parts", shard_size=32, **how)
+    assert (one.summary.shards, seven.summary.shards) == (1, 7)
+    assert rows(one) == rows(seven)
+    assert one.summary.refinement.steering == seven.summary.refinement.steering
 
 
 def apart(n: int, count: int, rng: np.random.Generator, prompt: str) -> float:

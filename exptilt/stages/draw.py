@@ -177,7 +177,7 @@ def _lists(rows: Sequence[Sequence[int] | None]) -> pl.Series:
     """
     tokens = [row or () for row in rows]
     flat = np.fromiter(itertools.chain.from_iterable(tokens), dtype=np.uint32)
-    ends = np.cumsum([0, *map(len, tokens)])
+    ends = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
     known = np.packbits(np.array([row is not None for row in rows], dtype=bool), bitorder="little")
     values = pa.Array.from_buffers(pa.uint32(), flat.size, [None, pa.py_buffer(flat)])
     parts = [pa.py_buffer(known), pa.py_buffer(ends)]

@@ -86,12 +86,12 @@ def in_order(parts: Sequence[pl.DataFrame], order: pl.DataFrame) -> pl.DataFrame
 
 def _is_in_order(table: pl.DataFrame, order: pl.DataFrame) -> bool:
     """Whether a table has the samples of `order` and no others, one after the other."""
-    names, counts = order["prompt_id"].to_list(), order["n"].to_list()
-    if table.height != sum(counts):
+    counts = order["n"].to_numpy().astype(np.int64)
+    if table.height != counts.sum():
         return False
-    wanted = [name for name, n in zip(names, counts, strict=True) for _ in range(n)]
-    numbers = [index for n in counts for index in range(n)]
-    return table["prompt_id"].to_list() == wanted and table["sample_index"].to_list() == numbers
+    names = order["prompt_id"][np.repeat(np.arange(counts.size), counts)]
+    indices = np.arange(table.height) - np.repeat(np.cumsum(counts) - counts, counts)
+    return table["prompt_id"].equals(names) and np.array_equal(table["sample_index"].to_numpy(), indices)
 
 
 def draws_of(ref: DrawsRef, name: str) -> pl.DataFrame:

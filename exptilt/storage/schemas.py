@@ -190,9 +190,9 @@ def validate(name: str, table: pl.DataFrame) -> pl.DataFrame:
 
 def _has_nan(column: pl.Series) -> bool:
     """Whether a column of numbers, or of lists of them, holds NaN; nulls are none."""
-    kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
-    if not kind.is_float():
+    if isinstance(column.dtype, pl.List) and column.dtype.inner.is_float():
+        column = column.explode()
+    if not column.dtype.is_float():
         return False
-    numbers = column.explode() if isinstance(column.dtype, pl.List) else column
-    known = numbers.drop_nulls() if numbers.null_count() else numbers
+    known = column.drop_nulls() if column.null_count() else column
     return bool(np.isnan(known.to_numpy()).any())
