@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,8 @@ from exptilt.errors import RewardError, ShardsFailed
 from exptilt.local_run import run
 from exptilt.planning.plan import prepare
 from exptilt.reports.summary import Summary
-from exptilt.stages.blocks import BLOCK
-from exptilt.stages.shards import LARGEST_SHARD, blocks_per_shard, rows_of
+from exptilt.stages.blocks import BLOCK, LARGE_BLOCK, LARGE_FROM, blocks_of, numbers_of, width_of
+from exptilt.stages.shards import LARGEST_SHARD, rows_of, shard_size
 from exptilt.storage import pool, process_identity
 
 LEVEL = 1e-4
@@ -203,17 +205,35 @@ def test_a_large_lambda_is_called_by_its_name(toy, rewards_file):
 
 def shards_of(prompts: int, n: int, devices: int = 1) -> list[int]:
     """Prompts of each shard that a run of so many makes."""
-    blocks = {number: min(BLOCK, prompts - BLOCK * number) for number in range(-(-prompts // BLOCK))}
-    return rows_of(blocks, blocks_per_shard(prompts, n, devices))
+    blocks = Counter(numbers_of(range(prompts)).tolist())
+    return rows_of(blocks, shard_size(prompts, n, devices))
 
 
-@pytest.mark.parametrize("prompts", [1, 31, 32, 33, 240, 2312, 100_000])
+def test_blocks_are_32_prompts_and_256_from_prompt_8192_on():
+    indices = [0, 31, 32, 8_160, 8_191, 8_192, 8_447, 8_448, 999_999]
+    assert numbers_of(indices).tolist() == [0, 0, 1, 255, 255, 256, 256, 257, 4_130]
+    widths = Counter(numbers_of(range(20_000)).tolist())
+    assert all(widths[number] == width_of(number) for number in range(max(widths)))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 100), (8_000, 9_000), (8_150, 8_200), (10_000, 10_001)])
+def test_a_block_depends_on_the_prompts_alone_and_none_is_lost(start, end):
+    table = pl.DataFrame({"prompt_index": range(start, end)})
+    blocks = blocks_of(table)
+    assert pl.concat([block.prompts for block in blocks]).equals(table)
+    for block in blocks:
+        mine = block.prompts["prompt_index"].to_list()
+        assert set(numbers_of(mine).tolist()) == {block.number}
+
+
+@pytest.mark.parametrize("prompts", [1, 31, 32, 33, 240, 2312, 9_000, 100_000])
 @pytest.mark.parametrize("n", [1, 16, 1024])
 @pytest.mark.parametrize("devices", [1, 8])
 def test_shards_are_whole_blocks_and_not_too_many(prompts, n, devices):
     found = shards_of(prompts, n, devices)
     assert sum(found) == prompts
     assert all(height % BLOCK == 0 for height in found[:-1])
+    assert all(end <= LARGE_FROM or (end - LARGE_FROM) % LARGE_BLOCK == 0 for end in accumulate(found[:-1]))
     assert max(found) <= LARGEST_SHARD
     assert len(found) <= 100
 
@@ -245,6 +265,19 @@ def test_no_key_depends_on_shards_devices_or_the_range(toy, first, then):
     assert (again.tokens, set(again.reused.values())) == (0, {again.shards})
     drawn = [path.parent for path in Path(toy().save_directory, "pool", "draws").rglob("manifest.json")]
     assert len(drawn) == -(-first.get("end", 100) // BLOCK)
+
+
+def test_shards_of_any_size_share_large_blocks(toy, tmp_path):
+    """The same rows, and no sample twice, where small blocks end and large ones begin."""
+    (tmp_path / "many.txt").write_text("".join(f"prompt {i}\n" for i in range(LARGE_FROM + 600)))
+    part = {"data": str(tmp_path / "many.txt"), "start": LARGE_FROM - 50, "end": None, "nsamples": 2}
+    alone = go(toy(**part, shard_size=32))
+    assert [s.n_prompts for s in prepare(toy(**part, shard_size=32)).shards] == [18, 32, 256, 256, 88]
+    together = go(toy(**part, shard_size=5_000))
+    assert (together.shards, together.tokens) == (1, 0)
+    assert set(together.reused.values()) == {1}
+    anew = go(toy(**part, shard_size=5_000, save_directory=str(tmp_path / "anew")))
+    assert records(alone) == records(together) == records(anew)
 
 
 def test_a_range_draws_only_the_blocks_that_are_new(toy):

@@ -44,7 +44,7 @@ def test_a_run_keeps_what_it_found_out_and_the_next_takes_it(tmp_path, own):
     (path,) = records(tmp_path)
     said = json.loads(path.read_text())
     assert said["dtype"] == first.recipe.p0.dtype == "float32"
-    assert said["blocks_per_shard"] * 32 * len(first.shards) >= 96
+    assert said["shard_size"] * len(first.shards) >= 96
     before = path.read_bytes()
     assert prepare(config(tmp_path, value=own)).shards == first.shards
     assert path.read_bytes() == before
@@ -53,7 +53,7 @@ def test_a_run_keeps_what_it_found_out_and_the_next_takes_it(tmp_path, own):
 
 def test_a_machine_that_joins_takes_over_type_and_sizes_and_says_so(tmp_path, own):
     alone = prepare(config(tmp_path, value=own))
-    altered(tmp_path, dtype="bfloat16", blocks_per_shard=2, reward_dtype="float16")
+    altered(tmp_path, dtype="bfloat16", shard_size=64, reward_dtype="float16")
     joined = prepare(config(tmp_path, value=own, lam=2.0))
     assert (joined.recipe.p0.dtype, len(joined.shards), len(alone.shards)) == ("bfloat16", 2, 3)
     assert "note: as node7 began this run: cpu, bfloat16, shards of 64 prompts" in joined.opening
@@ -62,7 +62,7 @@ def test_a_machine_that_joins_takes_over_type_and_sizes_and_says_so(tmp_path, ow
 
 def test_what_a_configuration_says_itself_stands(tmp_path, own):
     prepare(config(tmp_path, value=own))
-    altered(tmp_path, dtype="bfloat16", blocks_per_shard=1)
+    altered(tmp_path, dtype="bfloat16", shard_size=32)
     for said in ({"dtype": "float32"}, {"shard_size": 96}, {"nsamples": 8}):
         plan = prepare(config(tmp_path, value=own, **said))
         assert plan.recipe.p0.dtype == "float32"

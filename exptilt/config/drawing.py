@@ -75,7 +75,8 @@ class Drawing(Running):
     )
     seed: int = Field(default=0, description="the run's seed: same seed, same rows")
     shard_size: PositiveOrAuto = Field(
-        default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
+        default="auto",
+        description="prompts per shard, in whole blocks (of 32; 256 from prompt 8192 on)",
     )
     batch_size: PositiveOrAuto = Field(
         default="auto",

@@ -33,7 +33,8 @@ class Scoring(Running):
         "its values null",
     )
     shard_size: PositiveOrAuto = Field(
-        default="auto", description="prompts per shard, in whole blocks of 32; auto makes 100 shards at most"
+        default="auto",
+        description="prompts per shard, in whole blocks (of 32; 256 from prompt 8192 on)",
     )
     batch_size: PositiveOrAuto = Field(
         default="auto", description="requests in flight at once to a server that scores"

@@ -1,15 +1,17 @@
 """A file's texts as entries of the pool, shard by shard."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
+import numpy as np
 import polars as pl
 
 from exptilt.data import file_names, record_files
-from exptilt.stages.blocks import BLOCK, Block, blocks_of
+from exptilt.stages.blocks import Block, blocks_of, numbers_of
 from exptilt.stages.references import Parts, SamplesRef, ShardRef
-from exptilt.stages.shards import blocks_per_shard
+from exptilt.stages.shards import rows_of, shard_size
 from exptilt.storage import pool, schemas
 from exptilt.storage.spooled_tables import Spool
 
@@ -40,14 +42,16 @@ def shards(
         if table.height:
             rows.append(table)
             prompts = max(prompts, int(table["place"].to_numpy().max()) + 1)
-    size = BLOCK * blocks_per_shard(prompts, math.ceil(rows.height / prompts), workers or 1, asked)
-    of, sorted_out = -(-prompts // size), Spool()
+    size = shard_size(prompts, math.ceil(rows.height / prompts), workers or 1, asked)
+    heights = rows_of(Counter(numbers_of(range(prompts)).tolist()), size)
+    ends, sorted_out = np.cumsum(heights), Spool()
     for table in rows.tables():
-        for (index,), part in table.group_by(pl.col("place") // size):
-            sorted_out.append(part, group=int(str(index)))
-    for index in range(of):
+        shard = pl.Series(np.searchsorted(ends, table["place"].to_numpy(), side="right"))
+        for (index,), part in table.with_columns(shard=shard).group_by("shard"):
+            sorted_out.append(part.drop("shard"), group=int(str(index)))
+    for index in range(len(heights)):
         part = pl.concat(sorted_out.tables(group=index)).sort("place", "sample_index")
-        yield _shard(part, index, of, file, save_directory), part
+        yield _shard(part, index, len(heights), file, save_directory), part
 
 
 def _shard(rows: pl.DataFrame, index: int, of: int, file: str, save_directory: str) -> SamplesRef:

@@ -29,7 +29,7 @@ from exptilt.run import Run, current, in_a_new_run
 from exptilt.stages import claims
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import ScoredRef, ShardRef
-from exptilt.stages.shards import blocks_per_shard, rows_of
+from exptilt.stages.shards import rows_of, shard_size
 from exptilt.storage import pool, write_checks
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
@@ -141,16 +141,14 @@ def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
         run=current(),
         certified=max(CERTIFIED / chosen.rows.height, CERTIFIED_SHARE),
     )
-    in_each = blocks_per_shard(
-        chosen.rows.height, _together(config), workers or len(names), as_begun.shard_size
-    )
-    shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, in_each), config))
+    size = shard_size(chosen.rows.height, _together(config), workers or len(names), as_begun.shard_size)
+    shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, size), config))
     null, unsteady = _try_out(recipe, shards, found)
     return Plan(
         null=null,
         notes=tuple(notes(recipe, null, unsteady)),
         record=run_record.of_this_machine(
-            found.device if found else devices.kind(names[0]), p0.dtype, reward_dtype, in_each
+            found.device if found else devices.kind(names[0]), p0.dtype, reward_dtype, size
         ),
         recipe=recipe,
         shards=shards,

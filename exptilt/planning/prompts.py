@@ -14,7 +14,7 @@ from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.planning.base_model import is_opened
 from exptilt.planning.prompt_length import fit
-from exptilt.stages.blocks import number_of
+from exptilt.stages.blocks import numbers_of
 from exptilt.storage.spooled_tables import Spool
 from exptilt.wording import counted
 
@@ -83,7 +83,7 @@ def choose(tables: Iterator[pl.DataFrame], config: Config, p0: P0, chosen: Chose
     """Enter the prompts of `tables` that p0 can be drawn from; errors as prompt_length.fit."""
     for fitted in fit(tables, p0, config.on_long_prompt):
         chosen.rows.append(fitted.table)
-        chosen.blocks.update(map(number_of, fitted.table["prompt_index"].to_list()))
+        chosen.blocks.update(numbers_of(fitted.table["prompt_index"]).tolist())
         chosen.skipped |= fitted.skipped
         chosen.truncated += fitted.truncated
         texts = fitted.table["prompt"].to_list()

@@ -19,7 +19,6 @@ from exptilt.errors import ConfigError, MissingError
 from exptilt.models import devices
 from exptilt.models.devices import Devices
 from exptilt.run import current
-from exptilt.stages.blocks import BLOCK
 from exptilt.storage import exclusive, filesystem, keys, pool
 from exptilt.wording import counted
 
@@ -43,7 +42,7 @@ class RunRecord(BaseModel):
         device: the kind of device that draws, cpu or cuda.
         dtype: the base model's.
         reward_dtype: the reward models'.
-        blocks_per_shard: the size of a shard.
+        shard_size: prompts of a shard.
         versions: of exptilt, and of what computes.
         findings: of models and prompts, see exptilt.storage.findings.
     """
@@ -54,37 +53,37 @@ class RunRecord(BaseModel):
     device: str
     dtype: str
     reward_dtype: str
-    blocks_per_shard: int
+    shard_size: int
     versions: dict[str, str]
     findings: dict[str, Any] = {}
 
     @property
     def taken(self) -> tuple[str, str, str, int]:
         """What another machine takes over."""
-        return self.device, self.dtype, self.reward_dtype, self.blocks_per_shard
+        return self.device, self.dtype, self.reward_dtype, self.shard_size
 
     @property
     def note(self) -> str:
         """What a run on another machine says before it starts; "" on the same one."""
         if self.host == socket.gethostname():
             return ""
-        size = counted(self.blocks_per_shard * BLOCK, "prompt")
+        size = counted(self.shard_size, "prompt")
         return f"as {self.host} began this run: {self.device}, {self.dtype}, shards of {size}"
 
     def applied(self, config: Config) -> Config:
         """`config` with what it leaves open as it stands here."""
-        open_ = {"dtype": self.dtype, "shard_size": self.blocks_per_shard * BLOCK}
+        open_ = {"dtype": self.dtype, "shard_size": self.shard_size}
         return config.model_copy(update={k: v for k, v in open_.items() if getattr(config, k) == "auto"})
 
 
-def of_this_machine(device: str, dtype: str, reward_dtype: str, blocks_per_shard: int) -> RunRecord:
+def of_this_machine(device: str, dtype: str, reward_dtype: str, shard_size: int) -> RunRecord:
     """The record of a run that is begun here."""
     return RunRecord(
         host=socket.gethostname(),
         device=device,
         dtype=dtype,
         reward_dtype=reward_dtype,
-        blocks_per_shard=blocks_per_shard,
+        shard_size=shard_size,
         versions=_versions(),
         findings=current().findings,
     )

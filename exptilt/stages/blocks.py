@@ -15,6 +15,7 @@ from exptilt.stages.workspace import Workspace
 from exptilt.storage import keys, pool
 
 BLOCK: Final = 32  # prompts, by their index in the data set
+LARGE_BLOCK, LARGE_FROM = 256, 8_192  # prompts of a block from that one on: many prompts are not many files
 Matrix = tuple[list[str], NDArray[np.int64], NDArray[np.float64]]
 
 
@@ -40,15 +41,26 @@ class Block:
         return Block(number=self.number, prompts=self.prompts.filter(pl.col("prompt_id").is_in(prompt_ids)))
 
 
-def number_of(prompt_index: int) -> int:
-    """The block that a prompt belongs to."""
-    return prompt_index // BLOCK
+def numbers_of(prompt_indices: Sequence[int] | pl.Series) -> NDArray[np.int64]:
+    """The block that each prompt belongs to."""
+    indices = np.asarray(prompt_indices, dtype=np.int64)
+    beyond = np.maximum(indices - LARGE_FROM, 0)
+    return np.asarray(np.minimum(indices, LARGE_FROM) // BLOCK + beyond // LARGE_BLOCK)
+
+
+def width_of(number: int) -> int:
+    """Prompts of a block."""
+    return BLOCK if number < LARGE_FROM // BLOCK else LARGE_BLOCK
 
 
 def blocks_of(prompts: pl.DataFrame) -> list[Block]:
-    """A table of prompts, block by block."""
-    by_number = prompts.group_by(pl.col("prompt_index") // BLOCK, maintain_order=True)
-    return [Block(number=int(str(number)), prompts=rows) for (number,), rows in by_number]
+    """A table of prompts, in the order of their indices, block by block."""
+    numbers, firsts = np.unique(numbers_of(prompts["prompt_index"]), return_index=True)
+    places = [*firsts.tolist(), prompts.height]
+    return [
+        Block(number=number, prompts=prompts[first:last])
+        for number, first, last in zip(numbers.tolist(), places, places[1:], strict=False)
+    ]
 
 
 def compute_each(

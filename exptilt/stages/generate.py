@@ -10,7 +10,7 @@ import polars as pl
 
 from exptilt.errors import RefusedError, StorageError
 from exptilt.stages import deaths, draw
-from exptilt.stages.blocks import BLOCK, Block, blocks_of
+from exptilt.stages.blocks import Block, blocks_of
 from exptilt.stages.draw import Lacking
 from exptilt.stages.failures import MissingPrompt, PromptsFailed
 from exptilt.stages.recipe import Recipe
@@ -120,7 +120,8 @@ def _rounds(lacking: Sequence[Lacking], n: int) -> Iterator[Sequence[Lacking]]:
     others = [each for each in lacking if not each.alone]
     for have in sorted({each.have for each in others}):
         alike = [each for each in others if each.have == have]
-        together = min(math.ceil(SEQUENCES / (BLOCK * (n - have))), MOST_TOGETHER)
+        largest = max(each.block.prompts.height for each in alike)
+        together = min(math.ceil(SEQUENCES / (largest * (n - have))), MOST_TOGETHER)
         yield from (alike[place : place + together] for place in range(0, len(alike), together))
 
 

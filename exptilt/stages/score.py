@@ -17,7 +17,7 @@ from exptilt.models.requests import at_once
 from exptilt.rewards import RewardSpec
 from exptilt.rewards.base import Reward
 from exptilt.stages import deaths, failures
-from exptilt.stages.blocks import Block, blocks_of, number_of
+from exptilt.stages.blocks import Block, blocks_of, numbers_of
 from exptilt.stages.ensemble import combined
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
@@ -203,7 +203,7 @@ def agreed(recipe: Recipe, samples: SamplesRef, scored: Sequence[RewardsRef]) ->
     only = samples_without(recipe, samples, missing)
     prompts = prompts_of(only.shard)
     table = samples_of(only, order_of(prompts, only, recipe.config.nsamples))
-    hit = {number_of(prompt.prompt_index) for prompt in missing}
+    hit = set(numbers_of([prompt.prompt_index for prompt in missing]).tolist())
     origin = origin_of(flat(samples.parts)[0])
     cut = {b.number: (_kept(recipe, b, table, origin),) for b in blocks_of(prompts) if b.number in hit}
     only = replace(only, parts={**only.parts, **cut}, sources=_sources(samples, scored, hit))

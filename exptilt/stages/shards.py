@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from exptilt.stages.blocks import BLOCK, blocks_of
+from exptilt.stages.blocks import BLOCK, blocks_of, width_of
 from exptilt.stages.failures import AllMissing, MissingPrompt
 from exptilt.stages.recipe import Recipe
 from exptilt.stages.references import SamplesRef, ShardRef
@@ -15,7 +15,7 @@ from exptilt.stages.tables import prompts_of
 from exptilt.storage import pool
 
 FEWEST_SHARDS, MOST_SHARDS, PROMPTS_PER_SHARD = 20, 100, 128  # with many values a run has about 1,000 tasks
-LARGEST_SHARD = 2_000  # prompts; memory holds a shard
+LARGEST_SHARD = 2_048  # prompts; memory holds a shard
 FULL = 256  # sequences; fewer leave a device idle
 SHARDS_PER_DEVICE = 8  # where there are several, so that the last ones to end wait little
 
@@ -54,10 +54,8 @@ def some(recipe: Recipe, whole: ShardRef, prompt_ids: Sequence[str]) -> ShardRef
     return dataclasses.replace(whole, prompts=path, n_prompts=table.height)
 
 
-def blocks_per_shard(
-    n_prompts: int, n: int, n_devices: int = 1, asked: int | Literal["auto"] = "auto"
-) -> int:
-    """Blocks that a shard takes: for as many prompts as asked, or what makes 20 to 100 shards.
+def shard_size(n_prompts: int, n: int, n_devices: int = 1, asked: int | Literal["auto"] = "auto") -> int:
+    """Prompts that a shard takes, in small blocks: as many as asked, or what makes 20 to 100 shards.
 
     Fewer where a shard would not fill a batch, and enough to keep several devices busy to the end.
 
@@ -68,14 +66,24 @@ def blocks_per_shard(
         asked: prompts per shard.
     """
     if asked != "auto":
-        return math.ceil(asked / BLOCK)
+        return math.ceil(asked / BLOCK) * BLOCK
     wanted = min(max(math.ceil(n_prompts / PROMPTS_PER_SHARD), FEWEST_SHARDS), MOST_SHARDS)
     filled = math.ceil(n_prompts * n / FULL)
     shards = max(min(wanted, filled), SHARDS_PER_DEVICE * n_devices if n_devices > 1 else 1)
-    return min(math.ceil(math.ceil(n_prompts / BLOCK) / shards), LARGEST_SHARD // BLOCK)
+    return min(math.ceil(math.ceil(n_prompts / BLOCK) / shards) * BLOCK, LARGEST_SHARD)
 
 
-def rows_of(blocks: Mapping[int, int], blocks_in_each: int) -> list[int]:
-    """Prompts of each shard, of whole blocks, from the prompts of each block."""
-    counts = [blocks[number] for number in sorted(blocks)]
-    return [sum(counts[i : i + blocks_in_each]) for i in range(0, len(counts), blocks_in_each)]
+def rows_of(blocks: Mapping[int, int], size: int) -> list[int]:
+    """Prompts of each shard.
+
+    Args:
+        blocks: the prompts that each block has.
+        size: prompts per shard, were none left out; a shard takes whole blocks until it has as many.
+    """
+    rows, width = list[int](), size
+    for number in sorted(blocks):
+        if width >= size:
+            rows, width = [*rows, 0], 0
+        rows[-1] += blocks[number]
+        width += width_of(number)
+    return rows
