@@ -18,6 +18,7 @@ from exptilt.engines import registry
 from exptilt.engines.base import P0
 from exptilt.errors import ConfigError
 from exptilt.models import devices, reference
+from exptilt.models.devices import Devices
 from exptilt.planning import publishing, run_record
 from exptilt.planning.base_model import p0_of
 from exptilt.planning.notes import notes
@@ -120,19 +121,33 @@ def prepare(config: Config, workers: int = 0) -> Plan:
 def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
     """The plan of `config`, by the run record that was `found`, else by what suits this machine."""
     names, as_begun = run_record.devices_for(config, found), found.applied(config) if found else config
-    chosen, p0 = Chosen(), p0_of(as_begun, names[0])
     reward_dtype = found.reward_dtype if found else devices.reward_dtype(names[0], config.dtype)
-    tables, in_chat = source(config, chosen, p0)
-    p0 = _in_chat(p0, chosen.column) if in_chat and not p0.chat else p0
-    _check_template(p0)
-    specs: tuple[RewardSpec, ...] = ()
-    if isinstance(config, Valued):
-        n, at_once = config.nsamples, count_of(config.batch_size)
-        specs = resolve_values(config.values, p0.model, names[0], reward_dtype, p0, n=n, in_flight=at_once)
-        check_top_up(config, specs)
-        check_refine(config, p0, specs)
+    chosen = Chosen()
+    recipe = _recipe(config, p0_of(as_begun, names[0]), names, reward_dtype, chosen)
+    size = shard_size(chosen.rows.height, _together(config), workers or len(names), as_begun.shard_size)
+    shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, size), config))
+    null, unsteady = _try_out(recipe, shards, found)
+    assert recipe.p0
+    device, dtype = found.device if found else devices.kind(names[0]), recipe.p0.dtype
+    return Plan(
+        null=null,
+        notes=tuple(notes(recipe, null, unsteady)),
+        record=run_record.of_this_machine(device, dtype, reward_dtype, size),
+        recipe=recipe,
+        shards=shards,
+        skipped=chosen.skipped,
+        truncated=tuple(chosen.truncated),
+        form=chosen.form,
+    )
+
+
+def _recipe(config: Config, p0: P0, names: Devices, reward_dtype: str, chosen: Chosen) -> Recipe:
+    """What is drawn from `p0` and scored, on the devices `names`; enters its prompts in `chosen`."""
+    tables = source(config, chosen, p0)
+    p0 = _in_form(p0, chosen)
+    specs = _values(config, p0, names[0], reward_dtype)
     choose(tables, config, p0, chosen)
-    recipe = Recipe(
+    return Recipe(
         config=config,
         p0=dataclasses.replace(p0, opened=chosen.opened),
         rewards=specs,
@@ -141,21 +156,17 @@ def _prepared(config: Config, found: RunRecord | None, workers: int) -> Plan:
         run=current(),
         certified=max(CERTIFIED / chosen.rows.height, CERTIFIED_SHARE),
     )
-    size = shard_size(chosen.rows.height, _together(config), workers or len(names), as_begun.shard_size)
-    shards = tuple(_shards(chosen.rows, rows_of(chosen.blocks, size), config))
-    null, unsteady = _try_out(recipe, shards, found)
-    return Plan(
-        null=null,
-        notes=tuple(notes(recipe, null, unsteady)),
-        record=run_record.of_this_machine(
-            found.device if found else devices.kind(names[0]), p0.dtype, reward_dtype, size
-        ),
-        recipe=recipe,
-        shards=shards,
-        skipped=chosen.skipped,
-        truncated=tuple(chosen.truncated),
-        form=f" (conversations{_in_column(chosen.column)})" if in_chat else "",
-    )
+
+
+def _values(config: Config, p0: P0, device: str, dtype: str) -> tuple[RewardSpec, ...]:
+    """The run's values, which can be asked for what it does; none where it has none."""
+    if not isinstance(config, Valued):
+        return ()
+    n, at_once = config.nsamples, count_of(config.batch_size)
+    specs = resolve_values(config.values, p0.model, device, dtype, p0, n=n, in_flight=at_once)
+    check_top_up(config, specs)
+    check_refine(config, p0, specs)
+    return specs
 
 
 def _together(config: Config) -> int:
@@ -163,23 +174,17 @@ def _together(config: Config) -> int:
     return config.ndraws if isinstance(config, MCAligned) and config.refine else config.nsamples
 
 
-def _in_chat(p0: P0, column: str) -> P0:
-    """`p0` of conversations."""
-    why = f"prompts are conversations{_in_column(column)}"
-    return dataclasses.replace(p0, chat=registry.chat_digest(p0.model, p0.template, why))
-
-
-def _check_template(p0: P0) -> None:
-    """Refuse what is said of a template where none is filled in."""
+def _in_form(p0: P0, chosen: Chosen) -> P0:
+    """`p0` of the prompts as they are; refuses what is said of a template where none is filled in."""
+    if chosen.in_chat and not p0.chat:
+        why = f"prompts are conversations{chosen.in_column}"
+        p0 = dataclasses.replace(p0, chat=registry.chat_digest(p0.model, p0.template, why))
     if p0.template != PLAIN and not p0.chat:
         flag = "--chat-template" if p0.template.text else "--template-options"
         raise ConfigError(
             f"{flag}: prompts are texts, and no template is filled in: add --chat, or leave it out"
         )
-
-
-def _in_column(column: str) -> str:
-    return f" in column {column!r}" if column else ""
+    return p0
 
 
 def _try_out(

@@ -30,6 +30,7 @@ class Chosen:
         truncated: the indices of those that were cut.
         opened: whether p0 leaves special tokens around them out.
         column: the column that they stand in, "" where the source has none.
+        in_chat: whether they are conversations.
     """
 
     rows: Spool = field(default_factory=Spool)
@@ -38,13 +39,24 @@ class Chosen:
     truncated: list[int] = field(default_factory=list)
     opened: bool = False
     column: str = ""
+    in_chat: bool = False
+
+    @property
+    def form(self) -> str:
+        """That prompts are conversations, and in which column; "" where they are texts."""
+        return f" (conversations{self.in_column})" if self.in_chat else ""
+
+    @property
+    def in_column(self) -> str:
+        """Where they stand, in words."""
+        return f" in column {self.column!r}" if self.column else ""
 
 
-def source(config: Config, chosen: Chosen, p0: P0) -> tuple[Iterator[pl.DataFrame], bool]:
-    """The prompts of `config` in its range, table by table, and whether they are conversations.
+def source(config: Config, chosen: Chosen, p0: P0) -> Iterator[pl.DataFrame]:
+    """The prompts of `config` in its range, table by table.
 
-    Rows that are no prompt are entered in `chosen` where they may be left out. Raises ConfigError and
-    PromptError as data.prompts.values and tables_of.
+    `chosen` is told their column and form, and of rows that are no prompt where they may be left out. Raises
+    ConfigError and PromptError as data.prompts.values and tables_of.
     """
     given = prompts.values(config.data, config.prompt_column)
     head = list(islice(given, 1))
@@ -58,7 +70,8 @@ def source(config: Config, chosen: Chosen, p0: P0) -> tuple[Iterator[pl.DataFram
         names=lambda: registry.template_names(p0.model, p0.template),
     )
     first = next(tables)
-    return _slice(chain([first], tables), config), first["messages"][0] is not None
+    chosen.in_chat = first["messages"][0] is not None
+    return _slice(chain([first], tables), config)
 
 
 def _slice(tables: Iterable[pl.DataFrame], config: Config) -> Iterator[pl.DataFrame]:
