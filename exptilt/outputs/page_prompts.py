@@ -26,7 +26,8 @@ class PagePrompts:
         share: of the prompts that the pictures are of.
         by_lot: the prompts of smallest lot, in order.
         worst: those that lack most samples, worst first; none without a tilt.
-        pictured: rewards and weights of the samples that pictures are of; none without a tilt.
+        pictured: rewards and weights of the samples that pictures are of, and their prompts' numbers; none
+            without a tilt.
     """
 
     count: int
@@ -42,7 +43,7 @@ class PagePrompts:
         if tables.lam:
             mine = [name for name, lot in lots.items() if lot < self.share]
             rows = tables.weighted.filter(pl.col("prompt_id").is_in(mine))
-            self.pictured.append(rows.select("prompt_id", "weight", *tables.lam))
+            self.pictured.append(rows.select(_number(tables.prompts), "weight", *tables.lam))
         places = _from_worst(tables.diagnostics)
         chosen = {*self._first(lots, self.by_lot), *self._first(places, self.worst)}
         for prompt in shown(tables, chosen):
@@ -56,6 +57,11 @@ class PagePrompts:
         most = chosen[-1][0] if chosen and len(chosen) == self.count else math.inf
         near = [name for name, place in places.items() if place <= most]
         return sorted(near, key=places.__getitem__)[: self.count]
+
+
+def _number(prompts: pl.DataFrame) -> pl.Expr:
+    """A number of each prompt among all shards'. A text would hold on to all texts that were read with it."""
+    return (pl.col("prompt_id").rle_id() + int(prompts["prompt_index"][0])).alias("prompt")
 
 
 def _from_worst(diagnostics: pl.DataFrame | None) -> dict[str, float]:

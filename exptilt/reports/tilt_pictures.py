@@ -20,7 +20,7 @@ def tilt(samples: pl.DataFrame, lam: Mapping[str, float]) -> Any:
     """A row of two pictures for each value.
 
     Args:
-        samples: prompt_id, weight (of each prompt's, summing to 1) and a column for each value.
+        samples: prompt (a number), weight (of each prompt's, summing to 1) and a column for each value.
         lam: λ by value.
     """
     curves = levels(samples, lam)
@@ -34,8 +34,8 @@ def tilt(samples: pl.DataFrame, lam: Mapping[str, float]) -> Any:
 
 def levels(samples: pl.DataFrame, lam: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Each value's mean over prompts where every λ is multiplied by one of SCALES, [S]."""
-    rows = samples.sort("prompt_id", maintain_order=True)
-    counts = rows["prompt_id"].rle().struct.field("len").to_numpy().astype(np.intp)
+    rows = samples.sort("prompt", maintain_order=True)
+    counts = rows["prompt"].rle().struct.field("len").to_numpy().astype(np.intp)
     first, rewards = np.cumsum(counts) - counts, rows.select(*lam).to_numpy()
     tilted = rewards @ np.array([*lam.values()])
     means = np.array([_means(scale * tilted, rewards, first, counts) for scale in SCALES])
@@ -51,9 +51,9 @@ def _means(log_weight: Floats, rewards: Floats, first: Places, counts: Places) -
 
 def _distributions(axis: Any, samples: pl.DataFrame, value: str) -> None:
     rewards, weights = samples[value].to_numpy(), samples["weight"].to_numpy()
-    even = samples.select(1 / pl.len().over("prompt_id")).to_series().to_numpy()
+    even = samples.select(1 / pl.len().over("prompt")).to_series().to_numpy()
     edges = np.histogram_bin_edges(rewards, BARS)
-    prompts = samples["prompt_id"].n_unique()
+    prompts = samples["prompt"].n_unique()
     for share, colour, name in ((even, BEFORE, "before the tilt"), (weights, AFTER, "after")):
         counts, _ = np.histogram(rewards, edges, weights=share / prompts)
         axis.stairs(counts, edges, fill=True, color=colour, alpha=0.55, label=name)
