@@ -40,7 +40,7 @@ def paths(toy: ToyEngine, path: tuple[int, ...] = ()) -> dict[tuple[int, ...], f
     stopped = path and (path[-1] == END or before_stop(text(path), toy.p0.stop) != text(path))
     if stopped or len(path) == toy.length:
         return {path: 1.0}
-    chances = np.exp(toy.tables("x")[0][path[-1] if path else END])
+    chances = np.exp(toy.tables(["x"])[0][0][path[-1] if path else END])
     found = {}
     for token in np.flatnonzero(chances).tolist():
         rest = paths(toy, (*path, token))

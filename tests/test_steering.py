@@ -26,7 +26,7 @@ OTHERS = [f"prompt {i}" for i in range(24)]
 def table(prompt: str) -> np.ndarray:
     """p0 of the next token given the last [5, 5]."""
     settings = {"dtype": "float32", "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 50}
-    return np.exp(ToyEngine(P0(model=base_model("toy"), **settings)).tables(prompt)[0])
+    return np.exp(ToyEngine(P0(model=base_model("toy"), **settings)).tables([prompt])[0][0])
 
 
 def codes(tokens: np.ndarray) -> np.ndarray:

@@ -34,25 +34,17 @@ class ToyEngine:
     def __init__(self, p0: P0) -> None:
         self.p0, self.notes = p0, dict[str, Any]()
         self.length = min(LENGTH, p0.max_new_tokens)
-        self.tables = lru_cache(maxsize=1024)(self._tables)
 
-    def _tables(self, prompt: str) -> tuple[Floats, Floats]:
-        """Log probabilities [previous, next] of `prompt`: as sampled, and of the raw model."""
-        rng = np.random.default_rng(seed_for(0, prompt, "table"))
-        logits = rng.normal(size=(len(LETTERS), len(LETTERS)))
+    def tables(self, prompts: Sequence[str]) -> tuple[Floats, Floats]:
+        """Log probabilities [P, previous, next] of some prompts: as sampled, and of the raw model."""
+        logits = np.array([_logits(prompt) for prompt in prompts]).reshape(-1, *SHAPE)
         return truncate(logits, self.p0), np.log(normalise(logits))
 
     def draw(
         self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
     ) -> list[list[Sample]]:
         """See base.Engine; `batch_size` changes nothing here."""
-        tables = [self.tables(text_of(prompt)) for prompt in prompts]
-        walked = self._walk(np.array([sampled for sampled, _ in tables]).reshape(-1, *SHAPE), seeds).tolist()
-        return [self._samples(rows, *both) for rows, both in zip(walked, tables, strict=True)]
-
-    def _samples(self, rows: list[list[int]], sampled: Floats, raw: Floats) -> list[Sample]:
-        scores = sampled.tolist(), raw.tolist()
-        return [self._sample(self._path(row), *scores) for row in rows]
+        return self._draw(prompts, seeds)
 
     def extend(
         self,
@@ -62,24 +54,37 @@ class ToyEngine:
         batch_size: int,
     ) -> list[Sample]:
         """See base.Continuing; `batch_size` changes nothing here."""
-        tables = [self.tables(text_of(prompt)) for prompt in prompts]
-        walked = self._walk(
-            np.array([sampled for sampled, _ in tables]).reshape(-1, *SHAPE), seeds[:, None], begun
-        ).tolist()
-        drawn = [self._samples(rows, *both)[0] for rows, both in zip(walked, tables, strict=True)]
-        return [sample._replace(logprob=None) for sample in drawn]
+        return [sample._replace(logprob=None) for (sample,) in self._draw(prompts, seeds[:, None], begun)]
 
     def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
         """See base.Continuing."""
         return [_text(list(tokens)) for tokens in begun]
 
-    def _sample(self, path: list[int], sampled: list[list[float]], raw: list[list[float]]) -> Sample:
+    def _draw(
+        self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], begun: Sequence[Sequence[int]] = ()
+    ) -> list[list[Sample]]:
+        sampled, raw = self.tables([text_of(prompt) for prompt in prompts])
+        tokens = self._walk(sampled, seeds, begun)
+        codes = tokens @ len(LETTERS) ** np.arange(self.length)
+        _, firsts, kinds = np.unique(codes, return_index=True, return_inverse=True)
+        found = [self._sample(row) for row in tokens.reshape(-1, self.length)[firsts].tolist()]
+        kinds = kinds.reshape(seeds.shape)
+        counts = np.array([len(sample.tokens or ()) for sample in found], dtype=np.int64)[kinds]
+        scores = _scores(sampled, tokens, counts), -_scores(raw, tokens, counts) / counts
+        return [
+            [found[kind]._replace(logprob=logprob, nll=nll) for kind, logprob, nll in zip(*row, strict=True)]
+            for row in zip(kinds.tolist(), *(score.tolist() for score in scores), strict=True)
+        ]
+
+    def _sample(self, tokens: list[int]) -> Sample:
+        """What was drawn, but for its likelihood."""
+        path = self._path(tokens)
         return Sample(
             completion=before_stop(_text(path), self.p0.stop),
             n_tokens=sum(t != END for t in path),
             finish_reason="stop" if END in path or self._stops(_text(path)) else "length",
-            logprob=_score(sampled, path),
-            nll=-_score(raw, path) / len(path),
+            logprob=None,
+            nll=None,
             tokens=path,
         )
 
@@ -113,7 +118,8 @@ class ToyEngine:
     def enumerate(self, prompt: str) -> Iterator[tuple[str, float]]:
         """Every completion of `prompt` with its probability under p0; they sum to 1. One that a stop text
         ends comes once for each text that is drawn of it."""
-        yield from self._grow(self.tables(prompt)[0], END, "", 0.0)
+        ((sampled,), _) = self.tables([prompt])
+        yield from self._grow(sampled, END, "", 0.0)
 
     def _grow(self, table: Floats, last: int, text: str, logprob: float) -> Iterator[tuple[str, float]]:
         if len(text) == self.length or self._stops(text):
@@ -125,6 +131,12 @@ class ToyEngine:
                 yield text, float(np.exp(there))
             elif np.isfinite(there):
                 yield from self._grow(table, token, text + letter, there)
+
+
+@lru_cache(maxsize=4096)
+def _logits(prompt: str) -> Floats:
+    """The model's logits [previous, next] after `prompt`."""
+    return np.random.default_rng(seed_for(0, prompt, "table")).normal(size=SHAPE)
 
 
 def truncate(logits: Floats, p0: P0) -> Floats:
@@ -145,8 +157,13 @@ def _text(path: list[int]) -> str:
     return "".join(LETTERS[token] for token in path if token != END)
 
 
-def _score(table: list[list[float]], path: list[int]) -> float:
-    return sum(table[a][b] for a, b in zip([END, *path], path, strict=False))
+def _scores(tables: Floats, tokens: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
+    """Log probability [P, N] of the first `counts` of `tokens` [P, N, length], by `tables` [P, …]."""
+    total, last, prompts = np.zeros(counts.shape), np.full(counts.shape, END), np.arange(len(tables))[:, None]
+    for step in range(tokens.shape[-1]):
+        total += np.where(step < counts, tables[prompts, last, tokens[..., step]], 0.0)
+        last = tokens[..., step]
+    return total
 
 
 def _base_model(name: str) -> ModelRef | None:
