@@ -170,10 +170,16 @@ def test_the_rest_of_a_completion_is_that_of_passes_without_a_cache(tmp_path):
     folder = causal(tmp_path / "letters", "llama")
     settings = {"dtype": "float32", "temperature": 0.8, "top_k": 5, "top_p": 0.9, "max_new_tokens": 12}
     law = P0(model=reference.checkpoint(folder), ends=(0,), **settings)
-    begun = [[], [1], [2, 3, 4], [5, 1, 2, 3, 4, 5], [1] * 11]
-    prompts, seeds = ["abc", "fed", "a", "cabbed", "abc"], np.arange(5) + 7
+    begun = [[], [1], [2, 3, 4], [5, 1, 2, 3, 4, 5], [1] * 11, [4, 4]]
+    prompts, seeds = ["abc", "fed", "a", "cabbed", "abc", "abc"], np.arange(6) + 7
     drawing = TransformersEngine(law, "cpu")
     found = drawing.extend(prompts, begun, seeds, 0)
+    assert drawing.extend(prompts, begun, seeds, 0) == found  # behind the prompts' prefills, which were kept
+    (kept,) = drawing.prefills
+    assert sorted(len(ids) for ids in kept.kept) == [1, 4]
+    kept.most = 0
+    assert drawing.extend(prompts, begun, seeds, 0) == found
+    assert not kept.kept
     texts = drawing.shown(prompts, [sample.tokens[: sample.n_tokens] for sample in found])
     assert texts == [sample.completion for sample in found]
     model, tokenizer = (
@@ -185,8 +191,7 @@ def test_the_rest_of_a_completion_is_that_of_passes_without_a_cache(tmp_path):
         while len(tokens) < 12 and (len(tokens) == len(start) or tokens[-1] != 0):
             with torch.no_grad():
                 logits = model(torch.tensor([[*ids, *tokens]])).logits[:, -1]
-            place = torch.tensor([[len(tokens)]])
-            tokens.append(int(choose(logits, torch.tensor([seed]), place, law)[0]))
+            tokens.append(int(choose(logits, torch.tensor([seed]), len(tokens), law)[0]))
         assert sample.tokens == tokens
         assert sample.finish_reason == ("stop" if tokens[-1] == 0 else "length")
 

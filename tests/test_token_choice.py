@@ -41,7 +41,7 @@ def test_a_logit_that_is_not_finite_is_found_wherever_it_stands(wrong, place):
     logits = logits_of(2, torch.bfloat16)
     logits[1, place] = wrong
     law = P0(model=None, dtype="bfloat16", temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=1, ends=())
-    _, logp, raw = choose(logits, torch.tensor([1, 2]), torch.zeros(2, 1, dtype=torch.long), law)
+    _, logp, raw = choose(logits, torch.tensor([1, 2]), 0, law)
     assert logp.isnan().tolist() == raw.isnan().tolist() == [False, True]
 
 

@@ -14,9 +14,9 @@ def before_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min(places, default=len(text))]
 
 
-def stop_finder(tokenizer: Any, stop: Sequence[str]) -> Callable[[Any, Sequence[list[int]]], Any] | None:
-    """A function that says of tokens [R, steps], behind the ids [R][*] that came before them, which rows'
-    last tokens complete a stop text; None without any."""
+def stop_finder(tokenizer: Any, stop: Sequence[str]) -> Callable[[Any], Any] | None:
+    """A function that says of tokens [R, steps] which rows' last tokens complete a stop text; None without
+    any."""
     if not stop:
         return None
     window = max(len(text.encode()) for text in stop) + MARGIN  # a token may hold a single byte
@@ -30,9 +30,8 @@ def stop_finder(tokenizer: Any, stop: Sequence[str]) -> Callable[[Any, Sequence[
 
     (start,) = shown([[]])
 
-    def stopped(tokens: Any, begun: Sequence[list[int]]) -> Any:
-        rows = [(a + b)[-window:] for a, b in zip(begun, tokens[:, -window:].tolist(), strict=True)]
-        texts = [text.removeprefix(start) for text in shown(rows)]
+    def stopped(tokens: Any) -> Any:
+        texts = [text.removeprefix(start) for text in shown(tokens[:, -window:].tolist())]
         found = [any(end in text for end in stop) for text in texts]
         return tokens.new_tensor(found, dtype=bool)
 

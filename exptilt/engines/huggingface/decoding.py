@@ -4,6 +4,7 @@ Shapes: B prompts in the batch, N samples of each, R = B·N rows, T prompt posit
 V vocabulary.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,14 +13,14 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from exptilt.engines.base import P0
-from exptilt.engines.huggingface.incremental import Stepper
-from exptilt.engines.huggingface.token_choice import choose, prompt_likelihood
-from exptilt.models.batching import left_pad
+from exptilt.engines.huggingface.prefills import Prefill
+from exptilt.engines.huggingface.token_choice import DRAWN, choose, prompt_likelihood
 from exptilt.models.forward import logits_of
 from exptilt.run import current
 
 Tensor = torch.Tensor
-Stopped = Callable[[Tensor, Sequence[list[int]]], Tensor]
+Stopped = Callable[[Tensor], Tensor]
+Begun = Sequence[Sequence[int]]  # the ids that completions have already [R][*]; none where it is empty
 Chosen = Callable[[Tensor, Tensor], Tensor]
 Drew = Callable[[int], None]
 PAD: Final = 0  # fills rows that have ended; any token would do
@@ -29,15 +30,16 @@ KEPT: Final = 0.75  # of the rows: when so few go on, the others are dropped
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """What a batch gave, per row: tokens [R, steps], how many of them were drawn, their count without the end
-    token, whether an end token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of
-    prompt + completion, the end token not counted. A log-probability is NaN where any logits on the way to
-    the row's end were not finite. `begun` are the ids that a completion had before, `room` how many more
-    there may be, `ends` the end tokens."""
+    """What a batch gave, per row.
 
-    begun: list[list[int]]
-    room: Tensor
+    Tokens [R, max_new_tokens], how many of them were drawn, their count without the end token, whether an end
+    token or a stop text came, log p0 as sampled, and the raw model's log-likelihood of prompt + completion,
+    the end token not counted. A log-probability is NaN where any logits on the way to the row's end were not
+    finite. `fixed` [R, max_new_tokens] are the tokens that it began with, else DRAWN; `ends` the end tokens.
+    """
+
     ends: Tensor
+    fixed: Tensor
     tokens: Tensor
     drawn: Tensor
     counts: Tensor
@@ -45,34 +47,27 @@ class Rows:
     logprob: Tensor
     raw: Tensor
 
-    @property
-    def done(self) -> Tensor:
-        """Which rows have come to their end, or fill their room."""
-        return self.ended | (self.drawn >= self.room)
-
 
 def decode(
-    model: Any,
-    ids: list[list[int]],
+    prefill: Prefill,
     seeds: Tensor,
     p0: P0,
     stopped: Stopped | None,
     kept: str,
     drew: Drew = lambda _: None,
-    begun: Sequence[list[int]] = (),
+    begun: Begun = (),
 ) -> Rows:
     """Draw N completions of each of B prompts.
 
     Args:
-        model: a causal language model.
-        ids: the prompts' token ids [B][*].
+        prefill: the prompts behind the model.
         seeds: int64 [B, N], on the model's device.
         p0: how a token is drawn, and what ends a text.
-        stopped: says of tokens [R, steps], and of the ids before them, which rows hold a stop text.
+        stopped: says of tokens [R, steps] which rows hold a stop text.
         kept: how the prompts' caches serve their rows, one of BY_STEPS.
         drew: is told now and then how many tokens were drawn since.
-        begun: the ids [B][*] that the completions have already, the last ones of the prompts' ids; none where
-            it is empty.
+        begun: what the completions have already. It goes through the model token by token with what others
+            draw, so that they are the numbers of the draw that it came from.
 
     Returns:
         The B·N rows, prompt by prompt.
@@ -81,11 +76,8 @@ def decode(
         Stopped: when the run is asked to stop.
     """
     n, flat = seeds.shape[1], seeds.reshape(-1)
-    tokens, mask = left_pad(ids, str(seeds.device))
-    stepper, logits = Stepper.prefill(model, tokens, mask)
-    rows = _rows(prompt_likelihood(logits, tokens, mask), n, p0, begun)
-    steps = rows.tokens.shape[1]
-    logits = logits[:, -1].repeat_interleave(n, 0)
+    stepper, logits = copy.copy(prefill.stepper), prefill.logits.repeat_interleave(n, 0)
+    rows, steps = _rows(prefill.raw, n, p0, begun), p0.max_new_tokens
     live = torch.arange(len(flat), device=seeds.device)
     drawn, looks = 0, LOOKS[seeds.device.type]
     with stepper.fork(n, steps, kept):
@@ -95,13 +87,13 @@ def decode(
                 break
             if (step + 1) % looks == 0:
                 drawn = _say(drew, rows, drawn)
-                prompts, going = unfinished(rows.done[live].view(-1, n))
+                prompts, going = unfinished(rows.ended[live].view(-1, n))
                 if not len(going):
                     break
                 if len(going) < len(live):
                     stepper.select(prompts, going)
                     live, token, n = live[going], token[going], len(going) // len(prompts)
-            logits = stepper.next_logits(token.masked_fill(rows.done[live], PAD))
+            logits = stepper.next_logits(token.masked_fill(rows.ended[live], PAD))
     _say(drew, rows, drawn)
     return rows
 
@@ -114,7 +106,7 @@ def decode_plainly(
     stopped: Stopped | None,
     cached: bool,
     drew: Drew = lambda _: None,
-    begun: Sequence[list[int]] = (),
+    begun: Begun = (),
 ) -> Rows:
     """As decode, for prompts of one length, whose rows go through the model on their own from the first token
     on: by the library's `generate`, which keeps every kind of cache, or without a cache."""
@@ -126,12 +118,13 @@ def decode_plainly(
     live = torch.arange(len(flat), device=seeds.device)
 
     def drawn(tokens: Tensor, scores: Tensor) -> Tensor:
-        drew(int((~rows.done).sum()))
+        before = rows.drawn.sum()
         token = _take(rows, live, scores, flat, tokens.shape[1] - prompts.shape[1], p0, stopped)
-        return token.masked_fill(rows.done, PAD)
+        drew(int(rows.drawn.sum() - before))
+        return token.masked_fill(rows.ended, PAD)
 
     feed = by_library if cached else without_cache
-    feed(model, prompts.repeat_interleave(n, 0), rows.tokens.shape[1], drawn, lambda: rows.done)
+    feed(model, prompts.repeat_interleave(n, 0), p0.max_new_tokens, drawn, lambda: rows.ended)
     return rows
 
 
@@ -170,16 +163,17 @@ def by_library(model: Any, tokens: Tensor, most: int, chosen: Chosen, ended: Cal
     )
 
 
-def _rows(raw: Tensor, n: int, p0: P0, begun: Sequence[list[int]]) -> Rows:
+def _rows(raw: Tensor, n: int, p0: P0, begun: Begun) -> Rows:
     """Rows of which nothing is drawn, n for each prompt with its log-likelihood `raw` [B]."""
-    starts = [start for start in begun or [[]] * len(raw) for _ in range(n)]
-    room = torch.tensor([p0.max_new_tokens - len(start) for start in starts], device=raw.device)
     raw = raw.repeat_interleave(n)
+    fixed = torch.full((len(raw), p0.max_new_tokens), DRAWN)
+    for row, ids in enumerate(begun):
+        fixed[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    fixed = fixed.to(raw.device)
     return Rows(
-        begun=starts,
-        room=room,
         ends=torch.tensor(p0.ends, device=raw.device, dtype=torch.long),
-        tokens=torch.full((len(raw), int(room.max())), PAD, device=raw.device),
+        fixed=fixed,
+        tokens=torch.full_like(fixed, PAD),
         drawn=torch.zeros_like(raw, dtype=torch.long),
         counts=torch.zeros_like(raw, dtype=torch.long),
         ended=torch.zeros_like(raw, dtype=torch.bool),
@@ -211,16 +205,16 @@ def _take(
 ) -> Tensor:
     """Choose the token of every row in `live` at `step`, and book it on those that had not ended."""
     current().check()
-    place = p0.max_new_tokens - rows.room[live] + step
-    token, logp, raw = choose(logits, seeds[live], place[:, None], p0)
-    before = rows.done[live]
-    ended = before | torch.isin(token, rows.ends)
+    before, fixed = rows.ended[live], rows.fixed[live, step]
+    token, logp, raw = choose(logits, seeds[live], step, p0, fixed)
+    drawn = fixed == DRAWN
+    ended = before | torch.isin(token, rows.ends) & drawn
     rows.logprob[live] += logp.masked_fill(before, 0.0)
     rows.raw[live] += raw.masked_fill(ended, 0.0)
-    rows.drawn[live] += (~before).long()
+    rows.drawn[live] += (~before & drawn).long()
     rows.counts[live] += (~ended).long()
-    rows.tokens[live, step] = token.where(~before, rows.tokens[live, step])
+    rows.tokens[live, step] = token.masked_fill(before, PAD)
     if stopped is not None:
-        ended |= stopped(rows.tokens[live, : step + 1], [rows.begun[row] for row in live.tolist()])
-    rows.ended[live] |= ended & ~before
+        ended |= stopped(rows.tokens[live, : step + 1]) & drawn
+    rows.ended[live] |= ended
     return token

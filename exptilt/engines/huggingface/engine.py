@@ -18,6 +18,8 @@ from exptilt.data.texts import texts_of
 from exptilt.engines.base import P0, Sample
 from exptilt.engines.huggingface.decoding import Rows, decode, decode_plainly
 from exptilt.engines.huggingface.incremental import BY_STEPS
+from exptilt.engines.huggingface.prefills import Prefill, Prefills, groups
+from exptilt.engines.huggingface.token_choice import DRAWN
 from exptilt.engines.huggingface.ways import way_of
 from exptilt.engines.stop_texts import before_stop, stop_finder
 from exptilt.models.causality import words_of
@@ -31,21 +33,20 @@ from exptilt.models.replicas import replica, side_by_side, threads_for
 from exptilt.models.tokenization import completions, encode, refuse_unknown
 from exptilt.run import current
 
+KEPT: Final = 0.125  # of the memory, for prompts that more is to be drawn behind
 AUTO_ROWS: Final = 1024  # more at once is no faster, or has no room
 SHARED = ("captured", "shared")
 Block = tuple[list[int], slice]  # places of prompts, and which of their samples
 
 
-class Start(NamedTuple):
-    """What a completion goes on from: the ids of its prompt, and of what there is of itself."""
+class Asked(NamedTuple):
+    """Completions that are asked for: texts and ids of P prompts, the completions' seeds [P, N], and the ids
+    [P][N][*] that these have already, None where they have none."""
 
-    prompt: list[int]
-    begun: list[int]
-
-    @property
-    def ids(self) -> list[int]:
-        """All of them."""
-        return self.prompt + self.begun
+    texts: list[str]
+    ids: list[list[int]]
+    seeds: NDArray[np.int64]
+    begun: Sequence[Sequence[Sequence[int]]] | None = None
 
 
 class TransformersEngine:
@@ -62,6 +63,7 @@ class TransformersEngine:
         self.stopped = stop_finder(self.tokenizer, p0.stop)
         self.notes: dict[str, Any] = {"drawn": self.way}
         self.memory, self.most = free_bytes(device), math.inf
+        self.prefills = [Prefills(KEPT * self.memory / len(self.models)) for _ in self.models]
 
     def _replicas(self) -> list[Any]:
         """One for each thread beyond the first that a full batch is worth."""
@@ -74,7 +76,7 @@ class TransformersEngine:
         self, prompts: Sequence[Prompt], seeds: NDArray[np.int64], batch_size: int
     ) -> list[list[Sample]]:
         """See base.Engine. Prompts of like length share a batch, halved for good when memory runs out."""
-        return self._draw(prompts, [[] for _ in prompts], seeds, batch_size)
+        return self._draw(prompts, Asked(*self._encoded(prompts), seeds), batch_size)
 
     @torch.inference_mode()
     def extend(
@@ -84,29 +86,27 @@ class TransformersEngine:
         seeds: NDArray[np.int64],
         batch_size: int,
     ) -> list[Sample]:
-        """See base.Continuing. What is given goes through the model with its prompt."""
-        drawn = self._draw(prompts, [list(row) for row in begun], seeds[:, None], batch_size)
-        return [sample._replace(logprob=None) for (sample,) in drawn]
+        """See base.Continuing. A prompt goes through the model once for all that goes on from it."""
+        found: dict[int, Sample] = {}
+        for group in groups(prompts):
+            mine, places = [prompts[row[0]] for row in group], np.array(group)
+            texts, ids = self._encoded(mine)
+            asked = Asked(texts, ids, seeds[places], [[begun[i] for i in row] for row in group])
+            drawn = self._draw(mine, asked, batch_size)
+            found |= zip(places.ravel().tolist(), (sample for row in drawn for sample in row), strict=True)
+        return [found[place]._replace(logprob=None) for place in range(len(prompts))]
 
     def shown(self, prompts: Sequence[Prompt], begun: Sequence[Sequence[int]]) -> list[str]:
         """See base.Continuing."""
         return completions(self.tokenizer, self._encoded(prompts)[1], begun)
 
-    def _draw(
-        self,
-        prompts: Sequence[Prompt],
-        begun: Sequence[list[int]],
-        seeds: NDArray[np.int64],
-        batch_size: int,
-    ) -> list[list[Sample]]:
-        texts, ids = self._encoded(prompts)
-        starts = [Start(*both) for both in zip(ids, begun, strict=True)]
-        found: list[list[Sample]] = [[] for _ in texts]
-        for block in self._blocks(starts, seeds.shape[1], batch_size or AUTO_ROWS):
-            for (places, columns), rows in self._decode(block, starts, seeds):
+    def _draw(self, prompts: Sequence[Prompt], asked: Asked, batch_size: int) -> list[list[Sample]]:
+        found: list[list[Sample]] = [[] for _ in prompts]
+        for block in self._blocks(asked.ids, asked.seeds.shape[1], batch_size or AUTO_ROWS):
+            for (places, columns), rows in self._decode(block, asked):
                 each = np.repeat(places, columns.stop - columns.start).tolist()
                 self._check_finite(rows, each, prompts)
-                samples = self._read(rows, [texts[i] for i in each], [ids[i] for i in each])
+                samples = self._read(rows, [asked.texts[i] for i in each], [asked.ids[i] for i in each])
                 for i, sample in zip(each, samples, strict=True):
                     found[i].append(sample)
         return found
@@ -119,10 +119,10 @@ class TransformersEngine:
         refuse_unknown(self.model, ids)
         return texts, ids
 
-    def _blocks(self, starts: list[Start], n: int, most: int) -> Iterator[Block]:
+    def _blocks(self, ids: list[list[int]], n: int, most: int) -> Iterator[Block]:
         """What goes together: prompts by length, in at most `most` rows and what memory holds; only those
         of one length where the model's way takes no padding."""
-        ids, batch = [start.ids for start in starts], list[int]()
+        batch = list[int]()
         for place in sorted(range(len(ids)), key=lambda i: len(ids[i])):
             room = int(min(most, self.most, self._room(len(ids[place]), n)))
             if batch and ((len(batch) + 1) * n > room or not self._beside(ids[batch[-1]], ids[place])):
@@ -145,14 +145,11 @@ class TransformersEngine:
         one = bytes_per_prompt(config, self.model.dtype.itemsize, length, n, new, self.way in SHARED)
         return max(n * self.memory / one, 1)
 
-    def _decode(
-        self, block: Block, starts: list[Start], seeds: NDArray[np.int64]
-    ) -> Iterator[tuple[Block, Rows]]:
+    def _decode(self, block: Block, asked: Asked) -> Iterator[tuple[Block, Rows]]:
         """The block's rows; by halves where memory runs out."""
         parts = _parts(block, min(threads_for(_count(block), self.device), len(self.models)))
         works: list[Callable[[], Rows]] = [
-            partial(self._rows, k, [starts[i] for i in places], torch.from_numpy(seeds[places, columns]))
-            for k, (places, columns) in enumerate(parts)
+            partial(self._rows, k, asked, *part) for k, part in enumerate(parts)
         ]
         try:
             found = in_turn(self.device, lambda: side_by_side(works))
@@ -166,16 +163,20 @@ class TransformersEngine:
         self.most = _count(block) // 2
         torch.cuda.empty_cache()
         for half in _halves(block):
-            yield from self._decode(half, starts, seeds)
+            yield from self._decode(half, asked)
 
-    def _rows(self, k: int, starts: list[Start], seeds: torch.Tensor) -> Rows:
+    def _rows(self, k: int, asked: Asked, places: list[int], columns: slice) -> Rows:
         """What the k-th of the models draws."""
-        drew, begun = partial(current().meter.drew, self.device), [start.begun for start in starts]
-        given = self.models[k], [start.ids for start in starts], seeds.to(self.device), self.p0, self.stopped
+        model, ids = self.models[k], [asked.ids[i] for i in places]
+        begun = [row for i in places for row in asked.begun[i][columns]] if asked.begun else []
+        seeds = torch.from_numpy(asked.seeds[places, columns]).to(self.device)
+        how = partial(current().meter.drew, self.device), begun
         with self.locks[k]:
-            if self.way in BY_STEPS:
-                return decode(*given, self.way, drew, begun)
-            return decode_plainly(*given, self.way == "plain", drew, begun)
+            if self.way not in BY_STEPS:
+                return decode_plainly(model, ids, seeds, self.p0, self.stopped, self.way == "plain", *how)
+            again = asked.begun is not None and self.way in SHARED
+            prefill = (self.prefills[k].of if again else Prefill.of)(model, ids, seeds.device)
+            return decode(prefill, seeds, self.p0, self.stopped, self.way, *how)
 
     def _check_finite(self, rows: Rows, places: list[int], prompts: Sequence[Prompt]) -> None:
         """Raise LogitsError for the first row whose logits were not finite, at `places` of the prompts."""
@@ -184,9 +185,8 @@ class TransformersEngine:
 
     def _read(self, rows: Rows, prompts: list[str], prompt_ids: list[list[int]]) -> list[Sample]:
         """The rows as samples."""
-        counts = [len(start) + n for start, n in zip(rows.begun, rows.counts.tolist(), strict=True)]
-        columns = zip(rows.begun, rows.tokens.tolist(), rows.drawn.tolist(), strict=True)
-        tokens = [start + row[:n] for start, row, n in columns]
+        counts, lengths = rows.counts.tolist(), ((rows.fixed != DRAWN).sum(1) + rows.drawn).tolist()
+        tokens = [row[:n] for row, n in zip(rows.tokens.tolist(), lengths, strict=True)]
         new = [row[:n] for row, n in zip(tokens, counts, strict=True)]
         whole = completions(self.tokenizer, prompt_ids, new)
         kept = [before_stop(text, self.p0.stop) for text in whole]

@@ -12,24 +12,32 @@ from exptilt.models.forward import log_norms
 from exptilt.rng import uniform
 
 Tensor = torch.Tensor
+DRAWN: Final = -1  # in the place of a token that is to be drawn
 COLUMNS: Final = 4096  # of a vocabulary laid out in rows
 LEAST: Final = 16  # columns for each that is sought; for fewer, topk alone is as fast
 AT_ONCE: Final = 4  # rows, whose logits a core's cache holds
 SMALLEST: Final = torch.finfo(torch.float32).tiny  # a temperature that float32 does not take for 0
 
 
-def choose(logits: Tensor, seeds: Tensor, places: Tensor, p0: P0) -> tuple[Tensor, Tensor, Tensor]:
+def choose(
+    logits: Tensor,
+    seeds: Tensor,
+    place: int,
+    p0: P0,
+    fixed: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one token per row: temperature, then top_k, then top_p; Gumbel-max over the kept tokens is exact.
 
     Args:
         logits: [R, V].
         seeds: int64 [R].
-        places: int64 [R, 1], how many tokens came before in each completion.
+        place: how many tokens came before in each completion.
         p0: how a token is drawn.
+        fixed: token ids [R] that stand there already, DRAWN where one is to be drawn; everywhere if None.
 
     Returns:
-        Token ids, their log p0 as sampled, their raw log-likelihood; each [R]. Both numbers are NaN where
-        logits hold NaN or +Inf, or nothing but -Inf: topk takes NaN for the largest.
+        Token ids, log p0 as sampled of what was drawn, their raw log-likelihood; each [R]. Both numbers are
+        NaN where logits hold NaN or +Inf, or nothing but -Inf: topk takes NaN for the largest.
     """
     all_tokens = logits.shape[-1]
     kept, tokens = largest(logits, min(p0.top_k or all_tokens, all_tokens))
@@ -38,9 +46,11 @@ def choose(logits: Tensor, seeds: Tensor, places: Tensor, p0: P0) -> tuple[Tenso
     if p0.top_p < 1:
         p = logp.exp()
         logp = logp.masked_fill(p.cumsum(-1) - p >= p0.top_p, -torch.inf).log_softmax(-1)
-    noise = -torch.log(-torch.log(uniform(seeds[:, None], places, tokens)))
+    noise = -torch.log(-torch.log(uniform(seeds[:, None], place, tokens)))
     pick = (logp + noise).argmax(-1, keepdim=True)
     token = tokens.gather(-1, pick)
+    if fixed is not None:
+        token = token.where(fixed[:, None] == DRAWN, fixed[:, None])
     raw = log_likelihood(logits, token, kept[:, :1])
     return token[:, 0], logp.gather(-1, pick)[:, 0].double(), raw.double()
 
