@@ -161,6 +161,8 @@ class TransformersEngine:
             yield from zip(parts, found, strict=True)
             return
         self.most = _count(block) // 2
+        for prefills in self.prefills:
+            prefills.kept.clear()
         torch.cuda.empty_cache()
         for half in _halves(block):
             yield from self._decode(half, asked)
