@@ -32,7 +32,7 @@ def words(prompts, completions):
 """
 
 
-IDLE = [  # services of schedules and of automations, which take a tenth of a core for nothing
+IDLE = [  # services of schedules, automations and clean-ups, for which these tests have no use
     *("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN"),
     *("CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER", "TRIGGERS"),
 ]

@@ -76,7 +76,7 @@ class Drawing(Running):
     seed: int = Field(default=0, description="the run's seed: same seed, same rows")
     shard_size: PositiveOrAuto = Field(
         default="auto",
-        description="prompts per shard, in whole blocks (of 32; 256 from prompt 8192 on)",
+        description="prompts per shard, in whole blocks of 32 (256 from prompt 8192 on); auto: 2048 at most",
     )
     batch_size: PositiveOrAuto = Field(
         default="auto",

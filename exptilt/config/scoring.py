@@ -34,7 +34,7 @@ class Scoring(Running):
     )
     shard_size: PositiveOrAuto = Field(
         default="auto",
-        description="prompts per shard, in whole blocks (of 32; 256 from prompt 8192 on)",
+        description="prompts per shard, in whole blocks of 32 (256 from prompt 8192 on); auto: 2048 at most",
     )
     batch_size: PositiveOrAuto = Field(
         default="auto", description="requests in flight at once to a server that scores"

@@ -19,7 +19,7 @@ from exptilt.stages.shards import without
 from exptilt.stages.tables import even_order, in_order, prompts_of, read
 from exptilt.storage import filesystem, pool
 
-SEQUENCES: Final = 4_096  # drawn together where there are so many; what a crash can lose of a task
+SEQUENCES: Final = 4_096  # drawn together, or a block; what a crash can lose of a task
 MOST_TOGETHER: Final = 32  # blocks, whose leases are all held meanwhile
 
 
