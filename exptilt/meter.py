@@ -66,6 +66,12 @@ class Meter:
             self._counts.update(samples=samples, tokens=tokens)
             self._seconds["draw"] += seconds
 
+    def extended(self, device: str, since: int, tokens: int) -> None:
+        """Count tokens that completions were extended by, which are no samples; arguments as of `drawn`."""
+        with self._lock:
+            self._begin(0.0)
+            self._tokens[device] = max(self._tokens[device], since + tokens)
+
     def scored(self, rewards: int, seconds: float) -> None:
         """Count rewards that were computed."""
         with self._lock:

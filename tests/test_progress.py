@@ -86,6 +86,45 @@ def test_before_a_draw_has_ended_the_time_left_is_a_bound():
     assert live_text.time_left(now) == "at most 1 min 10 s left"
 
 
+def test_samples_count_when_they_are_drawn_and_not_when_their_shard_has_ended():
+    going = drawing(160, 4.0, unfinished_tokens=160, unfinished_samples=16)
+    now = standing(facts(10, 10), {0: shard(10, 400)}, going)
+    assert live_text.line(now).startswith("1/2 shards; 56 of 80 samples;")
+    assert ("samples", "56 of 80: 56 drawn, 0 reused") in live_text.rows(now)
+    now.alive = set()
+    assert live_text.line(now).startswith("1/2 shards; 40 of 80 samples;")
+
+
+def test_what_moves_and_particles_draw_is_left_when_the_samples_are_drawn():
+    """Prompts 10 of 4 samples of 10 tokens, and 6 samples more for each: 300 tokens in 10 s, 700 are left."""
+    planned = facts(10, moved=6.0)
+    now = standing(planned, {}, drawing(300, 10.0, samples=30, unfinished_tokens=300))
+    assert left(now).tokens == pytest.approx(700)
+    assert seconds_left(now) == pytest.approx(700 / 30)
+
+
+def test_no_time_is_said_once_a_shard_draws_more_than_was_foreseen():
+    for drawn, said in ((1_000, "about 0 s left"), (1_200, "time left not known yet")):
+        going = drawing(drawn, 10.0, unfinished_tokens=drawn).model_copy(
+            update={"samples": 40, "drawn_tokens": 400}
+        )
+        now = standing(facts(10, moved=6.0), {}, going)
+        assert live_text.time_left(now) == said
+
+
+@pytest.mark.parametrize("more", [{}, {"steer": True, "block_tokens": 2}], ids=["refine", "steer"])
+@pytest.mark.parametrize("count", [40, 500])  # all prompts have second chains, or some
+def test_what_moves_and_particles_draw_is_foreseen(toy, tmp_path, more, count):
+    data = tmp_path / "prompts.json"
+    data.write_text(json.dumps([{"prompt": f"a {i}"} for i in range(count)]))
+    plan = prepare(toy(data=str(data), end=None, nsamples=8, refine=8, lam="1", **more))
+    with watched(plan) as progress:
+        run(plan, lambda _: nullcontext(progress))
+    counts, seen = plan.run.meter.read(), progress.facts
+    each = sum(counts.tokens.values()) / counts.drawn_tokens
+    assert each == pytest.approx(1 + seen.moved / seen.nsamples, rel=0.4)
+
+
 def test_nothing_is_drawn_of_what_the_pool_has_but_it_is_scored():
     """Shards of which all was in the pool say that the next are there, too, until one is drawn."""
     reused = shard(10, 400, drawn=False, rewards=40)

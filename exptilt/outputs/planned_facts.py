@@ -14,6 +14,7 @@ from exptilt.planning.run_record import OWN
 from exptilt.planning.score_file import ScorePlan
 from exptilt.reports.standing import Facts
 from exptilt.rewards import RewardSpec
+from exptilt.stages.steered_draws import POPULATIONS
 from exptilt.storage import keys
 
 MACHINES: Final = OWN | {"device"}  # settings that may differ between the machines of a run
@@ -45,11 +46,19 @@ def _of_prompts(plan: Plan) -> Facts:
 
 
 def _moved(plan: Plan) -> float:
-    """What moves draw of a prompt, in samples: a move draws half of one, and second chains move twice."""
-    config = plan.recipe.config
+    """What moves and particles draw of a prompt beside its samples, in samples.
+
+    A move and a copy draw half of one. A prompt with a certificate has second chains, which move twice as
+    often as the first, and further populations, of which all but that at 2 λ draw their particles.
+    """
+    config, certified = plan.recipe.config, min(plan.recipe.certified, 1.0)
     if not isinstance(config, MCAligned):
         return 0.0
-    return config.refine * config.ndraws * (1 + 2 * min(plan.recipe.certified, 1.0)) / 2
+    moves = config.refine * config.ndraws * (1 + 2 * certified) / 2
+    if not plan.recipe.steers:
+        return moves
+    copies, others = config.nsamples / 2, POPULATIONS - 1  # about one copy of each particle
+    return moves + copies + certified * (copies + others * (config.nsamples + copies))
 
 
 def _of_file(plan: ScorePlan) -> Facts:

@@ -10,8 +10,7 @@ from exptilt.wording import counted, duration
 def rows(standing: Standing) -> list[tuple[str, str]]:
     """The figures by their names."""
     found = [("shards", _shards(standing)), ("prompts", _prompts(standing))]
-    done = f"{standing.total('samples'):,} of {standing.samples:,}"
-    found.append(("samples", f"{done}{_origin(standing)}"))
+    found.append(("samples", f"{_done(standing):,} of {standing.samples:,}{_origin(standing)}"))
     if standing.facts.draws:
         found.append(("tokens", f"{_drawn_tokens(standing):,}; {_speeds(standing)}"))
     if len(standing.speed) > 1:
@@ -88,13 +87,17 @@ def _prompts(standing: Standing) -> str:
 
 
 def _samples(standing: Standing) -> str:
-    return f"{standing.total('samples'):,} of {counted(standing.samples, 'sample')}"
+    return f"{_done(standing):,} of {counted(standing.samples, 'sample')}"
+
+
+def _done(standing: Standing) -> int:
+    return standing.total("samples") + standing.samples_at_work
 
 
 def _origin(standing: Standing) -> str:
     """Where the samples came from."""
-    done, drawn = standing.total("samples"), standing.total("drawn")
-    return f": {drawn:,} drawn, {max(done - drawn, 0):,} reused" if standing.facts.draws else ""
+    drawn = standing.total("drawn") + standing.samples_at_work
+    return f": {drawn:,} drawn, {max(_done(standing) - drawn, 0):,} reused" if standing.facts.draws else ""
 
 
 def _drawn_tokens(standing: Standing) -> int:

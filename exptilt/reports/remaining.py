@@ -2,28 +2,41 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from exptilt.reports.shard_figures import ShardFigures
 from exptilt.reports.standing import Process, Standing
 
+SLACK: Final = 1.1  # shards differ in how long their completions are
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What is still to be computed: tokens and rewards; `is_bound` says that tokens are those at most."""
+    """What is still to be computed.
+
+    Attributes:
+        tokens: to be drawn.
+        rewards: to be computed.
+        is_bound: whether `tokens` are those at most.
+        is_known: whether the plan holds; not where more was drawn of unfinished shards than it foresaw.
+    """
 
     tokens: float
     rewards: float
     is_bound: bool = False
+    is_known: bool = True
 
 
 def left(standing: Standing) -> Left:
     """What the shards that have not ended lack, as those that have ended tell."""
     living, prompts = list(standing.living()), standing.prompts_left
-    tokens, is_bound = _tokens_each(standing)
+    each, is_bound = _tokens_each(standing)
+    tokens, drawn = prompts * each, _sum(living, "unfinished_tokens")
     return Left(
-        tokens=max(prompts * tokens - _sum(living, "unfinished_tokens"), 0.0),
+        tokens=max(tokens - drawn, 0.0),
         rewards=max(prompts * _rewards_each(standing) - _sum(living, "unfinished_rewards"), 0.0),
         is_bound=is_bound,
+        is_known=drawn <= SLACK * tokens,
     )
 
 
@@ -73,6 +86,8 @@ def seconds_left(standing: Standing) -> float | None:
     as it did since it began: more than one where it draws and scores at once, or on several devices.
     """
     todo, processes = left(standing), [p for p in standing.processes.values() if p.seconds]
+    if not todo.is_known:
+        return None
     per_token, per_reward = _costs(processes)
     alive = [p for p in standing.living() if p.seconds]
     speed = sum((p.tokens * per_token + p.rewards * per_reward) / p.seconds for p in alive)

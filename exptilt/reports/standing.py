@@ -23,7 +23,7 @@ class Facts(BaseModel):
         draws: whether it draws; its samples may come from a file.
         nsamples: per prompt.
         max_new_tokens: of a sample.
-        moved: what moves draw beside them, in samples per prompt.
+        moved: what moves and particles draw beside them, in samples per prompt.
         lam: by value; empty where it does not tilt.
         rewards: that are computed of each sample.
         skipped: prompts that were left out while planning, by why.
@@ -64,6 +64,7 @@ class Process(BaseModel):
         seconds: since it began to compute.
         unfinished_tokens: those of `tokens` that are of shards which have not ended.
         unfinished_rewards: those of `rewards`, likewise.
+        unfinished_samples: those of `samples`, likewise.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,6 +83,7 @@ class Process(BaseModel):
     seconds: float = 0.0
     unfinished_tokens: int = 0
     unfinished_rewards: int = 0
+    unfinished_samples: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,6 +138,11 @@ class Standing:
     def prompts_left(self) -> int:
         """Prompts of the others."""
         return sum(self.facts.prompts) - self.prompts_done
+
+    @property
+    def samples_at_work(self) -> int:
+        """Those that are drawn already of the shards at work."""
+        return sum(process.unfinished_samples for process in self.living())
 
     @property
     def samples(self) -> int:

@@ -16,6 +16,7 @@ from exptilt.engines.base import Sample
 from exptilt.errors import ConfigError
 from exptilt.models.devices import on_one_of
 from exptilt.rng import uniform
+from exptilt.run import current
 from exptilt.stages import failures
 from exptilt.stages.failures import PromptsFailed
 from exptilt.stages.recipe import Recipe
@@ -210,6 +211,10 @@ def _extend(
     assert p0
 
     def work(device: str) -> list[Sample]:
-        return registry.load_continuing(p0, device).extend(prompts, begun, seeds, recipe.batch_size)
+        meter = current().meter
+        since = meter.drawn_on(device)
+        found = registry.load_continuing(p0, device).extend(prompts, begun, seeds, recipe.batch_size)
+        meter.extended(device, since, int(_lengths(found).sum()) - sum(map(len, begun)))
+        return found
 
     return on_one_of(recipe.devices, "draw", 1, work)
