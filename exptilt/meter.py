@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -21,6 +23,7 @@ class Counts:
         rewards: computed.
         score_seconds: that they took.
         seconds: since the first of all this began.
+        beside: what is done beside the shards, in words; "" where nothing is.
     """
 
     tokens: dict[str, int]
@@ -30,6 +33,7 @@ class Counts:
     rewards: int = 0
     score_seconds: float = 0.0
     seconds: float = 0.0
+    beside: str = ""
 
 
 class Meter:
@@ -38,7 +42,7 @@ class Meter:
     def __init__(self) -> None:
         self._tokens, self._counts = Counter[str](), Counter[str]()
         self._seconds = {"draw": 0.0, "score": 0.0}
-        self._began, self._lock = 0.0, Lock()
+        self._began, self._lock, self._beside = 0.0, Lock(), ""
 
     def drew(self, device: str, tokens: int) -> None:
         """Count tokens of a draw that goes on."""
@@ -79,6 +83,15 @@ class Meter:
             self._counts["rewards"] += rewards
             self._seconds["score"] += seconds
 
+    @contextmanager
+    def beside(self, what: str) -> Iterator[None]:
+        """Say what is done beside the shards for the length of the block."""
+        self._beside = what
+        try:
+            yield
+        finally:
+            self._beside = ""
+
     def _begin(self, before: float) -> None:
         """Note what began `before` seconds ago."""
         at = time.monotonic() - before
@@ -95,6 +108,7 @@ class Meter:
                 rewards=self._counts["rewards"],
                 score_seconds=self._seconds["score"],
                 seconds=time.monotonic() - self._began if self._began else 0.0,
+                beside=self._beside,
             )
 
 

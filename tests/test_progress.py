@@ -12,6 +12,7 @@ import pyte
 import pytest
 from processes import s3_server
 
+import exptilt
 from exptilt.config.exploration import Sweep
 from exptilt.config.scoring import Scoring
 from exptilt.errors import ShardsFailed
@@ -123,6 +124,23 @@ def test_what_moves_and_particles_draw_is_foreseen(toy, tmp_path, more, count):
     counts, seen = plan.run.meter.read(), progress.facts
     each = sum(counts.tokens.values()) / counts.drawn_tokens
     assert each == pytest.approx(1 + seen.moved / seen.nsamples, rel=0.4)
+
+
+def test_what_a_palette_tries_when_its_shards_are_done_is_said(tmp_path):
+    (tmp_path / "spy.py").write_text(
+        "from exptilt.run import current\n"
+        "def spy(prompts, completions):\n"
+        f"    with open({str(tmp_path / 'said')!r}, 'a') as said:\n"
+        "        print(current().meter.read().beside, file=said)\n"
+        "    return [float('b' in c) for c in completions]\n"
+    )
+    settings = {"basemodel": "toy", "nsamples": 2, "end": 32, "save_directory": str(tmp_path)}
+    exptilt.palette(**settings, target=f"{tmp_path}/spy.py:spy=0.999")
+    assert {*(tmp_path / "said").read_text().splitlines()} == {"", "trying 16 moves on 16 prompts"}
+    done = {0: shard(10, 400)}
+    assert live_text.time_left(standing(facts(10), done, drawing(400, 9.0))) == "writing the outputs"
+    trying = drawing(400, 9.0, beside="trying 16 moves on 16 prompts")
+    assert live_text.time_left(standing(facts(10), done, trying)) == trying.beside
 
 
 def test_nothing_is_drawn_of_what_the_pool_has_but_it_is_scored():

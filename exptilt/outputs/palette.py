@@ -50,7 +50,8 @@ def find(plan: Plan, scored: Sequence[ScoredRef | AllMissing]) -> Found:
     draws = None
     if not found.feasible and palette_moves.can_try(plan.recipe):
         lam = dict(zip(found.values, found.lam, strict=True))
-        draws = palette_moves.draws_of_some(plan, made, lam)
+        with plan.run.meter.beside(palette_moves.TRYING):
+            draws = palette_moves.draws_of_some(plan, made, lam)
         found = replace(found, moved=palette_moves.moved(draws))
     entries = pool_entries.named(plan.shards, [*made, *([draws] if draws else [])])
     filesystem.write_json(found.json, {**manifest.provenance(plan), "palette": asdict(found), **entries})

@@ -20,6 +20,7 @@ from exptilt.storage import keys
 
 MOVES, PROMPTS = 16, 16
 LOT: Final = "moves"
+TRYING: Final = f"trying {MOVES} moves on {PROMPTS} prompts"
 
 
 def can_try(recipe: Recipe) -> bool:

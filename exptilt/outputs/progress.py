@@ -93,6 +93,7 @@ class Progress:
             rewards=counts.rewards,
             score_seconds=counts.score_seconds,
             seconds=counts.seconds,
+            beside=counts.beside,
             unfinished_tokens=max(tokens - sum(shard.drawn_tokens for shard in mine), 0),
             unfinished_rewards=max(counts.rewards - sum(shard.rewards for shard in mine), 0),
             unfinished_samples=max(counts.samples - sum(shard.drawn for shard in mine), 0),

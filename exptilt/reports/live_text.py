@@ -32,7 +32,7 @@ def value_rows(standing: Standing) -> list[list[str]]:
 def time_left(standing: Standing) -> str:
     """How long it still takes; what else is the matter where that is not known."""
     if standing.is_done:
-        return "writing the outputs"
+        return next((p.beside for p in standing.living() if p.beside), "writing the outputs")
     seconds = seconds_left(standing)
     if seconds is None:
         return "time left not known yet"

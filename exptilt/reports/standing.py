@@ -65,6 +65,7 @@ class Process(BaseModel):
         unfinished_tokens: those of `tokens` that are of shards which have not ended.
         unfinished_rewards: those of `rewards`, likewise.
         unfinished_samples: those of `samples`, likewise.
+        beside: what it does beside the shards, in words; "" where it does nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,6 +85,7 @@ class Process(BaseModel):
     unfinished_tokens: int = 0
     unfinished_rewards: int = 0
     unfinished_samples: int = 0
+    beside: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
