@@ -137,6 +137,14 @@ def test_khat_finds_the_tail_of_a_pareto(shape):
     assert diagnostics.khat(np.log(weights)).mean() == pytest.approx(shape, abs=0.06)
 
 
+@pytest.mark.parametrize("gap", [1.0, 700.0, 707.0, 708.5, 709.0, 720.0, 744.0, 745.0, 746.0])
+def test_khat_is_a_number_however_far_the_tails_weights_lie_apart(gap):
+    log_weight = np.full((1, 25), -1e9)
+    log_weight[0, :2] = 0.0, -gap
+    assert np.isfinite(diagnostics.khat(log_weight)).all()
+    assert np.isfinite(diagnostics.khat(log_weight - 1e5)).all()
+
+
 def test_khat_says_when_it_knows_nothing():
     assert diagnostics.khat(np.zeros((1, 24)))[0] == np.inf
     assert diagnostics.khat(np.zeros((1, 100)))[0] == -np.inf

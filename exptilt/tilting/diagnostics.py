@@ -5,10 +5,13 @@ P prompts, N samples per prompt; every function takes log weights [P, N] in nats
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from exptilt.tilting.weights import Floats
+
+LEAST: Final = 1e-300  # of what is divided by: some multiples of its inverse are in float64's range
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ def _needed(shifted: Floats, seen: Floats) -> Floats:
     the spread v of the log weights under p0 as if these were normal, KL = v/2 and s = √v, which N
     samples show without bias; the larger demand counts. inf beyond float64; 1 for equal weights.
     """
-    spread = shifted.var(axis=-1, ddof=1) if shifted.shape[-1] > 1 else np.zeros(len(shifted))
     with np.errstate(over="ignore"):
+        spread = shifted.var(axis=-1, ddof=1) if shifted.shape[-1] > 1 else np.zeros(len(shifted))
         return np.asarray(np.exp(np.maximum(seen, spread / 2 + np.sqrt(spread))), dtype=np.float64)
 
 
@@ -141,11 +144,11 @@ def _pareto_shape(excess: Floats) -> Floats:
 
 
 def _quartile(excess: Floats) -> Floats:
-    """First quartiles [P] of sorted excesses [P, M], or the first that is not 0."""
+    """First quartiles [P] of sorted excesses [P, M], or the first that is not 0; LEAST at least."""
     quartile = excess[:, int(excess.shape[1] / 4 + 0.5) - 1].copy()
     none = quartile <= 0
     quartile[none] = np.where(excess[none] > 0, excess[none], np.inf).min(axis=1)
-    return quartile
+    return np.maximum(quartile, LEAST)
 
 
 def _mean_log(theta: Floats, excess: Floats) -> Floats:
