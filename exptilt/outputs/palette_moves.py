@@ -17,10 +17,11 @@ from exptilt.stages.references import DrawsRef, ScoredRef
 from exptilt.stages.shards import samples_of_some
 from exptilt.stages.tables import draws_of, prompts_of
 from exptilt.storage import keys
+from exptilt.wording import counted
 
 MOVES, PROMPTS = 16, 16
 LOT: Final = "moves"
-TRYING: Final = f"trying {MOVES} moves on {PROMPTS} prompts"
+TRYING: Final = f"trying {counted(MOVES, 'move')} on {counted(PROMPTS, 'prompt')}"
 
 
 def can_try(recipe: Recipe) -> bool:
