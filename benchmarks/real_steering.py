@@ -12,8 +12,6 @@ beginnings.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -43,7 +41,7 @@ def gloom(prompts, completions):
 STRONG: Final = 3.0  # λσ from which on samples are steered, too
 DRAWS: Final = 4  # of a prompt, whose mean has a smaller error
 MOST: Final = 512  # samples, which resampling and best-of-n are shown for, too
-REFINED: Final[dict[str, Any]] = {"refine": {}}
+REFINED: Final[dict[str, Any]] = {"resample, refine": {}}
 WAYS: Final = (REFINED, REFINED | {"steer, refine": {"steer": True, "block_tokens": 5}})
 HEADER: Final = """\
 | λσ | budget | way | level | verdict | tokens | and for the verdict |
@@ -86,15 +84,10 @@ def _settings(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def _run(settings: dict[str, Any], **more: Any) -> exptilt.Result:
-    with contextlib.redirect_stderr(io.StringIO()):
-        return exptilt.mc_aligned(**settings, **more)
-
-
 def _pool(settings: dict[str, Any], n: int) -> tuple[Floats, float]:
     """Rewards of n samples of every prompt [P, n], of which the runs that follow take the first, and the mean
     of their tokens."""
-    result = _run(settings, lam=1.0, nsamples=n)
+    result = exptilt.mc_aligned(**settings, lam=1.0, nsamples=n)
     rewards = result.table("rewards/gloom")["reward"].to_numpy().reshape(-1, n)
     return rewards, float(result.table("samples")["n_tokens"].mean())  # type: ignore[arg-type]
 
@@ -105,11 +98,11 @@ def _lines(
     """The rows of one λ and budget: way, level, verdict, tokens, and those for the verdict."""
     groups = rewards[:, : rewards.shape[1] // n * n].reshape(len(rewards), -1, n)
     kept, drawn = (normalise(lam * groups) * groups).sum(axis=2), f"{n * tokens:,.0f}"
-    verdict = _run(settings, lam=lam, nsamples=n).summary.verdict
+    verdict = exptilt.mc_aligned(**settings, lam=lam, nsamples=n).summary.verdict
     yield f"resample | {_level(rewards, kept.mean(axis=1))} | {verdict} | {drawn} | "
     yield f"best of n | {_level(rewards, groups.max(axis=2).mean(axis=1))} | | {drawn} | "
     for way, more in ways.items():
-        result = _run(settings, lam=lam, nsamples=n // 2, refine=n // 2, ndraws=DRAWS, **more)
+        result = exptilt.mc_aligned(**settings, lam=lam, nsamples=n // 2, refine=n // 2, ndraws=DRAWS, **more)
         found = result.table("refined").group_by("prompt_id", maintain_order=True).agg(pl.col("gloom").mean())
         yield f"{way} | {_level(rewards, found['gloom'].to_numpy())} | {_said(result, len(rewards))}"
 
