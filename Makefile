@@ -39,7 +39,7 @@ families: .venv/tested
 real: .venv/tested
 	@echo "drawing from a real chat model in four ways, which must be one law"
 	HF_HUB_OFFLINE=1 GOMP_SPINCOUNT=1000 VLLM_CPU_KVCACHE_SPACE=2 $(BIN)/python benchmarks/real.py --model "$(REAL_MODEL)" --vllm "$(REAL_VLLM)"
-	@echo "tilting it by resampling, moves and steering (about half an hour)"
+	@echo "tilting it by resampling, moves and steering (about twenty minutes)"
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/real_steering.py --model "$(REAL_MODEL)"
 
 lint: .venv/linted

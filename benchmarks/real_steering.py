@@ -1,6 +1,6 @@
 """How far resampling, best-of-n, moves and steering take a real chat model at the same budget.
 
-python benchmarks/real_steering.py           SmolLM2-135M-Instruct towards bad sentiment (VADER); half an hour
+python benchmarks/real_steering.py           SmolLM2-135M-Instruct towards bad sentiment (VADER); 20 minutes
 python benchmarks/real_steering.py --strengths 3 --budgets 32 128 512        (hours)
 
 A budget is samples, or half of it samples and half moves of a draw, per prompt. λσ says how
