@@ -18,6 +18,7 @@ class Counts:
     Attributes:
         tokens: drawn on each device, those of a draw that goes on among them.
         samples: of draws that are done.
+        reused: samples that the pool had.
         drawn_tokens: of these samples.
         draw_seconds: that these draws took.
         rewards: computed.
@@ -28,6 +29,7 @@ class Counts:
 
     tokens: dict[str, int]
     samples: int = 0
+    reused: int = 0
     drawn_tokens: int = 0
     draw_seconds: float = 0.0
     rewards: int = 0
@@ -76,6 +78,11 @@ class Meter:
             self._begin(0.0)
             self._tokens[device] = max(self._tokens[device], since + tokens)
 
+    def reused(self, samples: int) -> None:
+        """Count samples that the pool had."""
+        with self._lock:
+            self._counts["reused"] += samples
+
     def scored(self, rewards: int, seconds: float) -> None:
         """Count rewards that were computed."""
         with self._lock:
@@ -103,6 +110,7 @@ class Meter:
             return Counts(
                 tokens=dict(self._tokens),
                 samples=self._counts["samples"],
+                reused=self._counts["reused"],
                 drawn_tokens=self._counts["tokens"],
                 draw_seconds=self._seconds["draw"],
                 rewards=self._counts["rewards"],

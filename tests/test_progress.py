@@ -88,12 +88,37 @@ def test_before_a_draw_has_ended_the_time_left_is_a_bound():
 
 
 def test_samples_count_when_they_are_drawn_and_not_when_their_shard_has_ended():
-    going = drawing(160, 4.0, unfinished_tokens=160, unfinished_samples=16)
+    going = drawing(160, 4.0, unfinished_tokens=160, unfinished_samples=16, at_work=(1,))
     now = standing(facts(10, 10), {0: shard(10, 400)}, going)
     assert live_text.line(now).startswith("1/2 shards; 56 of 80 samples;")
     assert ("samples", "56 of 80: 56 drawn, 0 reused") in live_text.rows(now)
     now.alive = set()
     assert live_text.line(now).startswith("1/2 shards; 40 of 80 samples;")
+
+
+def test_samples_of_the_pool_count_while_their_shard_is_at_work_and_are_not_left():
+    """Of 10 prompts with 4 samples of 10 tokens and moves worth 6 samples, the pool had 30 samples."""
+    going = Process(host="a", tokens=100, seconds=10.0, at_work=(0,), unfinished_tokens=100)
+    now = standing(facts(10, moved=6.0), {}, going.model_copy(update={"unfinished_reused": 30}))
+    assert live_text.line(now).startswith("0/1 shard; 30 of 40 samples; 100 tokens;")
+    assert ("samples", "30 of 40: 0 drawn, 30 reused") in live_text.rows(now)
+    assert left(now).tokens == 700 - 100
+
+
+def test_what_a_second_try_finds_in_the_pool_does_not_count_twice():
+    tried = drawing(320, 4.0, at_work=(0,), unfinished_samples=32, unfinished_reused=32)
+    now = standing(facts(10), {}, tried)
+    assert ("samples", "40 of 40: 32 drawn, 8 reused") in live_text.rows(now)
+
+
+def test_what_a_run_reuses_is_counted(toy):
+    for n, drawn, reused in ((4, 4, 0), (4, 0, 4), (8, 4, 4)):
+        plan = prepare(toy(nsamples=n))
+        with watched(plan) as progress:
+            run(plan, lambda _: nullcontext(progress))
+        counts, prompts = plan.run.meter.read(), sum(progress.facts.prompts)
+        assert (counts.samples, counts.reused) == (drawn * prompts, reused * prompts)
+        assert progress.now().total("samples") == n * prompts
 
 
 def test_what_moves_and_particles_draw_is_left_when_the_samples_are_drawn():

@@ -97,6 +97,7 @@ class Progress:
             unfinished_tokens=max(tokens - sum(shard.drawn_tokens for shard in mine), 0),
             unfinished_rewards=max(counts.rewards - sum(shard.rewards for shard in mine), 0),
             unfinished_samples=max(counts.samples - sum(shard.drawn for shard in mine), 0),
+            unfinished_reused=max(counts.reused - sum(shard.samples - shard.drawn for shard in mine), 0),
         )
 
     def tick(self) -> None:

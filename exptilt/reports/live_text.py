@@ -91,12 +91,12 @@ def _samples(standing: Standing) -> str:
 
 
 def _done(standing: Standing) -> int:
-    return standing.total("samples") + standing.samples_at_work
+    return standing.total("samples") + standing.drawn_at_work + standing.reused_at_work
 
 
 def _origin(standing: Standing) -> str:
     """Where the samples came from."""
-    drawn = standing.total("drawn") + standing.samples_at_work
+    drawn = standing.total("drawn") + standing.drawn_at_work
     return f": {drawn:,} drawn, {max(_done(standing) - drawn, 0):,} reused" if standing.facts.draws else ""
 
 

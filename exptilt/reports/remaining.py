@@ -52,7 +52,7 @@ def _tokens_each(standing: Standing) -> tuple[float, bool]:
         return found, False
     if not facts.draws or not _sum(standing.living(), "tokens"):
         return 0.0, False
-    each = facts.nsamples + facts.moved
+    each = facts.nsamples + facts.moved - standing.reused_at_work / max(standing.prompts_left, 1)
     if samples := _sum(processes, "samples"):
         return each * _sum(processes, "drawn_tokens") / samples, False
     return float(each * facts.max_new_tokens), True

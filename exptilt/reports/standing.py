@@ -65,6 +65,7 @@ class Process(BaseModel):
         unfinished_tokens: those of `tokens` that are of shards which have not ended.
         unfinished_rewards: those of `rewards`, likewise.
         unfinished_samples: those of `samples`, likewise.
+        unfinished_reused: samples of such shards that the pool had.
         beside: what it does beside the shards, in words; "" where it does nothing.
     """
 
@@ -85,6 +86,7 @@ class Process(BaseModel):
     unfinished_tokens: int = 0
     unfinished_rewards: int = 0
     unfinished_samples: int = 0
+    unfinished_reused: int = 0
     beside: str = ""
 
 
@@ -142,9 +144,21 @@ class Standing:
         return sum(self.facts.prompts) - self.prompts_done
 
     @property
-    def samples_at_work(self) -> int:
-        """Those that are drawn already of the shards at work."""
-        return sum(process.unfinished_samples for process in self.living())
+    def drawn_at_work(self) -> int:
+        """Samples of the shards at work that are drawn already."""
+        drawn = sum(process.unfinished_samples for process in self.living())
+        return min(drawn, self._planned_at_work)
+
+    @property
+    def reused_at_work(self) -> int:
+        """Samples of these shards that the pool had; a second try finds there what the first one drew."""
+        reused = sum(process.unfinished_reused for process in self.living())
+        return min(reused, self._planned_at_work - self.drawn_at_work)
+
+    @property
+    def _planned_at_work(self) -> int:
+        places = {place for places in self.at_work.values() for place in places}
+        return self.facts.nsamples * sum(self.facts.prompts[place] for place in places)
 
     @property
     def samples(self) -> int:

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from exptilt.errors import RefusedError, StorageError
+from exptilt.run import current
 from exptilt.stages import deaths, draw
 from exptilt.stages.blocks import Block, blocks_of
 from exptilt.stages.draw import Lacking
@@ -70,6 +71,8 @@ def _generate(recipe: Recipe, shard: ShardRef, first: int, last: int | None) -> 
     for block in blocks_of(prompts_of(shard)):
         parts[block.number], more = _look_up(recipe, block, first, n)
         lacking += more
+        lacked = sum((n - each.have) * each.block.prompts.height for each in more)
+        current().meter.reused((n - first) * block.prompts.height - lacked)
     spent = _Spent()
     for group in _rounds(lacking, n):
         _draw_round(recipe, group, n, parts, spent)
