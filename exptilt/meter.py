@@ -18,9 +18,9 @@ class Counts:
     Attributes:
         tokens: drawn on each device, those of a draw that goes on among them.
         samples: of draws that are done.
-        reused: samples that the pool had.
         drawn_tokens: of these samples.
         draw_seconds: that these draws took.
+        reused: samples that the pool had.
         rewards: computed.
         score_seconds: that they took.
         seconds: since the first of all this began.
@@ -29,9 +29,9 @@ class Counts:
 
     tokens: dict[str, int]
     samples: int = 0
-    reused: int = 0
     drawn_tokens: int = 0
     draw_seconds: float = 0.0
+    reused: int = 0
     rewards: int = 0
     score_seconds: float = 0.0
     seconds: float = 0.0
@@ -110,9 +110,9 @@ class Meter:
             return Counts(
                 tokens=dict(self._tokens),
                 samples=self._counts["samples"],
-                reused=self._counts["reused"],
                 drawn_tokens=self._counts["tokens"],
                 draw_seconds=self._seconds["draw"],
+                reused=self._counts["reused"],
                 rewards=self._counts["rewards"],
                 score_seconds=self._seconds["score"],
                 seconds=time.monotonic() - self._began if self._began else 0.0,

@@ -88,7 +88,7 @@ def test_before_a_draw_has_ended_the_time_left_is_a_bound():
 
 
 def test_samples_count_when_they_are_drawn_and_not_when_their_shard_has_ended():
-    going = drawing(160, 4.0, unfinished_tokens=160, unfinished_samples=16, at_work=(1,))
+    going = drawing(160, 4.0, unfinished_tokens=160, unfinished_samples=16)
     now = standing(facts(10, 10), {0: shard(10, 400)}, going)
     assert live_text.line(now).startswith("1/2 shards; 56 of 80 samples;")
     assert ("samples", "56 of 80: 56 drawn, 0 reused") in live_text.rows(now)

@@ -147,18 +147,13 @@ class Standing:
     def drawn_at_work(self) -> int:
         """Samples of the shards at work that are drawn already."""
         drawn = sum(process.unfinished_samples for process in self.living())
-        return min(drawn, self._planned_at_work)
+        return min(drawn, self.facts.nsamples * self.prompts_left)
 
     @property
     def reused_at_work(self) -> int:
         """Samples of these shards that the pool had; a second try finds there what the first one drew."""
         reused = sum(process.unfinished_reused for process in self.living())
-        return min(reused, self._planned_at_work - self.drawn_at_work)
-
-    @property
-    def _planned_at_work(self) -> int:
-        places = {place for places in self.at_work.values() for place in places}
-        return self.facts.nsamples * sum(self.facts.prompts[place] for place in places)
+        return min(reused, self.facts.nsamples * self.prompts_left - self.drawn_at_work)
 
     @property
     def samples(self) -> int:
